@@ -1,0 +1,1 @@
+//! A Kubernetes and Istio laboratory.

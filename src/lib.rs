@@ -1,0 +1,1 @@
+//! Sluice: progressive delivery for model predictors on Kubernetes and Istio.
