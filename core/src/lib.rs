@@ -1,1 +1,18 @@
 //! The pure core of Sluice: data in, data out.
+//!
+//! Everything that decides what users get lives here, without a Kubernetes client, without a runtime and
+//! without a clock, so that the controller, the property tests and (later) the simulator run the same code.
+//!
+//! - [`api`]: the custom resources as people write and read them;
+//! - [`plan`]: a spec, checked and expanded into steps that cannot be wrong;
+//! - [`judge`]: measurements in, verdicts out;
+//! - [`machine`]: what happens next, and what the world should look like then;
+//! - [`traffic`]: a `VirtualService` and a setting in, the edited one out;
+//! - [`render`]: the difference between the world as read and as desired, as the fewest writes.
+
+pub mod api;
+pub mod judge;
+pub mod machine;
+mod predictor;
+
+pub use predictor::{HostNames, Predictor};

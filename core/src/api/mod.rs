@@ -1,0 +1,42 @@
+//! The custom resources of `sluice.dev/v1alpha1`, as people write and read them.
+//!
+//! These types are the wire format: optional where a person may leave something out, with the limits that the
+//! API server enforces written beside each field. [`crate::plan`] turns them into types that cannot be wrong.
+
+mod action;
+mod checks;
+mod condition;
+mod duration;
+mod metrics;
+mod rollout;
+mod share;
+mod status;
+mod steps;
+mod words;
+
+pub use action::{ActionPhase, ActionStatus, Do, RolloutAction, RolloutActionSpec};
+pub use checks::{Check, Direction, ErrorsCheck, LatencyCheck, QueryCheck, VersusStable};
+pub use condition::{Condition, ConditionStatus, ConditionType};
+pub use duration::GoDuration;
+pub use metrics::{Metrics, Profile, Scrape};
+pub use rollout::{
+    Expose, Finish, Inconclusive, NamedTarget, PredictorTarget, Rollout, RolloutSpec, Route, ServiceTarget,
+    Target, Then,
+};
+pub use share::Share;
+pub use status::{ArmRecord, CheckRecord, Decision, DecisionKind, RolloutStatus, StepProgress};
+pub use steps::{Match, Ramp, Step, Sticky, StringMatch};
+pub use words::{Phase, Reason};
+
+/// API group of both kinds.
+pub const GROUP: &str = "sluice.dev";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+/// The finalizer that lets the controller give routes back before a Rollout goes.
+pub const FINALIZER: &str = "sluice.dev/routes";
+/// The annotation of a `VirtualService` that says which decision its routes show.
+pub const STAMP: &str = "sluice.dev/stamp";
+/// The annotation by which the owner of a `VirtualService` lets Rollouts of another namespace use it.
+pub const ALLOW_FROM: &str = "sluice.dev/allow-from";
+/// The annotation of a `RolloutAction` that says who asked; stamped by the admission policy in `deploy/`.
+pub const REQUESTED_BY: &str = "sluice.dev/requested-by";

@@ -1,0 +1,226 @@
+//! The status of a `Rollout`: the machine's memory, with conditions and records derived from it.
+
+use chrono::{DateTime, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Phase, Reason, RolloutSpec};
+use crate::{
+    Predictor,
+    judge::Verdict,
+    machine::{Handled, Pause, Retiring, RevisionOutcome, Stage},
+};
+
+/// What the controller knows and decided.
+///
+/// `seq`, `stable`, `canary`, `stage`, `pause`, `retiring`, `known`, `outcomes`, `handled` and `pinned` are the
+/// machine's memory ([`crate::machine::State`]); the rest is derived from it for people and tools.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The generation of the spec that the controller last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the rollout stands.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Why it stands there, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Why it stands there, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub message: String,
+    /// The step in flight, of how many, like `2/5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub step: Option<String>,
+    /// The step in flight in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
+    /// The canary's decided share of the pair's requests in percent, 0 to 100.
+    #[serde(default)]
+    pub weight: i32,
+    /// Conditions by type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// What was decided, oldest first, the newest 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub decisions: Vec<Decision>,
+
+    /// Number of the last decision; grows by one with each.
+    #[serde(default)]
+    pub seq: u64,
+    /// The predictor that users have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Predictor>,
+    /// The predictor that wants to replace it, or wanted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Predictor>,
+    /// Where the machine is: its own notes, with the evidence so far. Not an interface.
+    #[serde(default)]
+    #[schemars(schema_with = "opaque")]
+    pub stage: Stage,
+    /// A pause by an action or for want of evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Predictors that still stand in the route with weight 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub retiring: Vec<Retiring>,
+    /// Predictors that were stable or canary before, newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub known: Vec<Predictor>,
+    /// What became of the last 10 revisions, newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub outcomes: Vec<RevisionOutcome>,
+    /// The actions that were handled, the newest 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub handled: Vec<Handled>,
+    /// The spec as it was when the rollout in flight started; its target and `paused` do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "opaque")]
+    pub pinned: Option<Box<RolloutSpec>>,
+}
+
+/// An object whose fields the API server neither checks nor prunes.
+fn opaque(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// The step in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepProgress {
+    /// Number of the step, from 1; one more than there are steps for the promotion.
+    pub number: u32,
+    /// How many steps there are, the promotion not counted.
+    pub of: u32,
+    /// Name of the step.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Whether a person's approval ends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
+    /// Whether that approval was given.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
+}
+
+/// What the controller decided, and the measurements it did it on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Its number.
+    pub seq: u64,
+    /// When it was made.
+    pub at: DateTime<Utc>,
+    /// What was decided.
+    pub kind: DecisionKind,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence with the numbers.
+    #[schemars(length(max = 2048))]
+    pub message: String,
+    /// The revision that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub revision: Option<String>,
+    /// Number of the step, from 1, after the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// The canary's share before, in percent.
+    pub from_weight: i32,
+    /// The canary's share after, in percent.
+    pub weight: i32,
+    /// Who asked, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub by: Option<String>,
+    /// What the checks said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub checks: Vec<CheckRecord>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DecisionKind {
+    /// Stable was read off the route or its stamp.
+    Adopted,
+    /// A rollout of a new revision began; its canary has no traffic yet.
+    Started,
+    /// A step was entered.
+    Entered,
+    /// A person opened the gate of a step.
+    Approved,
+    /// Increases were stopped.
+    Paused,
+    /// Increases go on.
+    Resumed,
+    /// The canary lost its endpoints and has no traffic until it is ready again.
+    Withdrawn,
+    /// The canary was not ready in time.
+    Overdue,
+    /// The canary was taken out of traffic for good.
+    RolledBack,
+    /// Another revision is wanted: the old canary was taken out of traffic.
+    Superseded,
+    /// Stable is wanted again: the canary was taken out of traffic.
+    Cancelled,
+    /// The last step is over, stable has all again.
+    Observed,
+    /// The canary gets all traffic, stable stays warm until it is let go.
+    Promoting,
+    /// The canary is stable.
+    Promoted,
+    /// A predictor that had lost its traffic left the route.
+    Retired,
+    /// A person asked to try again.
+    Retried,
+    /// The status was lost or edited: stable keeps all until a person asks for a retry.
+    Recovered,
+    /// The routes were given back.
+    Released,
+}
+
+/// What one check said, with both arms' numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckRecord {
+    /// Name of the check.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// What it said.
+    pub verdict: Verdict,
+    /// Why, in a sentence with the numbers.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// The canary's requests that were judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<ArmRecord>,
+    /// Stable's requests in the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<ArmRecord>,
+    /// What a query answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Looks in a row that breached the rule.
+    #[serde(default)]
+    pub failures: u32,
+}
+
+/// The requests of one arm that a check judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArmRecord {
+    /// How many there were.
+    pub requests: u64,
+    /// How many of them failed, or took longer than the limit.
+    pub bad: u64,
+}

@@ -1,0 +1,135 @@
+//! Phases and reasons, in one place.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a Rollout stands.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Phase {
+    /// Not accepted, or no stable yet.
+    #[default]
+    Pending,
+    /// Stable has all, nothing in flight.
+    Healthy,
+    /// The canary is on its way through the steps.
+    Progressing,
+    /// A gate, a pause, missing evidence.
+    Waiting,
+    /// The canary has all traffic and is about to be stable.
+    Promoting,
+    /// The canary was taken out of traffic for good.
+    RolledBack,
+    /// A person is needed.
+    Stalled,
+}
+
+impl Phase {
+    /// Every phase, in the order of a rollout's life.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Healthy,
+        Self::Progressing,
+        Self::Waiting,
+        Self::Promoting,
+        Self::RolledBack,
+        Self::Stalled,
+    ];
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Why something is as it is, or was done: the one word beside every message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Reason {
+    // What the spec or the world lacks.
+    /// The spec cannot be read or contradicts itself.
+    InvalidSpec,
+    /// The spec asks for something that this version does not do yet.
+    Unsupported,
+    /// The target's Service, or its port, is not there.
+    TargetNotFound,
+    /// A VirtualService is not there.
+    VirtualServiceNotFound,
+    /// A route is not in its VirtualService, or has nothing that Sluice could move.
+    RouteNotFound,
+    /// The VirtualService belongs to another namespace that does not allow it.
+    NotAllowed,
+    /// An older Rollout has the route.
+    RouteTaken,
+    /// The route does not tell which predictor is stable.
+    AmbiguousStable,
+    /// The pair's share of the route is too small for a step.
+    ShareTooSmall,
+    /// The metrics source is not configured.
+    UnknownSource,
+    /// The metrics source says that a query is not valid.
+    InvalidQuery,
+    /// The status was edited by hand, or is from another version.
+    InvalidStatus,
+    /// All is well with the spec.
+    Accepted,
+
+    // Where a rollout is.
+    /// Nothing was decided yet.
+    New,
+    /// The wanted revision is live.
+    Live,
+    /// The canary has no ready endpoint yet.
+    CanaryNotReady,
+    /// The step lasts.
+    StepInProgress,
+    /// A step waits for a person's approval.
+    WaitingForApproval,
+    /// The last step is over, and a person decides.
+    WaitingForDecision,
+    /// Paused in the spec or by an action.
+    Paused,
+    /// Evidence is missing.
+    NoEvidence,
+    /// The traffic is not yet, or no longer, what was decided.
+    TrafficNotInPlace,
+    /// Stable has no ready endpoint: nothing is rolled back onto it.
+    StableNotReady,
+    /// The canary has all traffic, and the old stable is being let go.
+    Promoting,
+
+    // How a rollout ended, and why.
+    /// All steps passed.
+    StepsPassed,
+    /// A check failed.
+    CheckFailed,
+    /// The canary lost its last ready endpoint, for the second time in a step.
+    CanaryLost,
+    /// A person aborted it.
+    Aborted,
+    /// Evidence did not come in time.
+    Inconclusive,
+    /// The canary was not ready in time.
+    NotReadyInTime,
+    /// Another revision is wanted.
+    Superseded,
+    /// The stable revision is wanted again.
+    Cancelled,
+    /// The last step is over, and stable was to be kept.
+    Observed,
+    /// The status was lost: nothing starts by itself.
+    StatusLost,
+    /// The Rollout is being deleted.
+    Deleted,
+    /// A person asked for it.
+    Requested,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
