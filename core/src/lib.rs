@@ -13,6 +13,7 @@
 pub mod api;
 pub mod judge;
 pub mod machine;
+pub mod plan;
 mod predictor;
 
 pub use predictor::{HostNames, Predictor};

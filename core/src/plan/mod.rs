@@ -1,0 +1,268 @@
+//! A spec, checked and expanded: everything later stages need, in types that cannot be wrong.
+//!
+//! All errors are found at once, each with its field path, so that a person mends a manifest in one go.
+
+mod checks;
+mod error;
+mod metrics;
+mod steps;
+
+use std::time::Duration;
+
+pub use checks::{PlannedCheck, Rule};
+pub use error::{PlanError, PlanErrors};
+pub use metrics::MetricsPlan;
+pub use steps::PlannedStep;
+
+use crate::api::{Finish, GoDuration, RolloutSpec, ServiceTarget, Then};
+
+const DEFAULT_INTERVAL: GoDuration = GoDuration::seconds(10);
+const DEFAULT_SETTLE: GoDuration = GoDuration::seconds(15);
+const DEFAULT_READY_WITHIN: GoDuration = GoDuration::minutes(10);
+const DEFAULT_EVIDENCE_LIMIT: GoDuration = GoDuration::minutes(15);
+/// More often than this a look would mostly see that nothing happened.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How to get from stable to the canary: a spec without its target, expanded and with its defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The routes to move.
+    pub routes: Vec<PlannedRoute>,
+    /// The settings on the way; the promotion to weight 100 follows the last one.
+    pub steps: Vec<PlannedStep>,
+    /// The rules that must hold.
+    pub checks: Vec<PlannedCheck>,
+    /// Where numbers come from; nothing where nobody asks for any.
+    pub metrics: Option<MetricsPlan>,
+    /// Time between two looks, 200 ms at least.
+    pub interval: Duration,
+    /// Time after a traffic change before a look counts.
+    pub settle: Duration,
+    /// What follows the last step.
+    pub finish: Finish,
+    /// How long evidence alone may be missing.
+    pub evidence_limit: Duration,
+    /// What to do then.
+    pub without_evidence: Then,
+    /// How long the canary may take to become ready.
+    pub ready_within: Duration,
+}
+
+/// The routes of one VirtualService.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PlannedRoute {
+    /// Namespace of the VirtualService.
+    pub namespace: String,
+    /// Name of the VirtualService.
+    pub name: String,
+    /// Names of its http routes; all of them when empty.
+    pub http: Vec<String>,
+}
+
+impl Plan {
+    /// The plan of a spec in `namespace`.
+    ///
+    /// # Errors
+    /// All fields that contradict each other, are out of range, or ask for what this version does not do.
+    pub fn new(spec: &RolloutSpec, namespace: &str) -> Result<Self, PlanErrors> {
+        let mut errors = PlanErrors::default();
+        if spec.expose.is_some() {
+            errors.unsupported("spec.expose", "generated routes; name existing ones under spec.routes");
+        } else if spec.routes.is_empty() {
+            errors.invalid("spec.routes", "at least one route of a VirtualService is expected");
+        }
+        if !spec.annotations.is_empty() {
+            errors.unsupported("spec.annotations", "annotations for generated routes");
+        }
+        let routes = spec.routes.iter().map(|route| planned_route(route, namespace)).collect();
+        let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).0;
+        if interval < SHORTEST_INTERVAL {
+            errors.invalid(
+                "spec.interval",
+                format!("{} is too short: 200ms or more is expected", GoDuration(interval)),
+            );
+        }
+        let steps = steps::expand(&spec.steps, &mut errors);
+        let checks = checks::plan(&spec.checks, interval, &mut errors);
+        let needs_numbers = !checks.is_empty() || steps.iter().any(|step| step.min_requests > 0);
+        let metrics = metrics::plan(spec.metrics.as_ref(), needs_numbers, &mut errors);
+        metrics::refuse_queries_without_a_source(&checks, metrics.as_ref(), &mut errors);
+        let inconclusive = spec.inconclusive.unwrap_or_default();
+        errors.into_result(Self {
+            routes,
+            steps,
+            checks,
+            metrics,
+            interval,
+            settle: spec.settle.unwrap_or(DEFAULT_SETTLE).0,
+            finish: spec.finish.unwrap_or_default(),
+            evidence_limit: inconclusive.limit.unwrap_or(DEFAULT_EVIDENCE_LIMIT).0,
+            without_evidence: inconclusive.then.unwrap_or_default(),
+            ready_within: spec.ready_within.unwrap_or(DEFAULT_READY_WITHIN).0,
+        })
+    }
+
+    /// Index of the promotion, the implicit last step.
+    pub fn promotion(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The canary's share in percent at step `index`; 100 at the promotion.
+    pub fn weight(&self, index: usize) -> u8 {
+        self.steps.get(index).map_or(100, |step| step.weight)
+    }
+
+    /// Name of step `index`.
+    pub fn step_name(&self, index: usize) -> &str {
+        self.steps.get(index).map_or("promotion", |step| &step.name)
+    }
+}
+
+fn planned_route(route: &crate::api::Route, namespace: &str) -> PlannedRoute {
+    let (namespace, name) =
+        route.virtual_service.split_once('/').unwrap_or((namespace, &route.virtual_service));
+    PlannedRoute { namespace: namespace.to_owned(), name: name.to_owned(), http: route.http.clone() }
+}
+
+/// The Service that a spec wants to be live.
+///
+/// # Errors
+/// No target, several, or one of a kind that this version does not do.
+pub fn service_target(spec: &RolloutSpec) -> Result<&ServiceTarget, PlanErrors> {
+    let mut errors = PlanErrors::default();
+    let target = &spec.target;
+    let others = [
+        ("seldonDeployment", target.seldon_deployment.is_some()),
+        ("deployment", target.deployment.is_some()),
+        ("inferenceService", target.inference_service.is_some()),
+    ];
+    let given = others.iter().filter(|(_, given)| *given).count() + usize::from(target.service.is_some());
+    if given != 1 {
+        errors.invalid("spec.target", format!("exactly one target is expected, {given} were given"));
+    }
+    for (name, _) in others.iter().filter(|(_, given)| *given) {
+        errors.unsupported(&format!("spec.target.{name}"), "this kind of target; use service");
+    }
+    match &target.service {
+        Some(service) if errors.is_empty() => Ok(service),
+        Some(_) | None => Err(errors),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::Reason;
+
+    fn spec(change: impl FnOnce(&mut Value)) -> RolloutSpec {
+        let mut value = json!({
+            "target": {"service": {"name": "iris-v2"}},
+            "routes": [{"virtualService": "iris", "http": ["primary"]}],
+            "steps": [{"weight": 5, "for": "5m"}, {"ramp": {"from": 10, "to": 50, "by": 15, "every": "2m"}}, {"weight": 50, "approve": true}],
+            "checks": [{"name": "errors", "errors": {"max": "1%"}}, {"name": "p99", "latency": {"max": "250ms"}}],
+        });
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn refusals(change: impl FnOnce(&mut Value)) -> String {
+        let spec = spec(change);
+        Plan::new(&spec, "models").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_ramp_is_expanded_and_always_reaches_its_end() {
+        let plan = Plan::new(&spec(|_| ()), "models").unwrap();
+        let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
+        assert_eq!(weights, [5, 10, 25, 40, 50, 50]);
+        assert_eq!(plan.weight(plan.promotion()), 100);
+        assert_eq!(plan.steps[1].lasts, Duration::from_secs(120));
+        assert!(plan.steps[5].approve);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let plan = Plan::new(&spec(|_| ()), "models").unwrap();
+        assert_eq!(
+            (plan.interval.as_secs(), plan.settle.as_secs(), plan.ready_within.as_secs()),
+            (10, 15, 600)
+        );
+        assert_eq!((plan.evidence_limit.as_secs(), plan.without_evidence), (900, Then::Pause));
+        assert_eq!(plan.checks[0].window.as_secs(), 50);
+        assert_eq!((plan.checks[0].min_requests, plan.checks[0].consecutive_failures), (50, 1));
+        assert!(matches!(&plan.metrics, Some(MetricsPlan::Source { name, .. }) if name == "default"));
+    }
+
+    #[test]
+    fn a_virtual_service_of_another_namespace_is_named_with_it() {
+        let plan =
+            Plan::new(&spec(|s| s["routes"][0]["virtualService"] = json!("mesh/iris")), "models").unwrap();
+        assert_eq!((plan.routes[0].namespace.as_str(), plan.routes[0].name.as_str()), ("mesh", "iris"));
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_field() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 10] = [
+            (|s| s["interval"] = json!("50ms"), "spec.interval: 50ms is too short"),
+            (|s| s["routes"] = json!([]), "spec.routes: at least one route"),
+            (|s| s["steps"][0]["weight"] = json!(101), "spec.steps[0].weight: 101"),
+            (|s| s["steps"][0]["weight"] = json!(-1), "spec.steps[0].weight: -1"),
+            (|s| s["steps"][0]["weight"] = json!(0), "spec.steps[0].weight: 0"),
+            (|s| s["steps"][1]["ramp"]["by"] = json!(0), "spec.steps[1].ramp.by: 0"),
+            (|s| s["steps"][1]["weight"] = json!(5), "spec.steps[1]: a ramp stands alone"),
+            (
+                |s| s["checks"][0] = json!({"name": "errors"}),
+                "spec.checks[0]: exactly one of errors, latency and query",
+            ),
+            (|s| s["checks"][1]["latency"]["quantile"] = json!(1.0), "spec.checks[1].latency.quantile: 1"),
+            (
+                |s| {
+                    s["metrics"] = json!({"scrape": {"port": 8082}});
+                    s["checks"][0] = json!({"name": "q", "query": {"promql": "up", "min": 1}});
+                },
+                "spec.checks[0].query: asks a metrics source",
+            ),
+        ];
+        for (change, expected) in cases {
+            let message = refusals(change);
+            assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_by_name() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 7] = [
+            (|s| s["steps"][0]["mirror"] = json!(100), "spec.steps[0].mirror"),
+            (|s| s["steps"][0]["match"] = json!([{}]), "spec.steps[0].match"),
+            (|s| s["steps"][0]["sticky"] = json!({"cookie": "c"}), "spec.steps[0].sticky"),
+            (|s| s["checks"][0]["errors"]["versusStable"] = json!({}), "spec.checks[0].errors.versusStable"),
+            (|s| s["checks"][0]["advisory"] = json!(true), "spec.checks[0].advisory"),
+            (|s| s["metrics"] = json!({"profile": "seldon"}), "spec.metrics.profile"),
+            (|s| s["expose"] = json!({}), "spec.expose"),
+        ];
+        for (change, field) in cases {
+            let errors = Plan::new(&spec(change), "models").unwrap_err();
+            assert_eq!(errors.reason(), Reason::Unsupported);
+            assert!(errors.to_string().contains(&format!("{field}: not supported yet")), "{errors}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_target_is_wanted() {
+        let none = spec(|s| s["target"] = json!({}));
+        assert!(
+            service_target(&none)
+                .unwrap_err()
+                .to_string()
+                .contains("spec.target: exactly one target is expected, 0 were given")
+        );
+        let two = spec(|s| s["target"]["deployment"] = json!({"name": "x"}));
+        assert!(service_target(&two).unwrap_err().to_string().contains("2 were given"));
+        let other = spec(|s| s["target"] = json!({"deployment": {"name": "x"}}));
+        assert_eq!(service_target(&other).unwrap_err().reason(), Reason::Unsupported);
+    }
+}
