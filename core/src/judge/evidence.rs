@@ -1,8 +1,171 @@
 //! What the looks of one step saw, kept small.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use serde::{Deserialize, Serialize};
+
+use super::{Bound, Counts, Measurement};
+use crate::api::GoDuration;
+
+/// How many blocks are kept. Above that neighbours are merged, the oldest first, so that the newest looks stay apart
+/// and a status stays a few kilobytes.
+const KEPT_BLOCKS: usize = 32;
 
 /// What the looks of one step saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Evidence {}
+pub struct Evidence {
+    /// Looks or merged neighbours, oldest first.
+    blocks: Vec<Block>,
+    /// Requests that the canary answered in this step.
+    pub requests: u64,
+}
+
+/// One look, or several neighbours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Block {
+    /// Age of the step at the newest look in it.
+    until: GoDuration,
+    stable: Counts,
+    canary: Counts,
+}
+
+/// The newest looks, added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// What stable answered.
+    pub stable: Counts,
+    /// What the canary answered in the same time.
+    pub canary: Counts,
+}
+
+impl Evidence {
+    /// Adds what one look saw when the step was `age` old.
+    pub fn add(&mut self, age: Duration, seen: &Measurement) {
+        self.requests = self.requests.saturating_add(seen.canary.requests);
+        self.blocks.push(Block {
+            until: age.into(),
+            stable: seen.stable.clone(),
+            canary: seen.canary.clone(),
+        });
+        if self.blocks.len() > KEPT_BLOCKS {
+            self.merge();
+        }
+    }
+
+    /// The looks of the last `length` before the step was `age` old, stretched back until the canary answered
+    /// `min_requests`, or to the start of the step.
+    pub fn window(&self, age: Duration, length: Duration, min_requests: u64) -> Window {
+        let mut window = Window::default();
+        let start = age.saturating_sub(length);
+        for block in self.blocks.iter().rev() {
+            if block.until.0 <= start && window.canary.requests >= min_requests {
+                break;
+            }
+            add(&mut window.stable, &block.stable);
+            add(&mut window.canary, &block.canary);
+        }
+        window
+    }
+
+    /// Merges pairs of neighbours in the older half.
+    fn merge(&mut self) {
+        let newer = self.blocks.split_off(KEPT_BLOCKS / 2);
+        let older = std::mem::take(&mut self.blocks);
+        let mut older = older.into_iter();
+        while let Some(mut block) = older.next() {
+            if let Some(next) = older.next() {
+                add(&mut block.stable, &next.stable);
+                add(&mut block.canary, &next.canary);
+                block.until = next.until;
+            }
+            self.blocks.push(block);
+        }
+        self.blocks.extend(newer);
+    }
+}
+
+fn add(total: &mut Counts, more: &Counts) {
+    let slower: BTreeMap<Bound, u64> = if total.requests == 0 {
+        more.slower.clone()
+    } else if more.requests == 0 {
+        std::mem::take(&mut total.slower)
+    } else {
+        // A bound that only one of the two knows says nothing about the sum.
+        let both = total
+            .slower
+            .iter()
+            .filter_map(|(bound, slower)| Some((*bound, slower.saturating_add(*more.slower.get(bound)?))));
+        both.collect()
+    };
+    total.requests = total.requests.saturating_add(more.requests);
+    total.errors = total.errors.saturating_add(more.errors);
+    total.slower = slower;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seen(requests: u64, errors: u64) -> Measurement {
+        let counts = Counts { requests, errors, slower: BTreeMap::new() };
+        Measurement { stable: counts.clone(), canary: counts, retiring: BTreeMap::new() }
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_window_reaches_back_its_length_and_no_further() {
+        let mut evidence = Evidence::default();
+        evidence.add(at(10), &seen(100, 50));
+        evidence.add(at(20), &seen(100, 1));
+        evidence.add(at(30), &seen(100, 2));
+        let window = evidence.window(at(30), at(20), 50);
+        assert_eq!((window.canary.requests, window.canary.errors), (200, 3));
+    }
+
+    #[test]
+    fn a_window_is_stretched_until_enough_requests_are_in_it() {
+        let mut evidence = Evidence::default();
+        for second in 1..=10 {
+            evidence.add(at(second), &seen(5, 0));
+        }
+        assert_eq!(evidence.window(at(10), at(2), 30).canary.requests, 30);
+        assert_eq!(evidence.window(at(10), at(2), 1000).canary.requests, 50);
+    }
+
+    #[test]
+    fn a_bound_that_one_look_lacks_is_not_known_of_the_sum() {
+        let slower = |bounds: &[u64]| Counts {
+            requests: 10,
+            errors: 0,
+            slower: bounds.iter().map(|b| (Bound(*b), 1)).collect(),
+        };
+        let mut evidence = Evidence::default();
+        for bounds in [&[100, 500][..], &[100]] {
+            evidence.add(at(1), &Measurement { canary: slower(bounds), ..Measurement::default() });
+        }
+        let window = evidence.window(at(1), at(5), 0);
+        assert_eq!(window.canary.slower, BTreeMap::from([(Bound(100), 2)]));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_however_many_looks_there_were(looks in proptest::collection::vec((0u64..1000, 0u64..10), 0..300)) {
+            let mut evidence = Evidence::default();
+            for (second, (requests, errors)) in looks.iter().enumerate() {
+                evidence.add(at(second as u64), &seen(*requests, *errors));
+            }
+            prop_assert!(evidence.blocks.len() <= KEPT_BLOCKS);
+            let all = evidence.window(at(1000), at(2000), u64::MAX);
+            prop_assert_eq!(all.canary.requests, looks.iter().map(|(requests, _)| requests).sum::<u64>());
+            prop_assert_eq!(all.canary.errors, looks.iter().map(|(_, errors)| errors).sum::<u64>());
+            prop_assert_eq!(evidence.requests, all.canary.requests);
+        }
+    }
+}
