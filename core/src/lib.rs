@@ -14,5 +14,6 @@ pub mod api;
 pub mod judge;
 pub mod machine;
 mod predictor;
+pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};
