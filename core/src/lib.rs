@@ -15,5 +15,6 @@ pub mod judge;
 pub mod machine;
 pub mod plan;
 mod predictor;
+pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};
