@@ -8,13 +8,16 @@
 //! - [`judge`]: measurements in, verdicts out;
 //! - [`machine`]: what happens next, and what the world should look like then;
 //! - [`traffic`]: a `VirtualService` and a setting in, the edited one out;
-//! - [`render`]: the difference between the world as read and as desired, as the fewest writes.
+//! - [`target`] and [`carrier`]: where predictors come from and where weights are written: facts about the world,
+//!   and the difference between it and what is desired, as the fewest writes.
 
 pub mod api;
+pub mod carrier;
 pub mod judge;
 pub mod machine;
 pub mod plan;
 mod predictor;
+pub mod target;
 pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};

@@ -13,7 +13,7 @@ use crate::{
 
 /// What the controller knows and decided.
 ///
-/// `seq`, `stable`, `canary`, `stage`, `pause`, `retiring`, `known`, `outcomes`, `handled` and `pinned` are the
+/// `seq`, `stable`, `canary`, `stage`, `checks`, `pause`, `retiring`, `known`, `outcomes`, `handled` and `pinned` are the
 /// machine's memory ([`crate::machine::State`]); the rest is derived from it for people and tools.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -63,6 +63,10 @@ pub struct RolloutStatus {
     #[serde(default)]
     #[schemars(schema_with = "opaque")]
     pub stage: Stage,
+    /// What the checks said at the last look that was written down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub checks: Vec<CheckRecord>,
     /// A pause by an action or for want of evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,

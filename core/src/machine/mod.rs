@@ -1,8 +1,28 @@
 //! What happens next, and what the world should look like then.
+//!
+//! [`step`] takes the machine's memory and what is seen of the world, and gives the memory back with at most one
+//! decision in it. [`desired`] says what the world should be for a memory: it knows no order, no history and no
+//! clock, so that crashes, retries, drift and partial writes need no code of their own.
 
+mod desired;
+mod facts;
+mod idle;
+mod people;
+mod progress;
+mod report;
+mod safety;
+mod sight;
 mod state;
+mod turn;
 
+#[cfg(test)]
+mod tests;
+
+pub use desired::{desired, stamp, wake};
+pub use facts::{Asked, Facts, Refusal, SeenTraffic};
+pub use report::{KEPT_DECISIONS, report, worth_writing};
 pub use state::{
     Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Pause, Retiring, RevisionOutcome, Stage, State,
     StepState, Withdrawn,
 };
+pub use turn::{Change, step};

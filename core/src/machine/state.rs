@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Predictor,
-    api::{ActionPhase, GoDuration, Reason, RolloutStatus},
+    api::{ActionPhase, CheckRecord, GoDuration, Reason, RolloutStatus},
     judge::Evidence,
 };
 
@@ -26,6 +26,8 @@ pub struct State {
     pub canary: Option<Predictor>,
     /// Where the rollout is.
     pub stage: Stage,
+    /// What the checks said at the last look of the step in flight.
+    pub checks: Vec<CheckRecord>,
     /// A pause by an action, or for want of evidence.
     pub pause: Option<Pause>,
     /// Predictors that lost their traffic and still stand in the route with weight 0.
@@ -46,11 +48,9 @@ pub enum Stage {
     #[default]
     Pending,
     /// Stable has all, nothing is in flight.
-    Healthy,
+    Idle,
     /// A canary is on its way through the steps; the step after the last one is the promotion.
     Step(Box<StepState>),
-    /// The canary was taken out of traffic for good.
-    RolledBack,
     /// The status was lost: stable has all until a person asks for a retry.
     StatusLost,
     /// The routes were given back.
@@ -189,7 +189,7 @@ impl State {
     pub fn step(&self) -> Option<&StepState> {
         match &self.stage {
             Stage::Step(step) => Some(step),
-            Stage::Pending | Stage::Healthy | Stage::RolledBack | Stage::StatusLost | Stage::Released => None,
+            Stage::Pending | Stage::Idle | Stage::StatusLost | Stage::Released => None,
         }
     }
 
@@ -216,6 +216,7 @@ impl From<&RolloutStatus> for State {
             stable: status.stable.clone(),
             canary: status.canary.clone(),
             stage: status.stage.clone(),
+            checks: status.checks.clone(),
             pause: status.pause.clone(),
             retiring: status.retiring.clone(),
             known: status.known.clone(),

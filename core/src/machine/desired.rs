@@ -1,0 +1,66 @@
+//! What the world should be for a memory: total, and without order, history or clock.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::turn::decided_weight;
+use super::{Stage, State};
+use crate::{
+    Predictor,
+    plan::Plan,
+    traffic::{Setting, stamp::Stamp},
+};
+
+/// How long a Rollout at rest is left alone: everything that concerns it is watched.
+const AT_REST: Duration = Duration::from_mins(5);
+
+/// The traffic that the pair should have; nothing while the machine knows no stable.
+pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
+    match state.stage {
+        Stage::Pending => None,
+        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => {
+            let stable = state.stable.clone()?;
+            let canary = state.canary.clone().filter(|_| state.in_flight());
+            let retiring: Vec<Predictor> = state
+                .retiring
+                .iter()
+                .map(|retiring| retiring.predictor.clone())
+                .filter(|retiring| *retiring != stable && canary.as_ref() != Some(retiring))
+                .collect();
+            let others = state.known.iter().chain(&state.canary);
+            let known = others
+                .filter(|known| {
+                    **known != stable && canary.as_ref() != Some(known) && !retiring.contains(known)
+                })
+                .cloned()
+                .collect();
+            Some(Setting { stable, canary, weight: decided_weight(plan, state), retiring, known })
+        }
+    }
+}
+
+/// The stamp that goes onto every route with that traffic, for a Rollout with this uid.
+pub fn stamp(plan: Option<&Plan>, state: &State, uid: &str) -> Stamp {
+    let outcomes: BTreeMap<_, _> =
+        state.outcomes.iter().map(|outcome| (outcome.predictor.revision(), outcome.outcome)).collect();
+    Stamp {
+        uid: uid.to_owned(),
+        seq: state.seq,
+        revision: state.canary.as_ref().map(Predictor::revision),
+        stable: state.stable.as_ref().map(Predictor::revision),
+        setting: decided_weight(plan, state),
+        outcomes,
+    }
+}
+
+/// When to look again if nothing happens before.
+pub fn wake(plan: Option<&Plan>, state: &State) -> Duration {
+    match (plan, &state.stage) {
+        (Some(plan), Stage::Step(_)) => plan.interval,
+        (Some(plan), Stage::Idle | Stage::StatusLost) if !state.retiring.is_empty() => plan.interval,
+        (None, _) if !state.retiring.is_empty() => Duration::from_secs(10),
+        (
+            Some(_) | None,
+            Stage::Pending | Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released,
+        ) => AT_REST,
+    }
+}

@@ -1,0 +1,91 @@
+//! What is seen: read back, never assumed.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    Predictor,
+    api::{Do, Reason},
+    judge::Look,
+    traffic::stamp::Stamp,
+};
+
+/// What was seen of the world at one moment.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The time, for records only.
+    pub now: DateTime<Utc>,
+    /// Time since the machine last saw the world, on a clock that never jumps.
+    pub elapsed: Duration,
+    /// The predictor that the spec wants to be live; nothing where that cannot be told.
+    pub wanted: Option<Predictor>,
+    /// What keeps the spec from being acted on. Stops starts and increases, never decreases.
+    pub refusal: Option<Refusal>,
+    /// Whether the Rollout is being deleted.
+    pub deleted: bool,
+    /// Whether the spec says `paused`.
+    pub paused: bool,
+    /// The Rollout's uid.
+    pub uid: String,
+    /// Whether our finalizer is on the Rollout: it had a status once.
+    pub had_status: bool,
+    /// What the routes show; nothing where they cannot be read.
+    pub traffic: Option<SeenTraffic>,
+    /// Ready endpoints behind stable.
+    pub stable_ready: usize,
+    /// Ready endpoints behind the canary in flight, or the wanted predictor.
+    pub canary_ready: usize,
+    /// What the metrics said, if they were asked this time.
+    pub look: Option<Look>,
+    /// What people ask for, oldest first; handled ones among them.
+    pub actions: Vec<Asked>,
+}
+
+/// Why a spec is not acted on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In one word.
+    pub reason: Reason,
+    /// In a sentence that names the field or the object, what was expected and what was there.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// What the routes of a Rollout show.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeenTraffic {
+    /// Whether the routes are what [`super::desired`] says, the stamp included.
+    pub in_place: bool,
+    /// The newest stamp of this Rollout's name on any of them.
+    pub stamp: Option<Stamp>,
+    /// Predictors of the Rollout's namespace that have weight on any of them.
+    pub weighted: Vec<Predictor>,
+    /// Hosts with weight that are no such predictors.
+    pub strangers: Vec<String>,
+}
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The action's uid.
+    pub uid: String,
+    /// What to do.
+    pub what: Do,
+    /// The revision that it is about.
+    pub revision: Option<String>,
+    /// The number of the step, from 1, that it is about.
+    pub step: Option<u32>,
+    /// Why, in the person's words.
+    pub reason: Option<String>,
+    /// Who asks, as far as is known.
+    pub by: Option<String>,
+    /// The uid of the Rollout that it was made for, where it says so.
+    pub rollout_uid: Option<String>,
+}

@@ -1,0 +1,98 @@
+//! Nothing is in flight: losers leave the route, and the next rollout starts.
+
+use super::progress::LONGEST_RETIREMENT;
+use super::turn::{Turn, know};
+use super::{Retiring, Stage, StepState, Withdrawn};
+use crate::api::{Decision, DecisionKind, Reason};
+
+/// A start if one is due, else a retirement; the latter also beside a rollout in flight.
+pub(super) fn next(turn: &mut Turn<'_>) -> Option<Decision> {
+    start(turn).or_else(|| retire(turn))
+}
+
+/// Why no rollout of the wanted revision starts; nothing when one may.
+pub(super) fn start_waits_for(turn: &Turn<'_>) -> Option<Reason> {
+    if let Some(refusal) = &turn.facts.refusal {
+        return Some(refusal.reason);
+    }
+    let Some(wanted) = &turn.facts.wanted else { return Some(Reason::TargetNotFound) };
+    match turn.state.stage {
+        Stage::Pending => return Some(Reason::New),
+        Stage::StatusLost => return Some(Reason::StatusLost),
+        Stage::Released => return Some(Reason::Deleted),
+        Stage::Step(_) => return Some(Reason::StepInProgress),
+        Stage::Idle => {}
+    }
+    if turn.state.stable.as_ref() == Some(wanted) {
+        return Some(Reason::Live);
+    }
+    if let Some(outcome) = turn.state.outcome(wanted).filter(|outcome| outcome.outcome.needs_retry()) {
+        return Some(outcome.reason);
+    }
+    if turn.facts.traffic.is_none() || turn.plan.is_none() {
+        return Some(Reason::RouteNotFound);
+    }
+    if turn.is_paused() {
+        return Some(Reason::Paused);
+    }
+    // The decision before this one must be on the routes, or two would be in the air at once.
+    (!turn.in_place()).then_some(Reason::TrafficNotInPlace)
+}
+
+fn start(turn: &mut Turn<'_>) -> Option<Decision> {
+    if turn.state.in_flight() || start_waits_for(turn).is_some() {
+        return None;
+    }
+    let wanted = turn.facts.wanted.clone()?;
+    let stable = turn.state.stable.as_ref().map(ToString::to_string).unwrap_or_default();
+    let steps = turn.plan?.steps.len();
+    let message = format!("{wanted} is to replace {stable} in {steps} steps, once it is ready");
+    Some(turn.decide(DecisionKind::Started, Reason::New, message, None, |state| {
+        state.retiring.retain(|retiring| retiring.predictor != wanted);
+        know(state, wanted.clone());
+        state.canary = Some(wanted);
+        Turn::enter(state, StepState { withdrawn: Some(Withdrawn::default()), ..StepState::default() });
+    }))
+}
+
+/// One loser leaves the route: settled, and a look saw no request there, or nobody can tell.
+fn retire(turn: &mut Turn<'_>) -> Option<Decision> {
+    if !turn.in_place() || matches!(turn.state.stage, Stage::Pending | Stage::Released) {
+        return None;
+    }
+    let (at, unseen) = turn
+        .state
+        .retiring
+        .iter()
+        .enumerate()
+        .find_map(|(at, retiring)| Some((at, may_leave(turn, retiring)?)))?;
+    let leaving = turn.state.retiring[at].predictor.clone();
+    let warning = if unseen { "; nobody could tell for 5m whether it still gets requests" } else { "" };
+    let message = format!("{leaving} left the route{warning}");
+    Some(Decision {
+        revision: Some(leaving.revision()),
+        ..turn.decide(DecisionKind::Retired, Reason::Live, message, None, |state| {
+            state.retiring.remove(at);
+            if state.canary.as_ref() != Some(&leaving) || !state.in_flight() {
+                know(state, leaving);
+            }
+        })
+    })
+}
+
+/// Whether a loser may leave, and whether that is without anybody knowing that it is quiet.
+fn may_leave(turn: &Turn<'_>, retiring: &Retiring) -> Option<bool> {
+    let waited = retiring.waited.0;
+    if waited >= LONGEST_RETIREMENT {
+        return Some(true);
+    }
+    let plan = turn.plan?;
+    if waited < plan.settle {
+        return None;
+    }
+    if plan.metrics.is_none() {
+        return Some(false);
+    }
+    let seen = turn.facts.look.as_ref()?.counts.as_ref().ok()?;
+    (seen.retiring.get(&retiring.predictor.revision()) == Some(&0)).then_some(false)
+}

@@ -1,0 +1,236 @@
+//! What people ask for.
+//!
+//! Each action is handled once: its uid goes into the same state as the decision it causes. It is refused when the
+//! revision or the step that it is about is no longer the current one.
+
+use super::progress::{end_of_steps, go_to};
+use super::turn::remember;
+use super::turn::{Turn, number};
+use super::{Asked, Outcome, Pause, Retiring, RevisionOutcome, Stage};
+use crate::{
+    Predictor,
+    api::{ActionPhase, Decision, DecisionKind, Do, Reason},
+};
+
+/// A refusal, or a decision, or an answer without one.
+enum Answer {
+    Decided(Decision),
+    Done(String),
+    Refused(String),
+}
+
+/// Abort and pause: heard before anything else, also by a machine that would rather hold.
+pub(super) fn stop(turn: &mut Turn<'_>) -> Option<Decision> {
+    hear(turn, |what| matches!(what, Do::Abort | Do::Pause))
+}
+
+/// What lets traffic grow, after all that takes it away.
+pub(super) fn go(turn: &mut Turn<'_>) -> Option<Decision> {
+    hear(turn, |what| matches!(what, Do::Approve | Do::Promote | Do::PromoteFull | Do::Retry | Do::Resume))
+}
+
+fn hear(turn: &mut Turn<'_>, wanted: fn(Do) -> bool) -> Option<Decision> {
+    if matches!(turn.state.stage, Stage::Pending | Stage::Released) {
+        return None;
+    }
+    let facts = turn.facts;
+    for asked in facts.actions.iter().filter(|asked| wanted(asked.what)) {
+        if turn.state.has_handled(&asked.uid) {
+            continue;
+        }
+        match answer(turn, asked) {
+            Answer::Decided(decision) => return Some(decision),
+            Answer::Done(message) => turn.answer(asked, ActionPhase::Done, &message, None),
+            Answer::Refused(message) => turn.answer(asked, ActionPhase::Refused, &message, None),
+        }
+    }
+    None
+}
+
+fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    if asked.rollout_uid.as_ref().is_some_and(|uid| *uid != turn.facts.uid) {
+        return Answer::Refused("it was made for another Rollout of this name".to_owned());
+    }
+    if let Some(refusal) = not_current(turn, asked) {
+        return Answer::Refused(refusal);
+    }
+    match asked.what {
+        Do::Abort => abort(turn, asked),
+        Do::Pause => pause(turn, asked),
+        Do::Resume => resume(turn, asked),
+        Do::Approve => approve(turn, asked),
+        Do::Promote | Do::PromoteFull => promote(turn, asked),
+        Do::Retry => retry(turn, asked),
+    }
+}
+
+/// Why an action is about something that is not current.
+fn not_current(turn: &Turn<'_>, asked: &Asked) -> Option<String> {
+    let revision = asked.revision.as_ref()?;
+    let current: Vec<String> = if turn.state.in_flight() {
+        turn.state.canary.iter().map(Predictor::revision).collect()
+    } else {
+        let seen = [&turn.state.canary, &turn.state.stable, &turn.facts.wanted];
+        seen.into_iter().flatten().map(Predictor::revision).collect()
+    };
+    if !current.contains(revision) {
+        return Some(format!(
+            "{revision} is not the current revision: {} is",
+            current.first().map_or("none", String::as_str)
+        ));
+    }
+    match (asked.step, turn.state.step()) {
+        (Some(asked), Some(step)) if asked != number(step.index) => {
+            Some(format!("step {asked} is not the current step: {} is", number(step.index)))
+        }
+        _ => None,
+    }
+}
+
+fn said(asked: &Asked, what: &str) -> String {
+    let by = asked.by.as_deref().unwrap_or("someone");
+    match &asked.reason {
+        Some(reason) => format!("{by} {what}: {reason}"),
+        None => format!("{by} {what}"),
+    }
+}
+
+fn abort(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    if turn.state.in_flight() {
+        let message = said(asked, "aborted the rollout");
+        return Answer::Decided(turn.end(
+            DecisionKind::RolledBack,
+            Outcome::Aborted,
+            Reason::Aborted,
+            message,
+            Some(asked),
+        ));
+    }
+    let aborted = turn.state.canary.as_ref().and_then(|canary| turn.state.outcome(canary));
+    if aborted.is_some_and(|outcome| outcome.outcome == Outcome::Aborted) {
+        return Answer::Done("the rollout was aborted already".to_owned());
+    }
+    Answer::Refused("nothing is in flight: there is nothing to abort".to_owned())
+}
+
+fn pause(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    if turn.state.pause.is_some() {
+        return Answer::Done("it is paused already".to_owned());
+    }
+    let message = said(asked, "paused the rollout");
+    let pause = Pause { reason: Reason::Paused, by: asked.by.clone(), message: asked.reason.clone() };
+    Answer::Decided(turn.decide(DecisionKind::Paused, Reason::Requested, message, Some(asked), |state| {
+        state.pause = Some(pause)
+    }))
+}
+
+fn resume(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    if turn.state.pause.is_none() {
+        let why = if turn.facts.paused {
+            "the spec says paused: set spec.paused to false"
+        } else {
+            "it is not paused"
+        };
+        return Answer::Refused(why.to_owned());
+    }
+    let message = said(asked, "resumed the rollout");
+    Answer::Decided(turn.decide(DecisionKind::Resumed, Reason::Requested, message, Some(asked), |state| {
+        state.pause = None;
+        if let Stage::Step(step) = &mut state.stage {
+            step.short_of_evidence = std::time::Duration::ZERO.into();
+        }
+    }))
+}
+
+fn approve(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else {
+        return Answer::Refused("nothing is in flight: there is nothing to approve".to_owned());
+    };
+    match plan.steps.get(step.index) {
+        Some(planned) if planned.approve && step.approved.is_some() => {
+            return Answer::Done("the step was approved already".to_owned());
+        }
+        Some(planned) if planned.approve => {}
+        Some(_) | None => {
+            return Answer::Refused(format!("step {} asks for no approval", plan.step_name(step.index)));
+        }
+    }
+    let by = asked.by.clone().unwrap_or_else(|| "someone".to_owned());
+    let message = said(asked, "approved the step");
+    Answer::Decided(turn.decide(DecisionKind::Approved, Reason::Requested, message, Some(asked), |state| {
+        if let Stage::Step(step) = &mut state.stage {
+            step.approved = Some(by);
+        }
+    }))
+}
+
+fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else {
+        return Answer::Refused("nothing is in flight: there is nothing to promote".to_owned());
+    };
+    if step.index >= plan.promotion() {
+        return Answer::Done("it is being promoted already".to_owned());
+    }
+    if turn.is_paused() {
+        return Answer::Refused("it is paused: resume it first".to_owned());
+    }
+    if let Some(refusal) = &turn.facts.refusal {
+        return Answer::Refused(format!("the spec is not accepted: {}", refusal.message));
+    }
+    if turn.facts.canary_ready == 0 || step.withdrawn.is_some() {
+        return Answer::Refused("the canary has no ready endpoint".to_owned());
+    }
+    if !turn.in_place() {
+        return Answer::Refused("the traffic of the current step is not in place yet: ask again".to_owned());
+    }
+    let full = asked.what == Do::PromoteFull;
+    let message = said(asked, if full { "promoted the canary" } else { "passed the step" });
+    let next = if full { plan.promotion() } else { step.index + 1 };
+    if next == plan.promotion() && !full {
+        return Answer::Decided(end_of_steps(turn, Reason::Requested, message, Some(asked)));
+    }
+    Answer::Decided(go_to(turn, next, Reason::Requested, message, Some(asked)))
+}
+
+/// A retry ends what is in flight, forgets what became of the revision, and lets it start anew.
+fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    let Some(wanted) = turn.facts.wanted.clone() else {
+        return Answer::Refused("the target cannot be told: there is nothing to retry".to_owned());
+    };
+    if asked.revision.as_ref() != Some(&wanted.revision()) {
+        return Answer::Refused(format!("{wanted} is what the spec wants: retry that revision"));
+    }
+    let needs_retry = turn.state.outcome(&wanted).is_some_and(|outcome| outcome.outcome.needs_retry());
+    let lost = matches!(turn.state.stage, Stage::StatusLost);
+    if !turn.state.in_flight() && !needs_retry && !lost {
+        return Answer::Refused(format!(
+            "{wanted} was neither rolled back nor lost: there is nothing to retry"
+        ));
+    }
+    if super::safety::must_hold(turn) {
+        return Answer::Refused(
+            "stable has no ready endpoint: it cannot take the traffic back first".to_owned(),
+        );
+    }
+    let message = said(asked, "asked to try again");
+    let at = turn.facts.now;
+    Answer::Decided(turn.decide(DecisionKind::Retried, Reason::Requested, message, Some(asked), |state| {
+        if state.in_flight() {
+            state
+                .retiring
+                .push(Retiring { predictor: wanted.clone(), waited: std::time::Duration::ZERO.into() });
+        }
+        let seq = state.seq;
+        let outcome = RevisionOutcome {
+            predictor: wanted,
+            outcome: Outcome::Retried,
+            reason: Reason::Requested,
+            seq,
+            at,
+        };
+        remember(&mut state.outcomes, outcome);
+        state.stage = Stage::Idle;
+        state.pause = None;
+        state.checks.clear();
+    }))
+}

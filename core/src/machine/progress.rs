@@ -1,0 +1,261 @@
+//! Clocks, evidence, and the way from one step to the next.
+
+use std::time::Duration;
+
+use super::turn::{By, Turn, know, remember};
+use super::{Outcome, RevisionOutcome, Stage, State, StepState};
+use crate::{
+    api::{CheckRecord, Decision, DecisionKind, Finish, GoDuration, Reason},
+    judge::{Verdict, judge, overall},
+    plan::Plan,
+};
+
+/// After this the loser leaves the route even if nobody can say that it has no requests any more.
+pub(super) const LONGEST_RETIREMENT: Duration = Duration::from_mins(5);
+
+/// Lets time pass and looks count. True when the evidence got worse: that is worth writing down.
+///
+/// Time counts only as far as it was observed: at most two intervals a look, so that a jumping clock or a new
+/// leader never ends a step early.
+pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
+    let in_place = turn.in_place();
+    let Some(plan) = turn.plan else {
+        // Without a plan there is no interval to trust; the default is long enough for a retirement to end.
+        retire_a_while(&mut turn.state, turn.facts.elapsed.min(Duration::from_secs(20)), in_place);
+        return false;
+    };
+    let elapsed = turn.facts.elapsed.min(2 * plan.interval);
+    retire_a_while(&mut turn.state, elapsed, in_place);
+    let Stage::Step(step) = &mut turn.state.stage else { return false };
+    if let Some(withdrawn) = &mut step.withdrawn {
+        withdrawn.waited = capped(withdrawn.waited, elapsed, plan.ready_within);
+        return false;
+    }
+    if !in_place {
+        step.in_place = GoDuration::default();
+        return false;
+    }
+    // A look counts if all that it saw happened after the traffic had settled.
+    let settled = step.in_place.0 >= plan.settle;
+    step.elapsed = GoDuration(step.elapsed.0 + elapsed);
+    step.in_place = GoDuration(step.in_place.0 + elapsed);
+    let worse = settled && look(plan, turn.facts, step, &mut turn.state.checks);
+    miss_evidence(turn, elapsed);
+    worse
+}
+
+fn retire_a_while(state: &mut State, elapsed: Duration, in_place: bool) {
+    for retiring in state.retiring.iter_mut().filter(|_| in_place) {
+        retiring.waited = capped(retiring.waited, elapsed, LONGEST_RETIREMENT);
+    }
+}
+
+/// Clocks stop at what they are compared with, so that a long wait is no reason to write.
+fn capped(clock: GoDuration, elapsed: Duration, limit: Duration) -> GoDuration {
+    GoDuration((clock.0 + elapsed).min(limit.max(clock.0)))
+}
+
+fn look(plan: &Plan, facts: &super::Facts, step: &mut StepState, checks: &mut Vec<CheckRecord>) -> bool {
+    let Some(look) = &facts.look else { return false };
+    let age = step.elapsed.0;
+    if let Ok(measurement) = &look.counts {
+        step.evidence.add(age, measurement);
+    }
+    let records = judge(&plan.checks, &step.evidence, age, look, checks);
+    let worse = records.iter().any(|record| {
+        let before = checks.iter().find(|before| before.name == record.name);
+        before.map_or(record.failures > 0, |before| {
+            record.failures > before.failures || record.verdict > before.verdict
+        })
+    });
+    *checks = records;
+    worse
+}
+
+/// Counts the time in which evidence alone was missing.
+fn miss_evidence(turn: &mut Turn<'_>, elapsed: Duration) {
+    let Some(plan) = turn.plan else { return };
+    let waits_for_something_else = turn.is_paused()
+        || turn.facts.refusal.is_some()
+        || turn.facts.canary_ready == 0
+        || turn.facts.stable_ready == 0;
+    let Stage::Step(step) = &mut turn.state.stage else { return };
+    let Some(planned) = plan.steps.get(step.index) else { return };
+    if enough_evidence(plan, step, &turn.state.checks) {
+        step.short_of_evidence = GoDuration::default();
+    } else if !waits_for_something_else
+        && step.elapsed.0 >= planned.lasts
+        && (!planned.approve || step.approved.is_some())
+    {
+        step.short_of_evidence = capped(step.short_of_evidence, elapsed, plan.evidence_limit);
+    }
+}
+
+fn enough_evidence(plan: &Plan, step: &StepState, checks: &[CheckRecord]) -> bool {
+    let min_requests = plan.steps.get(step.index).map_or(0, |planned| planned.min_requests);
+    step.evidence.requests >= min_requests
+        && checks.len() == plan.checks.len()
+        && overall(checks) == Verdict::Pass
+}
+
+/// What a step still waits for, in the order in which people want to hear it; nothing when it may end.
+pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
+    let (plan, step) = (turn.plan?, turn.state.step()?);
+    if turn.facts.stable_ready == 0 && overall(&turn.state.checks) == Verdict::Fail {
+        return Some(Reason::StableNotReady);
+    }
+    if turn.facts.traffic.is_none() || turn.facts.refusal.is_some() && !turn.in_place() {
+        return Some(Reason::TrafficNotInPlace);
+    }
+    if let Some(withdrawn) = step.withdrawn {
+        return match (turn.facts.canary_ready, turn.is_paused()) {
+            (0, _) if withdrawn.overdue => Some(Reason::NotReadyInTime),
+            (0, _) => Some(Reason::CanaryNotReady),
+            (_, true) => Some(Reason::Paused),
+            (_, false) => turn.facts.refusal.as_ref().map(|refusal| refusal.reason),
+        };
+    }
+    if turn.facts.canary_ready == 0 {
+        return Some(if turn.facts.stable_ready == 0 {
+            Reason::StableNotReady
+        } else {
+            Reason::CanaryNotReady
+        });
+    }
+    let settled = turn.in_place() && step.in_place.0 >= plan.settle;
+    let Some(planned) = plan.steps.get(step.index) else {
+        return (!settled || !stable_is_quiet(turn)).then_some(Reason::Promoting);
+    };
+    if turn.is_paused() {
+        return Some(Reason::Paused);
+    }
+    if !turn.in_place() {
+        return Some(Reason::TrafficNotInPlace);
+    }
+    if !settled || step.elapsed.0 < planned.lasts {
+        return Some(Reason::StepInProgress);
+    }
+    if !enough_evidence(plan, step, &turn.state.checks) {
+        return Some(Reason::NoEvidence);
+    }
+    if planned.approve && step.approved.is_none() {
+        return Some(Reason::WaitingForApproval);
+    }
+    if plan.finish == Finish::Wait && step.index + 1 == plan.promotion() {
+        return Some(Reason::WaitingForDecision);
+    }
+    turn.facts.refusal.as_ref().map(|refusal| refusal.reason)
+}
+
+/// Whether the old stable, which has lost its traffic, may leave: a look saw no request there, or nobody can tell.
+fn stable_is_quiet(turn: &Turn<'_>) -> bool {
+    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else { return false };
+    if plan.metrics.is_none() || step.in_place.0 >= LONGEST_RETIREMENT {
+        return true;
+    }
+    let seen = turn.facts.look.as_ref().and_then(|look| look.counts.as_ref().ok());
+    seen.is_some_and(|seen| seen.stable.requests == 0)
+}
+
+/// The next step, when this one may end.
+pub(super) fn advance(turn: &mut Turn<'_>) -> Option<Decision> {
+    let plan = turn.plan?;
+    let step = turn.state.step()?.clone();
+    if waits_for(turn).is_some() {
+        return None;
+    }
+    if step.withdrawn.is_some() {
+        let message = match turn.facts.canary_ready {
+            1 => "the canary has a ready endpoint".to_owned(),
+            ready => format!("the canary has {ready} ready endpoints"),
+        };
+        return Some(enter_step(turn, step.index, step.losses, Reason::StepInProgress, message, None));
+    }
+    if step.index >= plan.promotion() {
+        return Some(promoted(turn, &step));
+    }
+    let message = passed(turn, &step);
+    if step.index + 1 == plan.promotion() {
+        return Some(end_of_steps(turn, Reason::StepsPassed, message, None));
+    }
+    Some(go_to(turn, step.index + 1, Reason::StepsPassed, message, None))
+}
+
+fn passed(turn: &Turn<'_>, step: &StepState) -> String {
+    let name = turn.plan.map_or("", |plan| plan.step_name(step.index));
+    let lasted = GoDuration(Duration::from_secs(step.elapsed.0.as_secs()));
+    let checks: Vec<String> =
+        turn.state.checks.iter().map(|check| format!("{}: {}", check.name, check.message)).collect();
+    let checks = if checks.is_empty() { String::new() } else { format!("; {}", checks.join("; ")) };
+    format!("step {name} passed after {lasted}, {} requests{checks}", step.evidence.requests)
+}
+
+/// What follows the last step, as the spec's `finish` says; a person who passes the last step promotes, unless stable
+/// is to be kept.
+pub(super) fn end_of_steps(turn: &mut Turn<'_>, reason: Reason, message: String, by: By<'_>) -> Decision {
+    match turn.plan.map(|plan| (plan.finish, plan.promotion())) {
+        Some((Finish::Promote | Finish::Wait, promotion)) => go_to(turn, promotion, reason, message, by),
+        Some((Finish::KeepStable, _)) | None => {
+            turn.end(DecisionKind::Observed, Outcome::Observed, Reason::Observed, message, by)
+        }
+    }
+}
+
+/// Enters step `index`.
+pub(super) fn go_to(
+    turn: &mut Turn<'_>,
+    index: usize,
+    reason: Reason,
+    message: String,
+    by: By<'_>,
+) -> Decision {
+    enter_step(turn, index, 0, reason, message, by)
+}
+
+fn enter_step(
+    turn: &mut Turn<'_>,
+    index: usize,
+    losses: u32,
+    reason: Reason,
+    message: String,
+    by: By<'_>,
+) -> Decision {
+    let promoting = turn.plan.is_some_and(|plan| index >= plan.promotion());
+    let kind = if promoting { DecisionKind::Promoting } else { DecisionKind::Entered };
+    let checks = turn.state.checks.clone();
+    let decision = turn.decide(kind, reason, message, by, |state| {
+        Turn::enter(state, StepState { index, losses, ..StepState::default() });
+    });
+    // The record shows what the step was entered on.
+    Decision { checks, ..decision }
+}
+
+fn promoted(turn: &mut Turn<'_>, step: &StepState) -> Decision {
+    let at = turn.facts.now;
+    let unseen = step.in_place.0 >= LONGEST_RETIREMENT;
+    let warning = if unseen { "; nobody could tell for 5m whether it still gets requests" } else { "" };
+    let name = |predictor: &Option<crate::Predictor>| {
+        predictor.as_ref().map_or_else(String::new, ToString::to_string)
+    };
+    let message = format!(
+        "{} is stable now, {} left the route{warning}",
+        name(&turn.state.canary),
+        name(&turn.state.stable)
+    );
+    turn.decide(DecisionKind::Promoted, Reason::StepsPassed, message, None, |state| {
+        if let Some(old) = state.stable.take() {
+            know(state, old);
+        }
+        if let Some(canary) = state.canary.take() {
+            let seq = state.seq;
+            let outcome = Outcome::Promoted;
+            remember(
+                &mut state.outcomes,
+                RevisionOutcome { predictor: canary.clone(), outcome, reason: Reason::StepsPassed, seq, at },
+            );
+            state.stable = Some(canary);
+        }
+        state.stage = Stage::Idle;
+        state.checks.clear();
+    })
+}

@@ -1,0 +1,308 @@
+//! The status as people and tools read it: derived from the memory, with nothing in it that ticks.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::turn::{Turn, number};
+use super::{Facts, Outcome, Stage, State, StepState, idle, progress, sight};
+use crate::{
+    api::{
+        Condition, ConditionStatus, ConditionType, Decision, GoDuration, Phase, Reason, RolloutStatus,
+        StepProgress,
+    },
+    plan::Plan,
+};
+
+/// How many decisions are kept in a status.
+pub const KEPT_DECISIONS: usize = 20;
+/// Clocks and evidence alone are written down at most this often.
+const CHECKPOINT: Duration = Duration::from_mins(1);
+
+/// The status for a memory: `before` is the one it replaces, `decision` what was decided this turn. `pinned` of the
+/// result is that of `before`.
+pub fn report(
+    plan: Option<&Plan>,
+    state: &State,
+    facts: &Facts,
+    generation: Option<i64>,
+    before: &RolloutStatus,
+    decision: Option<&Decision>,
+) -> RolloutStatus {
+    let turn = Turn { plan, facts, state: state.clone() };
+    let mut decisions = before.decisions.clone();
+    decisions.extend(decision.cloned());
+    let superfluous = decisions.len().saturating_sub(KEPT_DECISIONS);
+    decisions.drain(..superfluous);
+    let (phase, reason, message) = stand(&turn, &decisions);
+    let conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
+    let progress = plan.and_then(|plan| Some(step_progress(plan, state.step()?)));
+    RolloutStatus {
+        observed_generation: generation,
+        phase,
+        reason: Some(reason),
+        message,
+        step: progress
+            .as_ref()
+            .map(|progress| format!("{}/{}", progress.number.min(progress.of), progress.of)),
+        progress,
+        weight: i32::from(turn.weight()),
+        conditions,
+        decisions,
+        seq: state.seq,
+        stable: state.stable.clone(),
+        canary: state.canary.clone(),
+        stage: state.stage.clone(),
+        checks: state.checks.clone(),
+        pause: state.pause.clone(),
+        retiring: state.retiring.clone(),
+        known: state.known.clone(),
+        outcomes: state.outcomes.clone(),
+        handled: state.handled.clone(),
+        pinned: before.pinned.clone(),
+    }
+}
+
+/// Whether `after` should replace `before`, which was written `since` ago: yes for anything that people or the next
+/// leader would miss, but not for clocks and evidence alone.
+pub fn worth_writing(before: &RolloutStatus, after: &RolloutStatus, since: Duration) -> bool {
+    if before == after {
+        return false;
+    }
+    since >= CHECKPOINT || without_clocks(before) != without_clocks(after)
+}
+
+fn without_clocks(status: &RolloutStatus) -> RolloutStatus {
+    let mut status = status.clone();
+    if let Stage::Step(step) = &mut status.stage {
+        let withdrawn =
+            step.withdrawn.map(|withdrawn| super::Withdrawn { waited: GoDuration::default(), ..withdrawn });
+        let StepState { index, losses, ref approved, .. } = **step;
+        **step = StepState { index, losses, withdrawn, approved: approved.clone(), ..StepState::default() };
+    }
+    for retiring in &mut status.retiring {
+        retiring.waited = GoDuration::default();
+    }
+    status.checks.clear();
+    status
+}
+
+fn step_progress(plan: &Plan, step: &StepState) -> StepProgress {
+    let needs_approval = plan.steps.get(step.index).is_some_and(|planned| planned.approve);
+    StepProgress {
+        number: number(step.index),
+        of: u32::try_from(plan.steps.len()).unwrap_or(u32::MAX),
+        name: plan.step_name(step.index).to_owned(),
+        needs_approval,
+        approved: step.approved.is_some(),
+    }
+}
+
+/// Where the rollout stands, and why, in one word and in a sentence.
+fn stand(turn: &Turn<'_>, decisions: &[Decision]) -> (Phase, Reason, String) {
+    let refused = |reason| {
+        let refusal = turn.facts.refusal.as_ref().filter(|refusal| refusal.reason == reason);
+        refusal.map(|refusal| refusal.message.clone())
+    };
+    match &turn.state.stage {
+        Stage::Pending => {
+            let refusal = turn.facts.refusal.clone();
+            let found = || turn.facts.wanted.as_ref().map(|wanted| sight::find_stable(turn.facts, wanted));
+            match refusal.or_else(|| found()?.err()) {
+                Some(refusal) => (Phase::Pending, refusal.reason, refusal.message),
+                None => (Phase::Pending, Reason::New, "nothing was decided yet".to_owned()),
+            }
+        }
+        Stage::Step(step) => {
+            let reason = progress::waits_for(turn).unwrap_or(Reason::StepInProgress);
+            let message = refused(reason).unwrap_or_else(|| in_flight(turn, step, reason));
+            (phase_in_flight(turn, step, reason), reason, message)
+        }
+        Stage::Idle | Stage::StatusLost | Stage::Released => {
+            let reason = idle::start_waits_for(turn).unwrap_or(Reason::New);
+            let phase = phase_at_rest(turn, reason);
+            let message = refused(reason).unwrap_or_else(|| at_rest(turn, reason, decisions));
+            (phase, reason, message)
+        }
+    }
+}
+
+fn phase_in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> Phase {
+    let promoting = turn.plan.is_some_and(|plan| step.index >= plan.promotion());
+    match reason {
+        Reason::StableNotReady | Reason::NotReadyInTime => Phase::Stalled,
+        Reason::CanaryNotReady | Reason::StepInProgress if !promoting => Phase::Progressing,
+        Reason::CanaryNotReady | Reason::StepInProgress | Reason::Promoting => Phase::Promoting,
+        // Gates, pauses, missing evidence, and whatever else keeps it from growing.
+        _ => Phase::Waiting,
+    }
+}
+
+fn phase_at_rest(turn: &Turn<'_>, reason: Reason) -> Phase {
+    if turn.facts.refusal.is_some() {
+        return Phase::Pending;
+    }
+    match outcome_of_wanted(turn) {
+        Some(Outcome::RolledBack | Outcome::Aborted) => return Phase::RolledBack,
+        Some(Outcome::Observed) => return Phase::Healthy,
+        Some(
+            Outcome::Promoted
+            | Outcome::Superseded
+            | Outcome::Cancelled
+            | Outcome::Released
+            | Outcome::Retried,
+        )
+        | None => {}
+    }
+    match reason {
+        Reason::Live => Phase::Healthy,
+        Reason::StatusLost => Phase::Stalled,
+        Reason::Paused => Phase::Waiting,
+        Reason::TargetNotFound | Reason::RouteNotFound => Phase::Pending,
+        _ => Phase::Progressing,
+    }
+}
+
+/// What became of the wanted revision, where that keeps it from starting.
+fn outcome_of_wanted(turn: &Turn<'_>) -> Option<Outcome> {
+    let wanted = turn.facts.wanted.as_ref()?;
+    if turn.state.stable.as_ref() == Some(wanted) || !matches!(turn.state.stage, Stage::Idle) {
+        return None;
+    }
+    turn.state.outcome(wanted).map(|outcome| outcome.outcome).filter(|outcome| outcome.needs_retry())
+}
+
+fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
+    let Some(plan) = turn.plan else { return "the pinned plan cannot be read".to_owned() };
+    let name = plan.step_name(step.index);
+    match reason {
+        Reason::StepInProgress => match plan.steps.get(step.index) {
+            Some(planned) if planned.lasts > plan.settle => {
+                format!("step {name}: weight {}% for {}", planned.weight, GoDuration(planned.lasts))
+            }
+            Some(planned) => format!("step {name}: weight {}%", planned.weight),
+            None => "the canary has all traffic".to_owned(),
+        },
+        Reason::StableNotReady => {
+            "stable has no ready endpoint: traffic stays where it is, whatever the checks say".to_owned()
+        }
+        Reason::TrafficNotInPlace => format!("the traffic of step {name} is not in place"),
+        Reason::CanaryNotReady => "the canary has no ready endpoint yet".to_owned(),
+        Reason::NotReadyInTime => {
+            format!("the canary has no ready endpoint after {}", GoDuration(plan.ready_within))
+        }
+        Reason::Promoting => "the canary has all traffic; the old stable leaves when it is quiet".to_owned(),
+        Reason::Paused => paused(turn),
+        Reason::NoEvidence => format!("step {name} waits for evidence{}", lacking(turn)),
+        Reason::WaitingForApproval => format!("step {name} waits for approval"),
+        Reason::WaitingForDecision => "all steps passed: promote or abort".to_owned(),
+        other => format!("waiting: {other}"),
+    }
+}
+
+/// Which checks lack evidence, without the numbers that change at every look.
+fn lacking(turn: &Turn<'_>) -> String {
+    let lacking =
+        turn.state.checks.iter().filter(|check| check.verdict == crate::judge::Verdict::Inconclusive);
+    let names: Vec<&str> = lacking.map(|check| check.name.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) }
+}
+
+fn paused(turn: &Turn<'_>) -> String {
+    match &turn.state.pause {
+        Some(pause) if pause.reason == Reason::Inconclusive => {
+            format!("paused: {}", pause.message.as_deref().unwrap_or("no evidence"))
+        }
+        Some(pause) => {
+            let by = pause.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let why = pause.message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("paused{by}{why}")
+        }
+        None => "the spec says paused".to_owned(),
+    }
+}
+
+fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
+    let wanted = turn.facts.wanted.as_ref().map(ToString::to_string).unwrap_or_default();
+    if outcome_of_wanted(turn).is_some() {
+        let revision = turn.facts.wanted.as_ref().map(crate::Predictor::revision);
+        let ended = decisions.iter().rev().find(|decision| {
+            decision.revision == revision
+                && decision.weight == 0
+                && decision.from_weight >= 0
+                && is_end(decision)
+        });
+        return ended.map_or_else(
+            || format!("{wanted} was taken out of traffic: {reason}"),
+            |end| end.message.clone(),
+        );
+    }
+    match reason {
+        Reason::Live => format!("{wanted} is live"),
+        Reason::StatusLost => format!("the status was lost: {wanted} is not tried until a retry"),
+        Reason::Paused => paused(turn),
+        Reason::TargetNotFound => "the target cannot be told".to_owned(),
+        Reason::RouteNotFound => "the routes cannot be read".to_owned(),
+        Reason::TrafficNotInPlace => "the traffic that was decided is not in place yet".to_owned(),
+        Reason::Deleted => "the routes were given back".to_owned(),
+        _ => format!("{wanted} is about to be tried"),
+    }
+}
+
+fn is_end(decision: &Decision) -> bool {
+    use crate::api::DecisionKind::{Observed, RolledBack};
+    matches!(decision.kind, RolledBack | Observed)
+}
+
+fn conditions(
+    turn: &Turn<'_>,
+    phase: Phase,
+    reason: Reason,
+    message: &str,
+    generation: Option<i64>,
+    before: &[Condition],
+) -> Vec<Condition> {
+    let now = turn.facts.now;
+    let refusal = turn.facts.refusal.clone().or_else(|| match turn.state.stage {
+        Stage::Pending => sight::find_stable(turn.facts, turn.facts.wanted.as_ref()?).err(),
+        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => None,
+    });
+    let accepted = match &refusal {
+        None => (true, Reason::Accepted, "the spec can be acted on"),
+        Some(refusal) => (false, refusal.reason, refusal.message.as_str()),
+    };
+    let out_of_evidence = turn.state.pause.as_ref().is_some_and(|pause| pause.reason == Reason::Inconclusive);
+    let stalled = matches!(phase, Phase::Stalled | Phase::RolledBack) || refusal.is_some() || out_of_evidence;
+    let ready = phase == Phase::Healthy && refusal.is_none();
+    let reconciling = !ready && !stalled;
+    [
+        (ConditionType::Accepted, accepted.0, accepted.1, accepted.2),
+        (ConditionType::Ready, ready, reason, message),
+        (ConditionType::Reconciling, reconciling, reason, message),
+        (ConditionType::Stalled, stalled, reason, message),
+    ]
+    .into_iter()
+    .map(|(kind, holds, reason, message)| condition(kind, holds, reason, message, now, generation, before))
+    .collect()
+}
+
+fn condition(
+    kind: ConditionType,
+    holds: bool,
+    reason: Reason,
+    message: &str,
+    now: DateTime<Utc>,
+    generation: Option<i64>,
+    before: &[Condition],
+) -> Condition {
+    let status = ConditionStatus::from(holds);
+    let same = before.iter().find(|condition| condition.kind == kind && condition.status == status);
+    Condition {
+        kind,
+        status,
+        reason: reason.to_string(),
+        message: message.to_owned(),
+        last_transition_time: same.map_or(now, |condition| condition.last_transition_time),
+        observed_generation: generation,
+    }
+}

@@ -1,0 +1,198 @@
+//! One turn of the machine: the rules in their order, the first that has something to decide decides.
+
+use std::time::Duration;
+
+use super::{
+    Facts, Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Retiring, RevisionOutcome, Stage, State, StepState,
+};
+use super::{facts::Asked, idle, people, progress, safety, sight};
+use crate::{
+    Predictor,
+    api::{ActionPhase, Decision, DecisionKind, Reason},
+    plan::Plan,
+};
+
+/// What a turn changed.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)]
+pub enum Change {
+    /// Nothing but clocks and evidence.
+    Nothing,
+    /// Something that should be written soon, but is no decision: an action was answered, evidence got worse.
+    Checkpoint,
+    /// A decision, already counted in the state's `seq`.
+    Decision(Decision),
+}
+
+/// The rules, in the order in which they are asked. What takes traffic away comes before what gives some.
+const RULES: [fn(&mut Turn<'_>) -> Option<Decision>; 11] = [
+    safety::release,
+    sight::first,
+    sight::lost_plan,
+    people::stop,
+    safety::other_revision_wanted,
+    safety::failed_check,
+    safety::lost_endpoints,
+    safety::missing_evidence,
+    people::go,
+    progress::advance,
+    idle::next,
+];
+
+/// One turn: the state after it, and what changed.
+///
+/// `plan` is the pinned plan while a canary is in flight, else that of the current spec; nothing where that cannot
+/// be planned.
+pub fn step(plan: Option<&Plan>, state: &State, facts: &Facts) -> (State, Change) {
+    let mut turn = Turn { plan, facts, state: state.clone() };
+    sight::adopt_newer_stamp(&mut turn);
+    let worsened = progress::observe(&mut turn);
+    for rule in RULES {
+        if let Some(decision) = rule(&mut turn) {
+            return (turn.state, Change::Decision(decision));
+        }
+    }
+    let answered = turn.state.handled != state.handled;
+    let moved = turn.state.seq != state.seq
+        || std::mem::discriminant(&turn.state.stage) != std::mem::discriminant(&state.stage);
+    let change = if answered || moved || worsened { Change::Checkpoint } else { Change::Nothing };
+    (turn.state, change)
+}
+
+/// A turn in progress.
+pub(super) struct Turn<'a> {
+    pub(super) plan: Option<&'a Plan>,
+    pub(super) facts: &'a Facts,
+    pub(super) state: State,
+}
+
+/// Who asked, for the record: nobody, or a person with an action.
+pub(super) type By<'a> = Option<&'a Asked>;
+
+impl Turn<'_> {
+    /// Records a decision: `change` is what it does to the state.
+    pub(super) fn decide(
+        &mut self,
+        kind: DecisionKind,
+        reason: Reason,
+        message: impl Into<String>,
+        by: By<'_>,
+        change: impl FnOnce(&mut State),
+    ) -> Decision {
+        let from_weight = self.weight();
+        let about = self.state.canary.clone();
+        self.state.seq += 1;
+        change(&mut self.state);
+        let message = message.into();
+        if let Some(asked) = by {
+            self.answer(asked, ActionPhase::Done, &message, Some(self.state.seq));
+        }
+        let about = if self.state.in_flight() {
+            self.state.canary.clone()
+        } else {
+            about.or(self.state.stable.clone())
+        };
+        Decision {
+            seq: self.state.seq,
+            at: self.facts.now,
+            kind,
+            reason,
+            message,
+            revision: about.map(|predictor| predictor.revision()),
+            step: self.state.step().map(|step| number(step.index)),
+            from_weight: i32::from(from_weight),
+            weight: i32::from(self.weight()),
+            by: by.map(|asked| asked.by.clone().unwrap_or_else(|| "someone".to_owned())),
+            checks: self.state.checks.clone(),
+        }
+    }
+
+    /// Ends the rollout in flight: stable has all, the canary retires, and what became of it is remembered.
+    pub(super) fn end(
+        &mut self,
+        kind: DecisionKind,
+        outcome: Outcome,
+        reason: Reason,
+        message: impl Into<String>,
+        by: By<'_>,
+    ) -> Decision {
+        let at = self.facts.now;
+        self.decide(kind, reason, message, by, |state| {
+            if let Some(canary) = state.canary.clone() {
+                let seq = state.seq;
+                state.retiring.push(Retiring { predictor: canary.clone(), waited: Duration::ZERO.into() });
+                remember(
+                    &mut state.outcomes,
+                    RevisionOutcome { predictor: canary, outcome, reason, seq, at },
+                );
+            }
+            state.stage = Stage::Idle;
+            state.pause = None;
+        })
+    }
+
+    /// Enters step `index` with traffic, or without any while the canary is not ready.
+    pub(super) fn enter(state: &mut State, step: StepState) {
+        state.checks.clear();
+        state.stage = Stage::Step(Box::new(step));
+    }
+
+    /// Writes down that an action was handled.
+    pub(super) fn answer(&mut self, asked: &Asked, phase: ActionPhase, message: &str, decision: Option<u64>) {
+        let handled = Handled {
+            uid: asked.uid.clone(),
+            phase,
+            message: message.to_owned(),
+            decision,
+            at: self.facts.now,
+        };
+        push_bounded(&mut self.state.handled, handled, KEPT_ACTIONS);
+    }
+
+    /// The canary's decided share in percent.
+    pub(super) fn weight(&self) -> u8 {
+        decided_weight(self.plan, &self.state)
+    }
+
+    /// Whether the setting may not grow.
+    pub(super) fn is_paused(&self) -> bool {
+        self.facts.paused || self.state.pause.is_some()
+    }
+
+    /// Whether the routes show what was decided.
+    pub(super) fn in_place(&self) -> bool {
+        self.facts.traffic.as_ref().is_some_and(|traffic| traffic.in_place)
+    }
+}
+
+/// The canary's decided share in percent: 0 unless it is in flight and not withdrawn.
+pub(super) fn decided_weight(plan: Option<&Plan>, state: &State) -> u8 {
+    match (plan, state.step()) {
+        (Some(plan), Some(step)) if step.withdrawn.is_none() => plan.weight(step.index),
+        (Some(_), Some(_)) | (None, _) | (_, None) => 0,
+    }
+}
+
+/// The number of a step as people count.
+pub(super) fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// Remembers what became of a revision, in place of what was known of it.
+pub(super) fn remember(outcomes: &mut Vec<RevisionOutcome>, outcome: RevisionOutcome) {
+    outcomes.retain(|known| known.predictor != outcome.predictor);
+    push_bounded(outcomes, outcome, KEPT_REVISIONS);
+}
+
+/// Remembers that a predictor was stable or canary.
+pub(super) fn know(state: &mut State, predictor: Predictor) {
+    state.known.retain(|known| *known != predictor);
+    push_bounded(&mut state.known, predictor, KEPT_REVISIONS);
+}
+
+fn push_bounded<T>(list: &mut Vec<T>, item: T, most: usize) {
+    list.push(item);
+    if list.len() > most {
+        list.drain(..list.len() - most);
+    }
+}
