@@ -1,0 +1,100 @@
+//! What keeps a rollout from starting, or growing, on the routes of its plan.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{World, selection};
+use crate::{
+    Predictor,
+    api::{ALLOW_FROM, Reason},
+    machine::Refusal,
+    plan::{Plan, PlannedRoute},
+    traffic::{self, RouteError, Setting},
+};
+
+/// The routes of another Rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// `namespace/name` of the Rollout.
+    pub rollout: String,
+    /// When it was created: the older keeps a route.
+    pub since: Option<DateTime<Utc>>,
+    /// What it moves.
+    pub routes: Vec<PlannedRoute>,
+}
+
+/// Whether the routes of `plan` can be moved by this Rollout, created at `since`, to any of its steps. `pair` is
+/// stable and the canary, as far as they are known; `claims` are those of all other Rollouts.
+///
+/// # Errors
+/// The first thing that is in the way.
+pub fn accept(
+    world: &World<'_>,
+    plan: &Plan,
+    pair: Option<&Setting>,
+    since: Option<DateTime<Utc>>,
+    claims: &[Claim],
+) -> Result<(), Refusal> {
+    for route in &plan.routes {
+        let object = world.get(route).ok_or_else(|| not_found(route))?;
+        if route.namespace != world.namespace && !allows(object, world.namespace) {
+            let message = format!(
+                "VirtualService {}/{} is of another namespace: its owner allows it with the annotation {ALLOW_FROM}: {}",
+                route.namespace, route.name, world.namespace
+            );
+            return Err(Refusal::new(Reason::NotAllowed, message));
+        }
+        if let Some(claim) = claims.iter().find(|claim| keeps(claim, world, since) && overlaps(claim, route))
+        {
+            let message = format!(
+                "VirtualService {}/{} is moved by Rollout {} already",
+                route.namespace, route.name, claim.rollout
+            );
+            return Err(Refusal::new(Reason::RouteTaken, message));
+        }
+        if let Some(pair) = pair {
+            let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
+            traffic::require_share(object, &selection(route), pair, &weights, &world.cluster)
+                .map_err(refusal)?;
+        }
+    }
+    Ok(())
+}
+
+/// The pair that a Rollout with this `stable` and `wanted` predictor would move.
+pub fn pair(desired: Setting, wanted: &Predictor) -> Setting {
+    Setting { canary: desired.canary.clone().or_else(|| Some(wanted.clone())), ..desired }
+}
+
+fn allows(object: &Value, namespace: &str) -> bool {
+    let annotation =
+        object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(ALLOW_FROM));
+    annotation
+        .and_then(Value::as_str)
+        .is_some_and(|names| names.split(',').any(|name| name.trim() == namespace))
+}
+
+/// Whether the other Rollout has the older right.
+fn keeps(claim: &Claim, world: &World<'_>, since: Option<DateTime<Utc>>) -> bool {
+    let ours = world.rollout();
+    claim.rollout != ours && (claim.since, &claim.rollout) < (since, &ours)
+}
+
+fn overlaps(claim: &Claim, route: &PlannedRoute) -> bool {
+    claim.routes.iter().any(|taken| {
+        let same_object = taken.namespace == route.namespace && taken.name == route.name;
+        let all = taken.http.is_empty() || route.http.is_empty();
+        same_object && (all || taken.http.iter().any(|name| route.http.contains(name)))
+    })
+}
+
+pub(super) fn not_found(route: &PlannedRoute) -> Refusal {
+    let message =
+        format!("spec.routes: there is no VirtualService {} in namespace {}", route.name, route.namespace);
+    Refusal::new(Reason::VirtualServiceNotFound, message)
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+pub(super) fn refusal(error: RouteError) -> Refusal {
+    Refusal::new(error.reason(), error.to_string())
+}

@@ -1,0 +1,113 @@
+//! The difference between the objects as read and as desired: the fewest writes.
+//!
+//! Any subset of the effects, applied in any order, keeps the guarantees: every write carries the resourceVersion that
+//! was read, and the stamp with the number of its decision. When all were applied, there are none.
+
+use json_patch::Patch;
+use serde_json::Value;
+
+use super::{ObjectName, World, objects, selection};
+use crate::{
+    plan::Plan,
+    traffic::{self, RouteError, Setting, stamp, stamp::Stamp},
+};
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    /// Which VirtualService.
+    pub object: ObjectName,
+    /// What to change, under the resourceVersion that was read.
+    pub patch: Patch,
+    /// Whether the canary gets less by it, and nobody more but stable.
+    pub takes_away: bool,
+}
+
+/// What is to be written, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// Writes, those that take traffic away first.
+    pub effects: Vec<Effect>,
+    /// Objects that cannot be edited as desired, and why.
+    pub obstacles: Vec<RouteError>,
+    /// Objects that are not there.
+    pub missing: Vec<ObjectName>,
+    /// Objects whose stamp is of a later decision than ours: not ours to write.
+    pub ahead: Vec<ObjectName>,
+}
+
+impl Outlook {
+    /// Whether the world is as desired.
+    pub fn in_place(&self) -> bool {
+        self.effects.is_empty()
+            && self.obstacles.is_empty()
+            && self.missing.is_empty()
+            && self.ahead.is_empty()
+    }
+}
+
+/// What is to be written so that the routes of `plan` show `desired` with `stamp`.
+pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp) -> Outlook {
+    let mut outlook = Outlook::default();
+    let rollout = world.rollout();
+    for object in objects(plan) {
+        let Some(before) = world.virtual_services.get(&object).copied() else {
+            outlook.missing.push(object);
+            continue;
+        };
+        let shown = stamp::read(before, &rollout);
+        if let Ok(Some(shown)) = &shown
+            && is_ahead(shown, stamp)
+        {
+            outlook.ahead.push(object);
+            continue;
+        }
+        match edited(world, plan, &object, before, desired, stamp) {
+            Err(obstacle) => outlook.obstacles.push(obstacle),
+            Ok(after) => {
+                let shown = shown.ok().flatten().map_or(0, |shown| shown.setting);
+                let takes_away = desired.takes_away() || desired.weight < shown;
+                outlook.effects.extend(traffic::patch(before, &after).map(|patch| Effect {
+                    object,
+                    patch,
+                    takes_away,
+                }));
+            }
+        }
+    }
+    outlook.effects.sort_by_key(|effect| !effect.takes_away);
+    outlook
+}
+
+/// Whether an object shows a later decision than ours. Of two decisions with one number the one that gives the same
+/// canary less wins.
+fn is_ahead(shown: &Stamp, ours: &Stamp) -> bool {
+    shown.seq > ours.seq
+        || shown.seq == ours.seq && shown.revision == ours.revision && shown.setting < ours.setting
+}
+
+fn edited(
+    world: &World<'_>,
+    plan: &Plan,
+    object: &ObjectName,
+    before: &Value,
+    desired: &Setting,
+    stamp: &Stamp,
+) -> Result<Value, RouteError> {
+    let mut after = before.clone();
+    let routes = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
+    for route in routes {
+        match traffic::edit(&after, &selection(route), desired, &world.cluster) {
+            Ok(edited) => after = edited,
+            // One route that is gone must not keep the others from losing the canary.
+            Err(_) if desired.takes_away() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if desired.takes_away() {
+        stamp::restore(&mut after, &world.rollout(), stamp)?;
+    } else {
+        stamp::write(&mut after, &world.rollout(), stamp)?;
+    }
+    Ok(after)
+}

@@ -1,0 +1,62 @@
+//! Where weights are written: VirtualServices of the user.
+//!
+//! [`see`] reads from them what the machine needs to know, [`accept`] says what keeps a rollout from starting on
+//! them, and [`effects`] is the difference between them and what is desired, at most one write per object.
+
+mod accept;
+mod effects;
+mod see;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use accept::{Claim, accept, pair};
+pub use effects::{Effect, Outlook, effects};
+pub use see::see;
+use serde_json::Value;
+
+use crate::{
+    plan::{Plan, PlannedRoute},
+    traffic::{Cluster, Selection},
+};
+
+/// Namespace and name of a VirtualService.
+pub type ObjectName = (String, String);
+
+/// The objects that routes live in, as read.
+pub struct World<'a> {
+    /// Namespace of the Rollout.
+    pub namespace: &'a str,
+    /// Name of the Rollout.
+    pub name: &'a str,
+    /// The VirtualServices of the plan that exist.
+    pub virtual_services: BTreeMap<ObjectName, &'a Value>,
+    /// Resolves hosts and ports.
+    pub cluster: Cluster<'a>,
+}
+
+impl World<'_> {
+    /// `namespace/name` of the Rollout: its key in stamps.
+    pub fn rollout(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    fn get(&self, route: &PlannedRoute) -> Option<&Value> {
+        self.virtual_services.get(&(route.namespace.clone(), route.name.clone())).copied()
+    }
+}
+
+fn selection(route: &PlannedRoute) -> Selection {
+    Selection { namespace: route.namespace.clone(), name: route.name.clone(), http: route.http.clone() }
+}
+
+/// The VirtualServices of a plan, each once.
+fn objects(plan: &Plan) -> Vec<ObjectName> {
+    let mut names: Vec<ObjectName> =
+        plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone())).collect();
+    names.sort();
+    names.dedup();
+    names
+}

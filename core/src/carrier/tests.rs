@@ -1,0 +1,165 @@
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    HostNames, Predictor,
+    api::Reason,
+    traffic::{Setting, stamp::Stamp},
+};
+
+fn virtual_service(name: &str, weights: &[(&str, u32)]) -> Value {
+    let route: Vec<Value> = weights
+        .iter()
+        .map(|(host, weight)| json!({"destination": {"host": host}, "weight": weight}))
+        .collect();
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": name, "namespace": "models", "resourceVersion": "7"},
+        "spec": {"hosts": ["iris"], "http": [{"name": "primary", "route": route}]},
+    })
+}
+
+fn plan(routes: &Value) -> Plan {
+    let spec = json!({"target": {"service": {"name": "v2"}}, "routes": routes, "steps": [{"weight": 5}]});
+    Plan::new(&serde_json::from_value(spec).unwrap(), "models").unwrap()
+}
+
+fn with_world<T>(objects: &[Value], check: impl FnOnce(&World<'_>) -> T) -> T {
+    let names = HostNames::default();
+    let ports = |_: &str, _: &str| Some(vec![8000]);
+    let named = |object: &Value| {
+        let field = |pointer: &str| object.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        (field("/metadata/namespace"), field("/metadata/name"))
+    };
+    let virtual_services = objects.iter().map(|object| (named(object), object)).collect::<BTreeMap<_, _>>();
+    let cluster = crate::traffic::Cluster { names: &names, ports: &ports };
+    check(&World { namespace: "models", name: "iris", virtual_services, cluster })
+}
+
+fn setting(weight: u8) -> Setting {
+    let canary = Some(Predictor::new("models", "v2", 8000));
+    Setting { canary, weight, ..Setting::all_to(Predictor::new("models", "v1", 8000)) }
+}
+
+fn stamp(seq: u64, setting: u8) -> Stamp {
+    Stamp { uid: "u".into(), seq, revision: Some("models/v2:8000".into()), setting, ..Stamp::default() }
+}
+
+fn applied(object: &Value, effect: &Effect) -> Value {
+    let mut object = object.clone();
+    json_patch::patch(&mut object, &effect.patch).unwrap();
+    object
+}
+
+#[test]
+fn after_all_effects_there_are_none() {
+    let object = virtual_service("iris", &[("v1", 100)]);
+    let plan = plan(&json!([{"virtualService": "iris", "http": ["primary"]}]));
+    let outlook =
+        with_world(std::slice::from_ref(&object), |world| effects(world, &plan, &setting(5), &stamp(2, 5)));
+    assert_eq!(outlook.effects.len(), 1);
+    let after = applied(&object, &outlook.effects[0]);
+    assert_eq!(after.pointer("/spec/http/0/route/1/weight"), Some(&json!(5)));
+    assert!(with_world(&[after], |world| effects(world, &plan, &setting(5), &stamp(2, 5))).in_place());
+}
+
+#[test]
+fn a_later_stamp_is_never_overwritten_nor_a_lower_setting_of_the_same_number() {
+    let plan = plan(&json!([{"virtualService": "iris"}]));
+    for (shown, ours, written) in [
+        (stamp(3, 0), stamp(2, 50), false),
+        (stamp(3, 0), stamp(3, 50), false),
+        (stamp(3, 50), stamp(3, 0), true),
+        (stamp(2, 50), stamp(3, 0), true),
+        (stamp(2, 0), stamp(3, 50), true),
+    ] {
+        let mut object = virtual_service("iris", &[("v1", 100)]);
+        crate::traffic::stamp::write(&mut object, "models/iris", &shown).unwrap();
+        let outlook = with_world(&[object], |world| effects(world, &plan, &setting(ours.setting), &ours));
+        assert_eq!(!outlook.effects.is_empty(), written, "{shown:?} {ours:?}");
+        assert_eq!(outlook.ahead.is_empty(), written);
+    }
+}
+
+#[test]
+fn what_takes_traffic_away_is_written_first() {
+    let mut up = virtual_service("a", &[("v1", 95), ("v2", 5)]);
+    let mut down = virtual_service("b", &[("v1", 10), ("v2", 90)]);
+    crate::traffic::stamp::write(&mut up, "models/iris", &stamp(1, 5)).unwrap();
+    crate::traffic::stamp::write(&mut down, "models/iris", &stamp(1, 90)).unwrap();
+    let plan = plan(&json!([{"virtualService": "a"}, {"virtualService": "b"}]));
+    let outlook = with_world(&[up, down], |world| effects(world, &plan, &setting(50), &stamp(2, 50)));
+    let order: Vec<_> =
+        outlook.effects.iter().map(|effect| (effect.object.1.as_str(), effect.takes_away)).collect();
+    assert_eq!(order, [("b", true), ("a", false)]);
+}
+
+#[test]
+fn a_route_that_is_gone_does_not_keep_the_others_from_losing_the_canary() {
+    let object = virtual_service("iris", &[("v1", 50), ("v2", 50)]);
+    let plan = plan(
+        &json!([{"virtualService": "gone"}, {"virtualService": "iris", "http": ["primary", "nowhere"]}]),
+    );
+    let outlook =
+        with_world(std::slice::from_ref(&object), |world| effects(world, &plan, &setting(0), &stamp(2, 0)));
+    assert_eq!(outlook.missing.len(), 1);
+    let after = applied(&object, &outlook.effects[0]);
+    assert_eq!(after.pointer("/spec/http/0/route/1/weight"), Some(&json!(0)));
+}
+
+#[test]
+fn stable_is_read_off_the_weights_and_others_are_strangers() {
+    let object = virtual_service("iris", &[("v1", 60), ("v2", 0), ("api.example.com", 40)]);
+    let plan = plan(&json!([{"virtualService": "iris"}]));
+    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None)).unwrap();
+    assert_eq!(seen.weighted, [Predictor::new("models", "v1", 8000)]);
+    assert_eq!(seen.strangers, ["api.example.com"]);
+    let from_other = with_world(&[object], |world| see(world, &plan, Some("v9"))).unwrap();
+    assert!(from_other.weighted.is_empty());
+}
+
+#[test]
+fn what_is_in_the_way_is_named() {
+    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
+    let named = |routes: Value| plan(&routes);
+    let claim = Claim {
+        rollout: "models/older".into(),
+        since: at(1),
+        routes: named(json!([{"virtualService": "iris", "http": ["primary"]}])).routes,
+    };
+    let elsewhere = |allowed: Option<&str>| {
+        let mut object = virtual_service("iris", &[("v1.models.svc.cluster.local", 100)]);
+        object["metadata"]["namespace"] = json!("mesh");
+        if let Some(allowed) = allowed {
+            object["metadata"]["annotations"] = json!({"sluice.dev/allow-from": allowed});
+        }
+        object
+    };
+    let home = virtual_service("iris", &[("v1", 100)]);
+    let small = virtual_service("iris", &[("v1", 10), ("api.example.com", 90)]);
+    let iris = json!([{"virtualService": "iris", "http": ["primary"]}]);
+    let mesh = json!([{"virtualService": "mesh/iris"}]);
+    let cases: [(Value, &Value, Vec<Claim>, Option<Reason>); 8] = [
+        (home.clone(), &iris, vec![], None),
+        (home.clone(), &json!([{"virtualService": "nowhere"}]), vec![], Some(Reason::VirtualServiceNotFound)),
+        (
+            home.clone(),
+            &json!([{"virtualService": "iris", "http": ["nope"]}]),
+            vec![],
+            Some(Reason::RouteNotFound),
+        ),
+        (home.clone(), &iris, vec![claim.clone()], Some(Reason::RouteTaken)),
+        (home, &iris, vec![Claim { since: at(9), ..claim }], None),
+        (small, &iris, vec![], Some(Reason::ShareTooSmall)),
+        (elsewhere(None), &mesh, vec![], Some(Reason::NotAllowed)),
+        (elsewhere(Some("other, models")), &mesh, vec![], None),
+    ];
+    for (object, routes, claims, expected) in cases {
+        let plan = named(routes.clone());
+        let refused =
+            with_world(&[object], |world| accept(world, &plan, Some(&setting(5)), at(5), &claims)).err();
+        assert_eq!(refused.as_ref().map(|refusal| refusal.reason), expected, "{refused:?}");
+    }
+}
