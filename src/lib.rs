@@ -1,1 +1,8 @@
 //! Sluice: progressive delivery for model predictors on Kubernetes and Istio.
+//!
+//! The pure part, which decides, is the crate `sluice-core`. This crate is the shell around it: the controller
+//! that watches and writes, the sources of metrics, the command line.
+
+pub mod controller;
+pub mod metrics;
+pub mod server;

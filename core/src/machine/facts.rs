@@ -69,6 +69,8 @@ pub struct SeenTraffic {
     pub weighted: Vec<Predictor>,
     /// Hosts with weight that are no such predictors.
     pub strangers: Vec<String>,
+    /// What keeps the routes from being written, if anything did: a webhook's refusal, a missing permission.
+    pub obstacle: Option<String>,
 }
 
 /// What a person asks for.

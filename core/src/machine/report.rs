@@ -186,7 +186,7 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
         Reason::StableNotReady => {
             "stable has no ready endpoint: traffic stays where it is, whatever the checks say".to_owned()
         }
-        Reason::TrafficNotInPlace => format!("the traffic of step {name} is not in place"),
+        Reason::TrafficNotInPlace => format!("the traffic of step {name} is not in place{}", obstacle(turn)),
         Reason::CanaryNotReady => "the canary has no ready endpoint yet".to_owned(),
         Reason::NotReadyInTime => {
             format!("the canary has no ready endpoint after {}", GoDuration(plan.ready_within))
@@ -198,6 +198,11 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
         Reason::WaitingForDecision => "all steps passed: promote or abort".to_owned(),
         other => format!("waiting: {other}"),
     }
+}
+
+fn obstacle(turn: &Turn<'_>) -> String {
+    let obstacle = turn.facts.traffic.as_ref().and_then(|traffic| traffic.obstacle.as_ref());
+    obstacle.map(|obstacle| format!(": {obstacle}")).unwrap_or_default()
 }
 
 /// Which checks lack evidence, without the numbers that change at every look.
@@ -243,7 +248,7 @@ fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
         Reason::Paused => paused(turn),
         Reason::TargetNotFound => "the target cannot be told".to_owned(),
         Reason::RouteNotFound => "the routes cannot be read".to_owned(),
-        Reason::TrafficNotInPlace => "the traffic that was decided is not in place yet".to_owned(),
+        Reason::TrafficNotInPlace => format!("the traffic that was decided is not in place yet{}", obstacle(turn)),
         Reason::Deleted => "the routes were given back".to_owned(),
         _ => format!("{wanted} is about to be tried"),
     }

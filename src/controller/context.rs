@@ -1,0 +1,110 @@
+//! What every reconcile needs.
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use kube::{Client, ResourceExt};
+use sluice_core::HostNames;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Clock, Error, Leadership, Options, Telemetry, memory::Memory, stores::Stores, subject::RolloutObject,
+};
+use crate::metrics::Metrics;
+
+/// The longest that a request may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(8);
+/// What must be left of the lease when a write ends.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+/// What every reconcile needs.
+pub(super) struct Context {
+    pub(super) client: Client,
+    pub(super) names: HostNames,
+    pub(super) metrics: Metrics,
+    pub(super) stores: Stores,
+    pub(super) clock: Clock,
+    pub(super) telemetry: Telemetry,
+    leadership: Leadership,
+    /// By uid, so that a Rollout that was created again starts without memories.
+    memories: std::sync::Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
+}
+
+impl Context {
+    pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Stores) -> Self {
+        Self {
+            client,
+            names: options.names.clone(),
+            metrics: options.metrics.clone(),
+            stores,
+            clock: options.clock,
+            telemetry: options.telemetry.clone(),
+            leadership,
+            memories: std::sync::Mutex::default(),
+        }
+    }
+
+    /// What is kept of a Rollout.
+    pub(super) fn memory(&self, rollout: &RolloutObject) -> Arc<Mutex<Memory>> {
+        let uid = rollout.uid().unwrap_or_default();
+        self.lock().entry(uid).or_default().clone()
+    }
+
+    /// A Rollout is gone.
+    pub(super) fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    /// One more reconcile in a row ended with an error; how many did.
+    pub(super) fn failed(&self, rollout: &RolloutObject) -> u32 {
+        let memory = self.memory(rollout);
+        // The reconcile has ended, so nobody else holds it.
+        memory.try_lock().map_or(1, |mut memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.failures
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<Memory>>>> {
+        self.memories.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A request that changes nothing.
+    pub(super) async fn read<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        bounded(what, REQUEST_LIMIT, request).await
+    }
+
+    /// A request that changes something: only while we lead, and no longer than the lease lasts.
+    pub(super) async fn write<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Error> {
+        let left = match self.leadership.held_until() {
+            None => return Err(Error::NotLeading),
+            Some(until) => until.saturating_duration_since(Instant::now()).saturating_sub(LEASE_MARGIN),
+        };
+        if left.is_zero() {
+            return Err(Error::NotLeading);
+        }
+        bounded(what, REQUEST_LIMIT.min(left), request).await
+    }
+}
+
+async fn bounded<T>(
+    what: impl FnOnce() -> String,
+    limit: Duration,
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match timeout(limit, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Error::from_kube(what(), error)),
+        Err(_) => Err(Error::TimedOut { what: what(), limit }),
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a reconcile could not finish. Variant names are labels of metrics and reasons of Events.
+
+use std::time::Duration;
+
+/// Why a reconcile could not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The custom resources are not installed.
+    #[error("the kinds of sluice.dev/v1alpha1 are not installed: apply the output of `sluice crd` ({0})")]
+    KindsMissing(String),
+    /// An object changed since it was read.
+    #[error("{object} changed since it was read: reading it again")]
+    Conflict {
+        /// Which object.
+        object: String,
+    },
+    /// We do not hold the lease, or not for long enough to finish a write.
+    #[error("not leading any more: writing nothing")]
+    NotLeading,
+    /// The API server did not answer in time.
+    #[error("{what} did not finish within {limit:?}")]
+    TimedOut {
+        /// What was asked.
+        what: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// A request was refused: a permission, a webhook, a schema.
+    #[error("{what} was refused: {message}")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// The API server could not be asked.
+    #[error("{what} failed: {source}")]
+    Unreachable {
+        /// What was asked.
+        what: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The API server has what we cannot write.
+    #[error("cannot be written as JSON: {0}")]
+    Serialization(#[from] serde_json::Error),
+}
+
+impl Error {
+    /// What became of `what`, a request of ours.
+    pub(super) fn from_kube(what: String, error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict { object: what },
+            kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
+                Self::Refused { what, message: status.message.clone() }
+            }
+            source => Self::Unreachable { what, source: Box::new(source) },
+        }
+    }
+
+    /// The name of the variant.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::KindsMissing(_) => "KindsMissing",
+            Self::Conflict { .. } => "Conflict",
+            Self::NotLeading => "NotLeading",
+            Self::TimedOut { .. } => "TimedOut",
+            Self::Refused { .. } => "Refused",
+            Self::Unreachable { .. } => "Unreachable",
+            Self::Serialization(_) => "Serialization",
+        }
+    }
+}

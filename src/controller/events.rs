@@ -1,0 +1,103 @@
+//! One Event per decision, and one when a spec is refused.
+//!
+//! Events are named after the decision, so that a second attempt finds the first one there. They are for people: one
+//! that cannot be written is lost and keeps nothing from happening.
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{Api, Resource, api::PostParams, core::ObjectMeta};
+use sluice_core::api::{
+    Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Rollout, RolloutStatus,
+};
+
+use super::{context::Context, subject::Subject};
+
+/// The longest note that the API server takes.
+const LONGEST_NOTE: usize = 1024;
+
+/// Says what was decided.
+pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Decision) {
+    let warn = match decision.kind {
+        DecisionKind::RolledBack | DecisionKind::Withdrawn | DecisionKind::Overdue | DecisionKind::Recovered => true,
+        DecisionKind::Paused => decision.by.is_none(),
+        DecisionKind::Adopted
+        | DecisionKind::Started
+        | DecisionKind::Entered
+        | DecisionKind::Approved
+        | DecisionKind::Resumed
+        | DecisionKind::Superseded
+        | DecisionKind::Cancelled
+        | DecisionKind::Observed
+        | DecisionKind::Promoting
+        | DecisionKind::Promoted
+        | DecisionKind::Retired
+        | DecisionKind::Retried
+        | DecisionKind::Released => false,
+    };
+    let weights = if decision.weight == decision.from_weight {
+        format!("weight {}%", decision.weight)
+    } else {
+        format!("weight {}% -> {}%", decision.from_weight, decision.weight)
+    };
+    let note = format!("{weights}: {}", decision.message);
+    publish(context, subject, &decision.seq.to_string(), warn, &format!("{:?}", decision.kind), &note).await;
+}
+
+/// Says that the spec is refused now, or for another reason than before.
+pub(super) async fn refused(context: &Context, subject: &Subject, before: &RolloutStatus, after: &RolloutStatus) {
+    let (Some(now), then) = (accepted(after), accepted(before)) else { return };
+    let same = then.is_some_and(|then| then.status == now.status && then.reason == now.reason);
+    if now.status != ConditionStatus::False || same {
+        return;
+    }
+    let key = format!("refused-{}", now.last_transition_time.timestamp_millis());
+    publish(context, subject, &key, true, &now.reason, &now.message).await;
+}
+
+fn accepted(status: &RolloutStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.kind == ConditionType::Accepted)
+}
+
+async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &subject.namespace);
+    let event = event(context, subject, key, warn, reason, note);
+    let what = || format!("writing an Event of Rollout {}", subject.display());
+    if let Err(error) = context.write(what, events.create(&PostParams::default(), &event)).await
+        && !matches!(error, super::Error::Conflict { .. })
+    {
+        tracing::warn!(rollout = subject.display(), %error, "an Event was lost");
+    }
+}
+
+fn event(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) -> Event {
+    let uid: String = subject.uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    let now = Timestamp::from_microsecond(context.clock.now().timestamp_micros()).ok();
+    let name = format!("{}.{uid}.{key}", subject.name);
+    Event {
+        metadata: ObjectMeta {
+            // A name may have 253 characters; the end of it is what tells Events apart.
+            name: Some(name.chars().skip(name.chars().count().saturating_sub(253)).collect()),
+            namespace: Some(subject.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        event_time: now.map(MicroTime),
+        reporting_controller: Some("sluice.dev/controller".to_owned()),
+        reporting_instance: Some("sluice".to_owned()),
+        action: Some(reason.to_owned()),
+        reason: Some(reason.to_owned()),
+        type_: Some(if warn { "Warning" } else { "Normal" }.to_owned()),
+        note: Some(note.chars().take(LONGEST_NOTE).collect()),
+        regarding: Some(ObjectReference {
+            api_version: Some(Rollout::api_version(&()).into_owned()),
+            kind: Some(Rollout::kind(&()).into_owned()),
+            name: Some(subject.name.clone()),
+            namespace: Some(subject.namespace.clone()),
+            uid: Some(subject.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,87 @@
+//! What the controller keeps of one Rollout between two reconciles, and loses when it ends.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kube::api::DynamicObject;
+use sluice_core::{api::RolloutStatus, carrier::ObjectName, machine::State};
+use tokio::time::Instant;
+
+use super::subject::RolloutObject;
+use crate::metrics;
+
+/// What is kept of one Rollout. All of it can be had again: from the status, and by looking again.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// The machine's memory with clocks and evidence up to now, and the stored one that it grew from.
+    grown: Option<(State, State)>,
+    /// When the machine last saw the world.
+    seen: Option<Instant>,
+    /// When the status was last written, or first read.
+    written: Option<Instant>,
+    /// When the metrics were last asked.
+    looked: Option<Instant>,
+    /// Raw counters.
+    pub(super) counters: metrics::Memory,
+    /// When pods started, by uid: they are asked for once.
+    pub(super) pod_starts: BTreeMap<String, Option<chrono::DateTime<chrono::Utc>>>,
+    /// What the API server answered to our last writes: newer than the caches for a moment.
+    pub(super) rollout: Option<Arc<RolloutObject>>,
+    /// The same of VirtualServices.
+    pub(super) virtual_services: BTreeMap<ObjectName, DynamicObject>,
+    /// What kept the routes from being written the last time.
+    pub(super) obstacle: Option<String>,
+    /// Queries that the source called invalid, or valid.
+    pub(super) queries: BTreeMap<String, Result<(), String>>,
+    /// Reconciles in a row that ended with an error.
+    pub(super) failures: u32,
+}
+
+impl Memory {
+    /// The machine's memory for a stored status: the grown one if it grew from just that.
+    pub(super) fn state(&self, stored: &RolloutStatus) -> State {
+        let stored = State::from(stored);
+        match &self.grown {
+            Some((base, grown)) if *base == stored => grown.clone(),
+            Some(_) | None => stored,
+        }
+    }
+
+    /// Keeps what the machine remembers now; `stored` is the status that is written.
+    pub(super) fn grow(&mut self, stored: &RolloutStatus, state: State) {
+        self.grown = Some((State::from(stored), state));
+    }
+
+    /// Forgets everything that the stored status does not say.
+    pub(super) fn forget(&mut self) {
+        self.grown = None;
+        self.rollout = None;
+        self.virtual_services.clear();
+    }
+
+    /// Time since the machine last saw the world; none the first time.
+    pub(super) fn elapse(&mut self, now: Instant) -> Duration {
+        let elapsed = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
+        self.seen = Some(now);
+        elapsed
+    }
+
+    /// How long ago the status was written.
+    pub(super) fn since_written(&mut self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.written.get_or_insert(now))
+    }
+
+    /// The status was just written.
+    pub(super) fn wrote(&mut self, now: Instant) {
+        self.written = Some(now);
+    }
+
+    /// How long until the metrics should be asked again.
+    pub(super) fn next_look(&self, now: Instant, interval: Duration) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| (looked + interval).saturating_duration_since(now))
+    }
+
+    /// The metrics are being asked.
+    pub(super) fn looks(&mut self, now: Instant) {
+        self.looked = Some(now);
+    }
+}

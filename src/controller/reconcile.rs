@@ -1,0 +1,232 @@
+//! observe → decide → persist → act, once per decision.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::runtime::controller::Action;
+use sluice_core::{
+    api::{Decision, DecisionKind, RolloutStatus},
+    machine::{self, Change, Stage, State},
+};
+use tokio::time::Instant;
+
+use super::{
+    Error, act,
+    context::Context,
+    events,
+    memory::Memory,
+    observe::{self, Observation},
+    persist,
+    subject::{RolloutObject, Subject, newer},
+};
+
+/// Decisions that follow from one another at once, like "adopted" and "started"; more come after a pause.
+const MOST_TURNS: usize = 6;
+
+/// What a turn leads to.
+enum Next {
+    /// Another turn at once: something was decided, or the Rollout was read afresh.
+    Again,
+    /// Nothing for so long, unless something happens.
+    Sleep(Duration),
+    /// The Rollout is gone.
+    Gone,
+}
+
+pub(super) async fn reconcile(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Result<Action, Error> {
+    context.stores.ready().await;
+    let memory = context.memory(&rollout);
+    let mut memory = memory.lock().await;
+    for _ in 0..MOST_TURNS {
+        let object = newer(rollout.as_ref(), memory.rollout.as_deref());
+        let subject = Subject::read(&object);
+        match turn(&context, &subject, &mut memory).await {
+            Ok(Next::Again) => {}
+            Ok(Next::Sleep(duration)) => {
+                memory.failures = 0;
+                return Ok(Action::requeue(duration));
+            }
+            Ok(Next::Gone) => {
+                context.telemetry.gone(&subject.uid);
+                context.forget(&subject.uid);
+                return Ok(Action::await_change());
+            }
+            Err(Error::Conflict { object }) => {
+                tracing::debug!(rollout = subject.display(), object, "conflict: reading afresh");
+                memory.forget();
+                memory.rollout = Some(Arc::new(persist::read_afresh(&context, &subject).await?));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Action::requeue(Duration::from_millis(50)))
+}
+
+async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Result<Next, Error> {
+    if subject.deleted && !subject.has_finalizer {
+        return Ok(Next::Gone);
+    }
+    // Stage 1: what is there.
+    let seen = observe::observe(context, subject, memory).await;
+
+    // Stage 2: what follows from it.
+    let (state, change) = machine::step(seen.plan.as_ref(), &seen.state, &seen.facts);
+    let decision = match change {
+        Change::Decision(decision) => Some(decision),
+        Change::Checkpoint | Change::Nothing => None,
+    };
+    let status = status(subject, &seen, &state, decision.as_ref());
+
+    // Stage 3: it is recorded.
+    let now = Instant::now();
+    let due = decision.is_some()
+        || matches!(change, Change::Checkpoint)
+        || machine::worth_writing(&subject.status, &status, memory.since_written(now));
+    let recorded = if due { record(context, subject, memory, &seen, state.clone(), &status, decision.as_ref()).await } else {
+        memory.grow(&subject.status, state.clone());
+        Ok(())
+    };
+    // A decision that only takes traffic away is acted on even if it could not be recorded: the stamp tells the rest.
+    let takes_away = decision.as_ref().is_some_and(|decision| decision.weight < decision.from_weight);
+    match &recorded {
+        Err(Error::Conflict { .. }) => return recorded.map(|()| Next::Again),
+        Err(_) if !takes_away => return recorded.map(|()| Next::Again),
+        Err(_) | Ok(()) => {}
+    }
+
+    // Stage 4: it is done.
+    let acted = do_it(context, subject, memory, &seen, &state, decision.as_ref()).await;
+    if let Some(decision) = &decision {
+        context.telemetry.decided(decision, seen.at.elapsed());
+        log(subject, decision);
+        if recorded.is_ok() {
+            events::decided(context, subject, decision).await;
+        }
+    }
+    recorded?;
+    let Some(done) = acted? else { return Ok(Next::Again) };
+    context.telemetry.reconciled(&subject.uid, status.phase);
+    if due {
+        events::refused(context, subject, &subject.status, &status).await;
+    }
+    if subject.deleted && done {
+        persist::remove_finalizer(context, subject).await?;
+        return Ok(Next::Gone);
+    }
+    Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+}
+
+/// The status for what was decided, with the spec pinned where a rollout starts.
+fn status(subject: &Subject, seen: &Observation, state: &State, decision: Option<&Decision>) -> RolloutStatus {
+    let mut status =
+        machine::report(seen.plan.as_ref(), state, &seen.facts, subject.generation, &subject.status, decision);
+    if decision.is_some_and(|decision| decision.kind == DecisionKind::Started) {
+        status.pinned = seen.spec.clone().map(|mut spec| {
+            spec.paused = false;
+            Box::new(spec)
+        });
+    } else if !state.in_flight() {
+        status.pinned = None;
+    }
+    status
+}
+
+async fn record(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    seen: &Observation,
+    state: State,
+    status: &RolloutStatus,
+    decision: Option<&Decision>,
+) -> Result<(), Error> {
+    let nothing_to_say = subject.deleted && decision.is_none() && matches!(seen.state.stage, Stage::Pending);
+    if nothing_to_say {
+        return Ok(());
+    }
+    if let Some(unreadable) = &subject.unreadable_status {
+        tracing::warn!(rollout = subject.display(), error = unreadable, "the status cannot be read: it counts as lost");
+    }
+    match persist::persist(context, subject, status).await {
+        Ok(written) => {
+            memory.rollout = Some(Arc::new(written));
+            memory.wrote(Instant::now());
+            memory.grow(status, state);
+            Ok(())
+        }
+        Err(error) => {
+            memory.forget();
+            Err(error)
+        }
+    }
+}
+
+/// Applies the difference between the world and what is desired. Nothing where the Rollout must be read again first; else
+/// whether all is done that can be.
+async fn do_it(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    seen: &Observation,
+    state: &State,
+    decision: Option<&Decision>,
+) -> Result<Option<bool>, Error> {
+    act::answer_actions(context, subject, state).await?;
+    let Some(plan) = &seen.plan else { return Ok(Some(true)) };
+    let outlook =
+        observe::with_world(context, subject, &seen.objects, |world| observe::outlook(world, plan, state, &subject.uid));
+    if outlook.in_place() {
+        memory.obstacle = None;
+        return Ok(Some(true));
+    }
+    if outlook.effects.is_empty() {
+        memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
+        return Ok(Some(true));
+    }
+    // Drift: nothing was decided, and yet the routes are not what they should be. The cached Rollout may be behind a
+    // rollback, so it is read past the cache before anything is put back.
+    if decision.is_none() {
+        let fresh = persist::read_afresh(context, subject).await?;
+        let known = memory.rollout.as_deref().map_or(subject.resource_version.clone(), version);
+        if version(&fresh) != known {
+            memory.rollout = Some(Arc::new(fresh));
+            return Ok(None);
+        }
+        tracing::info!(rollout = subject.display(), "putting the routes back to what was decided");
+    }
+    // The finalizer comes before the first write: routes that were touched are always given back.
+    if !subject.has_finalizer && !subject.deleted {
+        memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
+    }
+    act::write_routes(context, memory, outlook).await?;
+    Ok(Some(true))
+}
+
+fn version(object: &RolloutObject) -> String {
+    kube::ResourceExt::resource_version(object).unwrap_or_default()
+}
+
+/// How long nothing needs to happen.
+fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
+    let wake = machine::wake(seen.plan.as_ref(), state);
+    match &seen.plan {
+        Some(plan) if plan.metrics.is_some() && state.in_flight() => {
+            memory.next_look(Instant::now(), plan.interval).clamp(Duration::from_millis(5), wake)
+        }
+        Some(_) | None => wake,
+    }
+}
+
+fn log(subject: &Subject, decision: &Decision) {
+    tracing::info!(
+        rollout = subject.display(),
+        seq = decision.seq,
+        kind = ?decision.kind,
+        reason = %decision.reason,
+        revision = decision.revision,
+        from_weight = decision.from_weight,
+        weight = decision.weight,
+        by = decision.by,
+        "{}",
+        decision.message
+    );
+}

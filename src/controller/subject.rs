@@ -1,0 +1,161 @@
+//! A Rollout as the controller reads it: spec and status are parsed apart, so that a spec or a status that cannot be
+//! read is a refusal with a reason and not an object that nobody sees.
+
+use chrono::{DateTime, Utc};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, ListParams},
+    core::ObjectMeta,
+    runtime::reflector::ObjectRef,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sluice_core::{
+    api::{FINALIZER, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
+    machine::Refusal,
+};
+
+use super::Error;
+
+/// A Rollout whose spec and status are not parsed yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct RolloutObject {
+    metadata: ObjectMeta,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spec: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<Box<RawValue>>,
+}
+
+impl Resource for RolloutObject {
+    type DynamicType = ();
+    type Scope = kube::core::NamespaceResourceScope;
+
+    fn kind((): &()) -> std::borrow::Cow<'_, str> {
+        Rollout::kind(&())
+    }
+    fn group((): &()) -> std::borrow::Cow<'_, str> {
+        Rollout::group(&())
+    }
+    fn version((): &()) -> std::borrow::Cow<'_, str> {
+        Rollout::version(&())
+    }
+    fn plural((): &()) -> std::borrow::Cow<'_, str> {
+        Rollout::plural(&())
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl RolloutObject {
+    /// `namespace/name`.
+    pub(super) fn display(&self) -> String {
+        format!("{}/{}", self.namespace().unwrap_or_default(), self.name_any())
+    }
+
+    /// A reference to it.
+    pub(super) fn reference(&self) -> ObjectRef<Self> {
+        ObjectRef::from_obj(self)
+    }
+
+    /// Whether its spec or status has `name` in it, as a whole string: then a change of the object of that name may
+    /// concern it. Names it too often rather than too rarely.
+    pub(super) fn mentions(&self, name: &str) -> bool {
+        let quoted = format!("\"{name}\"");
+        let qualified = format!("/{name}\"");
+        let texts = [&self.spec, &self.status];
+        texts.into_iter().flatten().any(|text| text.get().contains(&quoted) || text.get().contains(&qualified))
+    }
+
+    /// The spec, or what is wrong with it.
+    pub(super) fn spec(&self) -> Result<RolloutSpec, Refusal> {
+        let spec = self.spec.as_ref().map_or("null", |spec| spec.get());
+        serde_json::from_str(spec).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")))
+    }
+
+    /// The status: nothing where there is none, an error where it cannot be read.
+    fn status(&self) -> Result<Option<RolloutStatus>, serde_json::Error> {
+        self.status.as_ref().map(|status| serde_json::from_str(status.get())).transpose()
+    }
+}
+
+/// What a reconcile wants to know of the Rollout that it is about.
+pub(super) struct Subject {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    pub(super) generation: Option<i64>,
+    pub(super) created: Option<DateTime<Utc>>,
+    pub(super) deleted: bool,
+    pub(super) has_finalizer: bool,
+    pub(super) spec: Result<RolloutSpec, Refusal>,
+    /// What was last written, or an empty one: where there is none, and where it cannot be read.
+    pub(super) status: RolloutStatus,
+    /// Whether there is a status that cannot be read.
+    pub(super) unreadable_status: Option<String>,
+}
+
+impl Subject {
+    pub(super) fn read(object: &RolloutObject) -> Self {
+        let (status, unreadable_status) = match object.status() {
+            Ok(status) => (status.unwrap_or_default(), None),
+            Err(error) => (RolloutStatus::default(), Some(error.to_string())),
+        };
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version().unwrap_or_default(),
+            generation: object.metadata.generation,
+            created: created(object),
+            deleted: object.metadata.deletion_timestamp.is_some(),
+            has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
+            spec: object.spec(),
+            status,
+            unreadable_status,
+        }
+    }
+
+    /// `namespace/name`.
+    pub(super) fn display(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// When an object was created.
+pub(super) fn created(object: &impl ResourceExt) -> Option<DateTime<Utc>> {
+    let created = object.creation_timestamp()?;
+    DateTime::from_timestamp(created.0.as_second(), 0)
+}
+
+/// Of two versions of one object the newer.
+pub(super) fn newer<K: ResourceExt + Clone>(cached: &K, remembered: Option<&K>) -> K {
+    let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok());
+    match remembered {
+        Some(remembered) if remembered.uid() == cached.uid() && version(remembered) > version(cached) => remembered.clone(),
+        Some(_) | None => cached.clone(),
+    }
+}
+
+/// Fails in one clear sentence where the kinds are not installed.
+pub(super) async fn require_kinds(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
+    for resource in [ApiResource::erase::<Rollout>(&()), ApiResource::erase::<RolloutAction>(&())] {
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        match api.list_metadata(&ListParams::default().limit(1)).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                return Err(Error::KindsMissing(format!("{} is not found", resource.plural)));
+            }
+            Err(error) => return Err(Error::from_kube(format!("listing {}", resource.plural), error)),
+        }
+    }
+    Ok(())
+}

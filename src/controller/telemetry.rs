@@ -1,0 +1,170 @@
+//! The controller's own metrics.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use sluice_core::api::{Decision, DecisionKind, Phase, Reason};
+
+use super::Error;
+
+/// The controller's own metrics. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Telemetry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rollouts: Family<PhaseLabel, Gauge<i64, AtomicI64>>,
+    decisions: Family<DecisionLabel, Counter<u64, AtomicU64>>,
+    step_changes: Counter<u64, AtomicU64>,
+    rollbacks: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+    decision_seconds: Histogram,
+    reconciles: Family<OutcomeLabel, Counter<u64, AtomicU64>>,
+    leading: Gauge<i64, AtomicI64>,
+    synced: AtomicBool,
+    /// The phase of each Rollout, by uid.
+    phases: Mutex<BTreeMap<String, Phase>>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PhaseLabel {
+    phase: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabel {
+    kind: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Word,
+}
+
+/// A label value.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+struct Word(String);
+
+impl Default for Inner {
+    fn default() -> Self {
+        // From 1 ms, below which nothing matters, to a minute.
+        let bounds = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+        Self {
+            rollouts: Family::default(),
+            decisions: Family::default(),
+            step_changes: Counter::default(),
+            rollbacks: Family::default(),
+            decision_seconds: Histogram::new(bounds),
+            reconciles: Family::default(),
+            leading: Gauge::default(),
+            synced: AtomicBool::new(false),
+            phases: Mutex::default(),
+        }
+    }
+}
+
+impl Telemetry {
+    /// Registers everything under the prefix of `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let inner = &self.inner;
+        registry.register("rollouts", "Rollouts by phase", inner.rollouts.clone());
+        registry.register("decisions", "Decisions by kind", inner.decisions.clone());
+        registry.register("step_changes", "Steps that were entered", inner.step_changes.clone());
+        registry.register("rollbacks", "Rollbacks by reason", inner.rollbacks.clone());
+        registry.register(
+            "decision_latency_seconds",
+            "From having seen the world to having written the decision and its traffic",
+            inner.decision_seconds.clone(),
+        );
+        registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
+        registry.register("leading", "Whether this replica leads", inner.leading.clone());
+        for phase in Phase::ALL {
+            inner.rollouts.get_or_create(&PhaseLabel { phase: Word(phase.to_string()) });
+        }
+    }
+
+    /// Whether the caches are filled.
+    pub fn is_synced(&self) -> bool {
+        self.inner.synced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn synced(&self) {
+        self.inner.synced.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn leading(&self, leading: bool) {
+        self.inner.leading.set(i64::from(leading));
+        if !leading {
+            self.inner.synced.store(false, Ordering::Relaxed);
+            self.phases().clear();
+            for phase in Phase::ALL {
+                self.gauge(phase).set(0);
+            }
+        }
+    }
+
+    pub(super) fn decided(&self, decision: &Decision, latency: Duration) {
+        let inner = &self.inner;
+        inner.decisions.get_or_create(&DecisionLabel { kind: Word(format!("{:?}", decision.kind)) }).inc();
+        inner.decision_seconds.observe(latency.as_secs_f64());
+        match decision.kind {
+            DecisionKind::Entered | DecisionKind::Promoting => drop(inner.step_changes.inc()),
+            DecisionKind::RolledBack => self.rolled_back(decision.reason),
+            _ => {}
+        }
+    }
+
+    fn rolled_back(&self, reason: Reason) {
+        self.inner.rollbacks.get_or_create(&ReasonLabel { reason: Word(reason.to_string()) }).inc();
+    }
+
+    pub(super) fn reconciled(&self, uid: &str, phase: Phase) {
+        self.outcome("ok");
+        let before = self.phases().insert(uid.to_owned(), phase);
+        if before != Some(phase) {
+            if let Some(before) = before {
+                self.gauge(before).dec();
+            }
+            self.gauge(phase).inc();
+        }
+    }
+
+    pub(super) fn reconcile_failed(&self, error: &Error) {
+        self.outcome(error.kind());
+    }
+
+    pub(super) fn gone(&self, uid: &str) {
+        let before = self.phases().remove(uid);
+        if let Some(before) = before {
+            self.gauge(before).dec();
+        }
+    }
+
+    fn outcome(&self, outcome: &str) {
+        self.inner.reconciles.get_or_create(&OutcomeLabel { outcome: Word(outcome.to_owned()) }).inc();
+    }
+
+    fn gauge(&self, phase: Phase) -> Gauge<i64, AtomicI64> {
+        self.inner.rollouts.get_or_create(&PhaseLabel { phase: Word(phase.to_string()) }).clone()
+    }
+
+    fn phases(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Phase>> {
+        self.inner.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
