@@ -1,0 +1,277 @@
+//! Raw counters in, increases out: pure, per series, over the samples of two looks.
+//!
+//! PromQL's `rate` and `increase` lose the first sample of a new series, and with it a fresh pod's first burst of
+//! errors. So raw values are kept between looks and differenced here:
+//!
+//! - a smaller value is a reset, and counts from 0; so does a reporter whose process started anew;
+//! - a series that was not there before starts at 0 if its reporter was seen before it or is younger than the previous
+//!   look; otherwise its first value is a baseline;
+//! - a series that vanished adds nothing, and is remembered for a while: if it comes back, only what came on top counts;
+//! - a sample that was seen before is no news;
+//! - only increases that began at or after the step's start are evidence, except those of a counter that stood at 0 before.
+//!   Nothing was ever counted there, so nothing of an earlier setting is in it, and it may be the first burst of errors.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sluice_core::judge::Bound;
+
+/// How long a series that is no longer there is remembered.
+const REMEMBERED: TimeDelta = TimeDelta::hours(1);
+/// Start times that differ by less than this are the same start: exporters compute them and they jitter.
+const SAME_START: TimeDelta = TimeDelta::seconds(2);
+
+/// What a series counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// Requests that were answered, and whether they failed.
+    Requests {
+        /// The answer was an error.
+        failed: bool,
+    },
+    /// How long requests took: a whole histogram.
+    Latency,
+}
+
+/// Identity of a counter, or of a histogram with all its buckets.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell {
+    /// Revision of the predictor that it is about.
+    pub arm: Arc<str>,
+    /// Who exposes it: a pod, or what Prometheus calls an instance.
+    pub reporter: Arc<str>,
+    /// What it counts.
+    pub family: Family,
+    /// Its labels (without `le`), in one text.
+    pub series: String,
+}
+
+/// The value of a counter, or of a histogram, at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Point {
+    /// When it was exposed.
+    pub at: DateTime<Utc>,
+    /// Everything counted so far.
+    pub total: f64,
+    /// Of a histogram: how many were at most as slow as a finite bound.
+    pub within: BTreeMap<Bound, f64>,
+}
+
+impl Point {
+    /// Some value is smaller than it was, as after a restart.
+    fn dropped_below(&self, earlier: &Self) -> bool {
+        let fell = |bound, now: &f64| earlier.within.get(bound).is_some_and(|then| now < then);
+        self.total < earlier.total || self.within.iter().any(|(bound, now)| fell(bound, now))
+    }
+}
+
+/// Who exposes series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reporter {
+    /// When it was seen, series or not.
+    pub seen: BTreeSet<DateTime<Utc>>,
+    /// When its process started, as it says itself.
+    pub process_started: Option<DateTime<Utc>>,
+    /// When its container started, as Kubernetes says.
+    pub container_started: Option<DateTime<Utc>>,
+}
+
+impl Reporter {
+    fn started(&self) -> Option<DateTime<Utc>> {
+        self.process_started.max(self.container_started)
+    }
+
+    /// When it was seen last.
+    pub fn newest(&self) -> Option<DateTime<Utc>> {
+        self.seen.last().copied()
+    }
+
+    fn restarted_since(&self, earlier: &Self) -> bool {
+        let moved = |now: Option<DateTime<Utc>>, then: Option<DateTime<Utc>>| {
+            now.zip(then).is_some_and(|(now, then)| (now - then).abs() > SAME_START)
+        };
+        moved(self.process_started, earlier.process_started)
+            || moved(self.container_started, earlier.container_started)
+    }
+}
+
+/// What the sources exposed at one look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Counters and histograms, each with its samples, oldest first.
+    pub cells: BTreeMap<Cell, Vec<Point>>,
+    /// Who exposes them.
+    pub reporters: BTreeMap<Arc<str>, Reporter>,
+    /// Retiring predictors that could not be read whole: nothing is said about them.
+    pub unknown: BTreeSet<Arc<str>>,
+}
+
+/// What a cell counted since the previous look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Increase {
+    /// How much in all; never negative.
+    pub total: f64,
+    /// Of a histogram, by bound: how many were at most as slow. Only bounds that all samples had.
+    pub within: BTreeMap<Bound, f64>,
+}
+
+impl Increase {
+    /// Adds what `to` has over `from`; `None` is a counter at 0.
+    fn add(&mut self, from: Option<&Point>, to: &Point, first: bool) {
+        self.total += to.total - from.map_or(0.0, |from| from.total);
+        let mut grown = BTreeMap::new();
+        for (bound, count) in &to.within {
+            let Some(base) = from.map_or(Some(0.0), |from| from.within.get(bound).copied()) else { continue };
+            let Some(sum) = (if first { Some(0.0) } else { self.within.get(bound).copied() }) else {
+                continue;
+            };
+            grown.insert(*bound, sum + count - base);
+        }
+        self.within = grown;
+    }
+}
+
+/// The times between which one look reaches.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// When the previous look was.
+    pub previous: DateTime<Utc>,
+    /// When the step's traffic was in place.
+    pub step_start: DateTime<Utc>,
+    /// When this look is.
+    pub now: DateTime<Utc>,
+}
+
+/// The newest sample of every series, kept between looks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ledger {
+    cells: BTreeMap<Cell, Point>,
+    reporters: BTreeMap<Arc<str>, Reporter>,
+}
+
+/// What a look found over the ledger.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Advance {
+    /// The ledger for the next look.
+    pub ledger: Ledger,
+    /// What every cell of the reading counted; 0 where nothing came on top.
+    pub increases: BTreeMap<Cell, Increase>,
+    /// Reporters that had a new sample.
+    pub fresh: BTreeSet<Arc<str>>,
+    /// Those of them whose previous sample was from this step, so that the time between is wholly covered.
+    pub covered: BTreeSet<Arc<str>>,
+    /// As in the reading.
+    pub unknown: BTreeSet<Arc<str>>,
+}
+
+impl Ledger {
+    /// Takes up a reading: the increases over what is known, and what is known from now on.
+    pub fn advance(&self, reading: &Reading, span: Span) -> Advance {
+        let mut advance =
+            Advance { ledger: self.clone(), unknown: reading.unknown.clone(), ..Advance::default() };
+        for (cell, points) in &reading.cells {
+            let (increase, newest) = self.increase(cell, points, reading, span);
+            advance.increases.insert(cell.clone(), increase);
+            if let Some(newest) = newest {
+                advance.ledger.cells.insert(cell.clone(), newest);
+            }
+        }
+        for (name, reporter) in &reading.reporters {
+            let Some(newest) = reporter.newest() else { continue };
+            let before = self.reporters.get(name).and_then(Reporter::newest);
+            if before.is_none_or(|before| newest > before) {
+                advance.fresh.insert(name.clone());
+                if before.is_some_and(|before| before >= span.step_start) {
+                    advance.covered.insert(name.clone());
+                }
+                let known = Reporter { seen: BTreeSet::from([newest]), ..reporter.clone() };
+                advance.ledger.reporters.insert(name.clone(), known);
+            }
+        }
+        let oldest = span.now - REMEMBERED;
+        advance.ledger.cells.retain(|_, point| point.at >= oldest);
+        advance.ledger.reporters.retain(|_, reporter| reporter.newest().is_some_and(|at| at >= oldest));
+        advance
+    }
+
+    /// Forgets series of all predictors but these.
+    pub fn keep_arms(&mut self, arms: &[Arc<str>]) {
+        self.cells.retain(|cell, _| arms.contains(&cell.arm));
+    }
+
+    /// Whether a reporter is known.
+    pub fn knows(&self, reporter: &str) -> bool {
+        self.reporters.contains_key(reporter)
+    }
+
+    fn increase(
+        &self,
+        cell: &Cell,
+        points: &[Point],
+        reading: &Reading,
+        span: Span,
+    ) -> (Increase, Option<Point>) {
+        let reporter = reading.reporters.get(&cell.reporter);
+        let known = self.reporters.get(&cell.reporter);
+        // A restart is felt once, by the first new sample after it.
+        let mut restarted = reporter.zip(known).is_some_and(|(now, then)| now.restarted_since(then));
+        let restarted_at = reporter.and_then(Reporter::started);
+        let mut last = self.cells.get(cell).cloned();
+        if let (None, Some(first)) = (&last, points.first()) {
+            last = birth(first, reporter, known, span.previous);
+        }
+        let mut increase = Increase::default();
+        let mut steps = 0;
+        for point in points {
+            if let Some(earlier) = &last {
+                if point.at <= earlier.at {
+                    continue;
+                }
+                let after_restart =
+                    restarted && restarted_at.is_none_or(|started| point.at >= started - SAME_START);
+                if after_restart {
+                    restarted = false;
+                }
+                let zero = earlier.total == 0.0;
+                let reset = after_restart || zero || point.dropped_below(earlier);
+                if point.at >= span.step_start && (earlier.at >= span.step_start || zero) {
+                    increase.add((!reset).then_some(earlier), point, steps == 0);
+                    steps += 1;
+                }
+            }
+            last = Some(point.clone());
+        }
+        if steps == 0 {
+            increase.within = last.iter().flat_map(|point| point.within.keys()).map(|b| (*b, 0.0)).collect();
+        }
+        (increase, last)
+    }
+}
+
+/// The value before the first one of a series that was never seen, where there is reason to know that it was 0.
+fn birth(
+    first: &Point,
+    reporter: Option<&Reporter>,
+    known: Option<&Reporter>,
+    previous_look: DateTime<Utc>,
+) -> Option<Point> {
+    let seen_without_it = [known, reporter]
+        .into_iter()
+        .flatten()
+        .filter_map(|reporter| reporter.seen.range(..first.at).next_back().copied())
+        .max();
+    let young = || {
+        let started = reporter.and_then(Reporter::started)?;
+        // The pod's clock is not ours: one that is ahead makes a young reporter start after its first sample.
+        (started > previous_look).then(|| started.min(first.at - TimeDelta::milliseconds(1)))
+    };
+    let at = seen_without_it.or_else(young)?;
+    Some(Point { at, total: 0.0, within: BTreeMap::new() })
+}
+
+#[cfg(test)]
+#[path = "counters_tests.rs"]
+mod tests;

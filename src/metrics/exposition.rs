@@ -1,0 +1,296 @@
+//! Reads the Prometheus text format, strictly.
+//!
+//! The crates at hand split label sets at every comma and end them at the first `}`: `MLServer`'s own
+//! `path="/v2/models/{model_name}/infer"` then vanishes without a word, and a series that vanishes reads as "no
+//! requests". So this reader knows quotes and escapes, and one line that it cannot read refuses the whole text, as
+//! Prometheus itself does: half an exposition is no evidence.
+
+use std::{collections::BTreeMap, iter::Peekable, str::CharIndices};
+
+/// The labels of a series, without its name.
+pub type Labels = BTreeMap<String, String>;
+
+/// One line of the text: a series and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Name of the metric, with its suffix (`_total`, `_bucket`, ...).
+    pub name: String,
+    /// The labels, escapes undone.
+    pub labels: Labels,
+    /// The value; may be NaN or infinite.
+    pub value: f64,
+    /// When the value was taken, in milliseconds since the epoch, where the exposition says so.
+    pub millis: Option<i64>,
+}
+
+/// How timestamps are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The text format 0.0.4: whole milliseconds.
+    Text,
+    /// `OpenMetrics`: seconds.
+    OpenMetrics,
+}
+
+impl Dialect {
+    /// What a response's `Content-Type` announces.
+    pub fn of(content_type: Option<&str>) -> Self {
+        match content_type {
+            Some(kind) if kind.trim_start().starts_with("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// A text is not an exposition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} is no line of a metrics exposition: {what} in {text:?}")]
+pub struct Malformed {
+    /// Number of the line, from 1.
+    pub line: usize,
+    /// What was expected.
+    pub what: &'static str,
+    /// The start of the line.
+    pub text: String,
+}
+
+/// All samples of `text`, in its order; comments, types and help texts are passed over.
+pub fn read(text: &str, dialect: Dialect) -> Result<Vec<Sample>, Malformed> {
+    let mut samples = Vec::new();
+    for (index, line) in text.split('\n').enumerate() {
+        let line = line.trim_matches(is_blank);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let sample = read_line(line, dialect).map_err(|what| Malformed {
+            line: index + 1,
+            what,
+            text: line.chars().take(80).collect(),
+        })?;
+        samples.push(sample);
+    }
+    Ok(samples)
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r')
+}
+
+fn read_line(line: &str, dialect: Dialect) -> Result<Sample, &'static str> {
+    let mut cursor = Cursor { text: line, chars: line.char_indices().peekable() };
+    let bare_name = cursor.word(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+    if bare_name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err("a name that starts with a digit");
+    }
+    cursor.skip_blanks();
+    let mut name = (!bare_name.is_empty()).then(|| bare_name.to_owned());
+    let mut labels = Labels::new();
+    if cursor.eat('{') {
+        cursor.labels(&mut name, &mut labels)?;
+    }
+    let name = name.ok_or("no name of a metric")?;
+
+    let mut fields = cursor.rest().split([' ', '\t']).filter(|field| !field.is_empty());
+    let value = fields.next().and_then(number).ok_or("no number for a value")?;
+    let millis = match fields.next() {
+        // An exemplar follows; it is about one request and no sample.
+        None | Some("#") => None,
+        Some(stamp) => {
+            let millis = match dialect {
+                Dialect::Text => stamp.parse().ok(),
+                Dialect::OpenMetrics => number(stamp).and_then(whole_millis),
+            };
+            if fields.next().is_some_and(|field| field != "#") {
+                return Err("more than a value and a timestamp");
+            }
+            Some(millis.ok_or("no number for a timestamp")?)
+        }
+    };
+    Ok(Sample { name, labels, value, millis })
+}
+
+/// A float as Go writes it. Rust's reader is case-insensitive about `NaN` and `Inf` and also takes `infinity`,
+/// as Go does.
+pub fn number(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn whole_millis(seconds: f64) -> Option<i64> {
+    // Beyond the year 9999 it is no time that anybody meant.
+    (seconds.abs() < 253_402_300_800.0).then(|| (seconds * 1e3).round() as i64)
+}
+
+struct Cursor<'t> {
+    text: &'t str,
+    chars: Peekable<CharIndices<'t>>,
+}
+
+impl<'t> Cursor<'t> {
+    fn rest(&mut self) -> &'t str {
+        self.chars.peek().map_or("", |(at, _)| &self.text[*at..])
+    }
+
+    fn word(&mut self, belongs: impl Fn(char) -> bool) -> &'t str {
+        let rest = self.rest();
+        let length = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
+        while self.rest().len() > rest.len() - length {
+            self.chars.next();
+        }
+        &rest[..length]
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.chars.next_if(|(_, c)| is_blank(*c)).is_some() {}
+    }
+
+    fn eat(&mut self, wanted: char) -> bool {
+        self.chars.next_if(|(_, c)| *c == wanted).is_some()
+    }
+
+    /// Everything up to and with the closing brace. A quoted text without a value is the metric's name, as
+    /// Prometheus 3 writes names that are not plain words.
+    fn labels(&mut self, name: &mut Option<String>, labels: &mut Labels) -> Result<(), &'static str> {
+        loop {
+            self.skip_blanks();
+            if self.eat('}') {
+                return Ok(());
+            }
+            let quoted = matches!(self.chars.peek(), Some((_, '"')));
+            let label = if quoted {
+                self.quoted()?
+            } else {
+                self.word(|c| c.is_ascii_alphanumeric() || c == '_').to_owned()
+            };
+            self.skip_blanks();
+            if self.eat('=') {
+                if label.is_empty() {
+                    return Err("a label without a name");
+                }
+                self.skip_blanks();
+                let value = self.quoted()?;
+                if labels.insert(label, value).is_some() {
+                    return Err("a label that is there twice");
+                }
+            } else if quoted && name.is_none() {
+                *name = Some(label);
+            } else {
+                return Err("a label without a value");
+            }
+            self.skip_blanks();
+            if !self.eat(',') && !matches!(self.chars.peek(), Some((_, '}'))) {
+                return Err("no comma and no closing brace after a label");
+            }
+        }
+    }
+
+    fn quoted(&mut self) -> Result<String, &'static str> {
+        if !self.eat('"') {
+            return Err("no quoted text");
+        }
+        let mut value = String::new();
+        loop {
+            match self.chars.next() {
+                Some((_, '"')) => return Ok(value),
+                Some((_, '\\')) => match self.chars.next() {
+                    Some((_, 'n')) => value.push('\n'),
+                    Some((_, c @ ('\\' | '"'))) => value.push(c),
+                    // The format names three escapes; Prometheus keeps any other as it stands.
+                    Some((_, c)) => value.extend(['\\', c]),
+                    None => return Err("a quoted text without an end"),
+                },
+                Some((_, c)) => value.push(c),
+                None => return Err("a quoted text without an end"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn one(line: &str) -> Sample {
+        let mut samples = read(line, Dialect::Text).unwrap();
+        assert_eq!(samples.len(), 1, "{line}");
+        samples.remove(0)
+    }
+
+    #[test]
+    fn label_values_may_hold_braces_commas_equals_signs_and_escapes() {
+        for (line, expected) in [
+            (r#"a{path="/v2/models/{model_name}/infer"} 1"#, "/v2/models/{model_name}/infer"),
+            (r#"a{path="x=1,y=2"} 1"#, "x=1,y=2"),
+            (r#"a{path="say \"hi\" \\ \n"} 1"#, "say \"hi\" \\ \n"),
+            (r#"a{path="C:\dir"} 1"#, "C:\\dir"),
+            (r#"a{path=" # no comment "} 1"#, " # no comment "),
+            (r#"a{path=""} 1"#, ""),
+            (r#"a{path="grüße"} 1"#, "grüße"),
+        ] {
+            assert_eq!(one(line).labels, labels(&[("path", expected)]), "{line}");
+        }
+    }
+
+    #[test]
+    fn odd_but_valid_lines_are_read() {
+        for (line, name, pairs, value, millis) in [
+            ("a 1", "a", vec![], 1.0, None),
+            ("  a\t1\r", "a", vec![], 1.0, None),
+            ("a:b_c{} 1e3", "a:b_c", vec![], 1000.0, None),
+            ("a 1 1700000000123", "a", vec![], 1.0, Some(1_700_000_000_123)),
+            (r#"a { x = "1" , y = "2" , } 3"#, "a", vec![("x", "1"), ("y", "2")], 3.0, None),
+            (r#"{"my.metric", x="1"} 3"#, "my.metric", vec![("x", "1")], 3.0, None),
+            (r#"a{"my.label"="1"} 3"#, "a", vec![("my.label", "1")], 3.0, None),
+            (r#"a{x="1"}3"#, "a", vec![("x", "1")], 3.0, None),
+            (r#"a 1 # {trace_id="x"} 0.5"#, "a", vec![], 1.0, None),
+            ("a +Inf", "a", vec![], f64::INFINITY, None),
+            ("a -Inf", "a", vec![], f64::NEG_INFINITY, None),
+        ] {
+            let expected = Sample { name: name.into(), labels: labels(&pairs), value, millis };
+            assert_eq!(one(line), expected, "{line}");
+        }
+        assert!(one("a NaN").value.is_nan());
+    }
+
+    #[test]
+    fn comments_types_and_blank_lines_are_passed_over() {
+        let text = "# HELP a It's \"odd\" {\n# TYPE a counter\n\na 1\n#comment\n# EOF\n";
+        assert_eq!(read(text, Dialect::Text).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn openmetrics_writes_timestamps_in_seconds() {
+        let dialect = Dialect::of(Some("application/openmetrics-text; version=1.0.0"));
+        assert_eq!(read("a_total 1 1700000000.123", dialect).unwrap()[0].millis, Some(1_700_000_000_123));
+        assert_eq!(Dialect::of(Some("text/plain; version=0.0.4")), Dialect::Text);
+    }
+
+    #[test]
+    fn a_text_that_is_no_exposition_is_refused_and_says_where() {
+        for line in [
+            "<html>",
+            "a",
+            "a x",
+            "1a 1",
+            "a{x=1} 1",
+            r#"a{x="1} 1"#,
+            r#"a{x="1",x="2"} 1"#,
+            r#"a{x="1" y="2"} 1"#,
+            r#"a{x} 1"#,
+            r#"a{="x"} 1"#,
+            "{} 1",
+            "a 1 2 3",
+            "a 1 soon",
+            r#"a{x="1"}"#,
+        ] {
+            let text = format!("ok 1\n{line}\n");
+            let error = read(&text, Dialect::Text).unwrap_err();
+            assert_eq!(error.line, 2, "{line}");
+            assert!(error.to_string().contains("line 2"), "{error}");
+        }
+    }
+}

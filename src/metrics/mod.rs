@@ -1,0 +1,306 @@
+//! What the predictors are doing: one look at both arms, in whole numbers.
+//!
+//! A look is asked of a Prometheus server over its HTTP API, or of the ready pods themselves. Either way raw counters come
+//! in, are differenced here, series by series, and go to the core as counts since the previous look. A look never fails: trouble
+//! is part of it, and is neither a Pass nor a Fail.
+
+mod config;
+mod counters;
+mod exposition;
+mod http;
+mod memory;
+mod profiles;
+mod prometheus;
+mod reading;
+mod scrape;
+mod tally;
+mod telemetry;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sluice_core::{
+    Predictor, api,
+    judge::{Bound, Look, Measurement, Trouble, TroubleKind},
+};
+use tokio::time::Instant;
+
+pub use self::{
+    config::{Config, ConfigError},
+    memory::Memory,
+    prometheus::template::check_template,
+    telemetry::Telemetry,
+};
+use self::{
+    counters::Reading, memory::Shape, profiles::Profile, prometheus::Server, scrape::Scraper, tally::Arms,
+};
+
+/// Name of the source that a Rollout means when it names none.
+pub const DEFAULT_SOURCE: &str = "default";
+/// What direct scraping is called where sources are named.
+const SCRAPE: &str = "scrape";
+
+/// All configured sources, with their connections and limits. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    servers: BTreeMap<String, Arc<Server>>,
+    config: Config,
+    scraper: Scraper,
+    telemetry: Telemetry,
+}
+
+/// What one look is to find out.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// The time of the look; both arms are evaluated at it.
+    pub now: DateTime<Utc>,
+    /// Name of the Rollout.
+    pub rollout: &'a str,
+    /// Namespace of the Rollout.
+    pub namespace: &'a str,
+    /// Where the Rollout wants its numbers from.
+    pub metrics: &'a api::Metrics,
+    /// The predictor that users have.
+    pub stable: &'a Arm,
+    /// The one that wants to replace it, if one is in flight.
+    pub canary: Option<&'a Arm>,
+    /// Predictors that have lost their traffic: were they asked anything?
+    pub retiring: &'a [Arm],
+    /// Latency limits that checks have.
+    pub limits: &'a [Bound],
+    /// Query checks.
+    pub queries: &'a [Query],
+    /// When the step's traffic was in place. What was counted before is no evidence.
+    pub step_start: DateTime<Utc>,
+    /// How long the whole look may take.
+    pub timeout: Duration,
+}
+
+/// A predictor and who answers for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arm {
+    /// The predictor.
+    pub predictor: Predictor,
+    /// Its ready pods. Only scraping needs them; to Prometheus they say how old a reporter is.
+    pub pods: Vec<Pod>,
+}
+
+/// A ready pod behind a predictor's Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Name of the pod.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// When its container started (not when it became ready: what it answered before would count as news).
+    pub started: Option<DateTime<Utc>>,
+}
+
+/// A `query` check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Name of the check.
+    pub check: String,
+    /// The query, with its variables not filled in.
+    pub promql: String,
+    /// What `{{window}}` stands for at most; it never reaches back beyond the start of the step.
+    pub window: Duration,
+}
+
+impl Metrics {
+    /// Sources as configured. Credential files must be readable; they are read again when they change.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        // reqwest panics where no TLS provider was chosen. Choosing ours again is an error without consequence.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let telemetry = Telemetry::default();
+        let scraper = Scraper::new().map_err(ConfigError::Client)?;
+        let servers = config
+            .sources
+            .iter()
+            .map(|(name, source)| {
+                Ok((name.clone(), Arc::new(Server::new(name, source.clone(), telemetry.clone())?)))
+            })
+            .collect::<Result<_, ConfigError>>()?;
+        Ok(Self { inner: Arc::new(Inner { servers, config, scraper, telemetry }) })
+    }
+
+    /// Whether a source of this name is configured.
+    pub fn has_source(&self, name: &str) -> bool {
+        self.inner.servers.contains_key(name)
+    }
+
+    /// Counters and durations of the questions asked, to be registered for the controller's own `/metrics`.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
+    }
+
+    /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that is not
+    /// there yet, a query without a server to ask.
+    pub fn check(&self, metrics: &api::Metrics, has_queries: bool) -> Result<(), Trouble> {
+        self.profile(metrics)?;
+        if metrics.scrape.is_none() || has_queries {
+            self.server(metrics)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the server can read a query, in its own words if not: [`TroubleKind::BadQuery`] is about the query, every
+    /// other kind about the server. The template's variables are filled in with names that stand for any.
+    pub async fn validate(
+        &self,
+        metrics: &api::Metrics,
+        promql: &str,
+        timeout: Duration,
+    ) -> Result<(), Trouble> {
+        let server = self.server(metrics)?;
+        prometheus::validate(server, promql, Instant::now() + timeout).await
+    }
+
+    /// One look at both arms. Never fails: trouble is in the look.
+    pub async fn look(&self, question: &Question<'_>, memory: &mut Memory) -> Look {
+        let deadline = Instant::now() + question.timeout;
+        let (counts, queries) =
+            tokio::join!(self.counts(question, memory, deadline), self.queries(question, deadline));
+        Look { at: question.now, counts, queries }
+    }
+
+    async fn counts(
+        &self,
+        question: &Question<'_>,
+        memory: &mut Memory,
+        deadline: Instant,
+    ) -> Result<Measurement, Trouble> {
+        let profile = self.profile(question.metrics)?;
+        let arms = arms(question, &profile)?;
+        let shape = Shape::of(question, &arms);
+        memory.prepare(&shape, question.now);
+        let reading = self.read(question, &profile, &arms, memory, deadline).await?;
+        memory.take(shape, &reading, question, &arms)
+    }
+
+    async fn read(
+        &self,
+        question: &Question<'_>,
+        profile: &Profile,
+        arms: &Arms,
+        memory: &Memory,
+        deadline: Instant,
+    ) -> Result<Reading, Trouble> {
+        let named = named(question, arms);
+        let Some(scrape) = &question.metrics.scrape else {
+            let server = self.server(question.metrics)?;
+            return prometheus::read(server, question, profile, &named, memory, deadline).await;
+        };
+        let request = scrape::Request {
+            scrape,
+            profile,
+            metrics: question.metrics,
+            arms: &named,
+            now: question.now,
+            latency: !question.limits.is_empty(),
+        };
+        let asked = Instant::now();
+        let reading = match tokio::time::timeout_at(deadline, self.inner.scraper.read(&request)).await {
+            Ok(reading) => reading,
+            Err(_) => Err(http::unavailable(format!(
+                "the pods did not all answer within {}",
+                http::seconds(question.timeout)
+            ))),
+        };
+        self.inner.telemetry.record(SCRAPE, asked.elapsed(), reading.as_ref().err());
+        reading
+    }
+
+    async fn queries(
+        &self,
+        question: &Question<'_>,
+        deadline: Instant,
+    ) -> BTreeMap<String, Result<f64, Trouble>> {
+        if question.queries.is_empty() {
+            return BTreeMap::new();
+        }
+        let server = self.server(question.metrics);
+        let answers = question.queries.iter().map(|query| {
+            let server = server.clone();
+            async move {
+                let answer = match server {
+                    Ok(server) => prometheus::ask(server, question, query, deadline).await,
+                    Err(trouble) => Err(trouble),
+                };
+                (query.check.clone(), answer)
+            }
+        });
+        futures::future::join_all(answers).await.into_iter().collect()
+    }
+
+    fn server(&self, metrics: &api::Metrics) -> Result<&Arc<Server>, Trouble> {
+        let name = metrics.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+        self.inner.servers.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.inner.servers.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            misconfigured(format!(
+                "no metrics source {name:?} is configured on the controller: it knows {known}"
+            ))
+        })
+    }
+
+    fn profile(&self, metrics: &api::Metrics) -> Result<Profile, Trouble> {
+        let scraped = metrics.scrape.is_some();
+        let default = if scraped { api::Profile::Mlserver } else { api::Profile::Istio };
+        let which = metrics.profile.unwrap_or(default);
+        let profile = Profile::of(which).map_err(misconfigured)?;
+        if scraped && !profile.scrapable {
+            return Err(misconfigured(format!(
+                "metrics profile {} cannot be scraped from the predictors' pods: expected mlserver, or a source",
+                profile.name
+            )));
+        }
+        Ok(match self.inner.config.profiles.get(&which) {
+            Some(overrides) => profile.with(overrides),
+            None => profile,
+        })
+    }
+}
+
+fn misconfigured(message: String) -> Trouble {
+    Trouble { kind: TroubleKind::Misconfigured, message }
+}
+
+/// The arms by revision, if the metrics can tell them apart.
+fn arms(question: &Question<'_>, profile: &Profile) -> Result<Arms, Trouble> {
+    if let (Some(canary), None) = (question.canary, &question.metrics.scrape)
+        && let Some(confusion) = profile.confuses(&question.stable.predictor, &canary.predictor)
+    {
+        return Err(misconfigured(confusion));
+    }
+    let revision = |arm: &Arm| Arc::<str>::from(arm.predictor.revision());
+    let (stable, canary) = (revision(question.stable), question.canary.map(revision));
+    let retiring = question
+        .retiring
+        .iter()
+        .map(revision)
+        .filter(|arm| *arm != stable && Some(arm) != canary.as_ref())
+        .collect();
+    Ok(Arms { stable, canary, retiring })
+}
+
+/// The arms with their revisions, and whether each is a retiring one.
+fn named<'a>(question: &Question<'a>, arms: &Arms) -> Vec<(Arc<str>, &'a Arm, bool)> {
+    let judged = [Some(question.stable), question.canary].into_iter().flatten();
+    let mut named: Vec<_> = judged.map(|arm| (arm.predictor.revision().into(), arm, false)).collect();
+    for arm in question.retiring {
+        let revision: Arc<str> = arm.predictor.revision().into();
+        if arms.retiring.contains(&revision) {
+            named.push((revision, arm, true));
+        }
+    }
+    named
+}
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! Reads what a Prometheus server answers, and trusts none of it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sluice_core::judge::{Trouble, TroubleKind};
+
+use crate::metrics::{
+    exposition::{Labels, number},
+    http::{Response, unavailable},
+    reading::describe,
+};
+
+/// The data of a successful answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// One number, without labels.
+    Scalar(f64),
+    /// One sample of each series.
+    Vector(Vec<Instant>),
+    /// The samples of each series.
+    Matrix(Vec<Series>),
+    /// A text.
+    Text,
+}
+
+/// A series with its value at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instant {
+    /// The labels, `__name__` among them.
+    pub labels: Labels,
+    /// The value; nothing where it is a native histogram.
+    pub value: Option<f64>,
+}
+
+/// A series with its samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The labels, `__name__` among them.
+    pub labels: Labels,
+    /// Milliseconds since the epoch, and the value.
+    pub points: Vec<(i64, f64)>,
+    /// It has native histograms.
+    pub native: bool,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    status: &'a str,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(rename = "errorType")]
+    error_type: Option<String>,
+    error: Option<String>,
+    #[serde(default)]
+    warnings: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data<'a> {
+    result_type: &'a str,
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct RawInstant {
+    #[serde(default)]
+    metric: BTreeMap<String, String>,
+    value: Option<(f64, String)>,
+}
+
+#[derive(Deserialize)]
+struct RawSeries {
+    #[serde(default)]
+    metric: BTreeMap<String, String>,
+    #[serde(default)]
+    values: Vec<(f64, String)>,
+    #[serde(default)]
+    histograms: Vec<serde::de::IgnoredAny>,
+}
+
+/// The data, or why there is none. Messages begin after the source's name: "... says: parse error".
+pub fn read(response: &Response) -> Result<Answer, Trouble> {
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&response.body) else {
+        return Err(no_envelope(response));
+    };
+    match envelope.status {
+        "success" if response.status.is_success() => {}
+        "error" => return Err(refusal(&envelope, response)),
+        _ => return Err(no_envelope(response)),
+    }
+    if let Some(warning) = envelope.warnings.unwrap_or_default().first() {
+        // Thanos and others answer with what they have: half of the series is not evidence about both arms.
+        return Err(unavailable(format!("gave a partial answer: {}", short(warning))));
+    }
+    let data = envelope.data.map(RawValue::get).unwrap_or_default();
+    data_of(data).ok_or_else(|| unavailable("answered something that is no result of a query".to_owned()))
+}
+
+fn data_of(json: &str) -> Option<Answer> {
+    let data: Data<'_> = serde_json::from_str(json).ok()?;
+    let result = data.result.get();
+    match data.result_type {
+        "scalar" => {
+            let (_, value): (f64, String) = serde_json::from_str(result).ok()?;
+            Some(Answer::Scalar(number(&value)?))
+        }
+        "string" => Some(Answer::Text),
+        "vector" => {
+            let raw: Vec<RawInstant> = serde_json::from_str(result).ok()?;
+            let instant = |raw: RawInstant| {
+                let value = match raw.value {
+                    Some((_, text)) => Some(number(&text)?),
+                    None => None,
+                };
+                Some(Instant { labels: raw.metric, value })
+            };
+            Some(Answer::Vector(raw.into_iter().map(instant).collect::<Option<_>>()?))
+        }
+        "matrix" => {
+            let raw: Vec<RawSeries> = serde_json::from_str(result).ok()?;
+            let series = |raw: RawSeries| {
+                let point = |(at, value): (f64, String)| Some((millis(at)?, number(&value)?));
+                let points = raw.values.into_iter().map(point).collect::<Option<_>>()?;
+                Some(Series { labels: raw.metric, points, native: !raw.histograms.is_empty() })
+            };
+            Some(Answer::Matrix(raw.into_iter().map(series).collect::<Option<_>>()?))
+        }
+        _ => None,
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn millis(seconds: f64) -> Option<i64> {
+    (seconds.abs() < 253_402_300_800.0).then(|| (seconds * 1e3).round() as i64)
+}
+
+fn refusal(envelope: &Envelope<'_>, response: &Response) -> Trouble {
+    let error_type = envelope.error_type.as_deref().unwrap_or("");
+    let kind = match error_type {
+        // What the question itself is to blame for: it does not parse, or it cannot be evaluated.
+        "bad_data" | "execution" => TroubleKind::BadQuery,
+        _ => TroubleKind::Unavailable,
+    };
+    let words = envelope.error.as_deref().map_or_else(|| response.status.to_string(), short);
+    let message = match error_type {
+        "" => format!("says: {words}"),
+        named => format!("says: {words} ({})", short(named)),
+    };
+    Trouble { kind, message }
+}
+
+/// Some servers refuse a query in words of their own, and proxies answer in HTML.
+fn no_envelope(response: &Response) -> Trouble {
+    let status = response.status;
+    let what = match status.as_u16() {
+        401 | 403 => format!("refused the credentials with status {status}"),
+        300..=399 => format!("answered with a redirect, status {status}, which is not followed"),
+        _ => format!("answered status {status} with something that is not the Prometheus API"),
+    };
+    unavailable(format!("{what} ({})", response.excerpt()))
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// The one number that an answer is, or why it is none.
+pub fn one_number(answer: &Answer) -> Result<f64, Trouble> {
+    let no_data = |message: String| Trouble { kind: TroubleKind::NoData, message };
+    let bad = |message: String| Trouble { kind: TroubleKind::BadQuery, message };
+    let value = match answer {
+        Answer::Scalar(value) => *value,
+        Answer::Vector(series) => match &series[..] {
+            [] => return Err(no_data("gave an empty vector: expected one number".to_owned())),
+            [one] => {
+                one.value.ok_or_else(|| bad("gave a native histogram: expected one number".to_owned()))?
+            }
+            [one, other, ..] => {
+                return Err(bad(format!(
+                    "gave {} series where one number is expected, among them {} and {}",
+                    series.len(),
+                    labels(one),
+                    labels(other)
+                )));
+            }
+        },
+        Answer::Matrix(_) => {
+            return Err(bad("gave a range of samples: expected one number".to_owned()));
+        }
+        Answer::Text => return Err(bad("gave a text: expected one number".to_owned())),
+    };
+    if value.is_nan() {
+        return Err(no_data("gave NaN, as 0/0 does: expected a number".to_owned()));
+    }
+    if value.is_infinite() {
+        return Err(no_data(format!("gave {value:+}, as a division by 0 does: expected a finite number")));
+    }
+    Ok(value)
+}
+
+fn labels(series: &Instant) -> String {
+    describe(series.labels.get("__name__").map_or("", String::as_str), &series.labels)
+}

@@ -1,0 +1,130 @@
+//! Credentials: read from mounted files, read again when they change, and never shown.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use serde::Deserialize;
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` to itself.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text, for the wire only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+/// Takes every secret out of a text that others wrote: a proxy's error page may repeat what it was sent.
+pub fn redact(text: &str, secrets: &[Secret]) -> String {
+    secrets
+        .iter()
+        .filter(|secret| !secret.0.is_empty())
+        .fold(text.to_owned(), |text, secret| text.replace(&secret.0, "<redacted>"))
+}
+
+/// A mounted file. Kubernetes swaps it by a symbolic link when the secret is rotated.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
+    read: Mutex<Option<Read>>,
+}
+
+struct Read {
+    modified: Option<SystemTime>,
+    length: u64,
+    content: Arc<[u8]>,
+}
+
+impl fmt::Debug for Read {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl Mounted {
+    /// The file at `path`, not read yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, read: Mutex::new(None) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is in it now.
+    pub fn content(&self) -> io::Result<Arc<[u8]>> {
+        let metadata = fs::metadata(&self.path)?;
+        let (modified, length) = (metadata.modified().ok(), metadata.len());
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = &*read
+            && modified.is_some()
+            && (read.modified, read.length) == (modified, length)
+        {
+            return Ok(read.content.clone());
+        }
+        let content: Arc<[u8]> = fs::read(&self.path)?.into();
+        *read = Some(Read { modified, length, content: content.clone() });
+        Ok(content)
+    }
+
+    /// What is in it now, without the line's end that editors leave.
+    pub fn secret(&self) -> io::Result<Secret> {
+        let content = self.content()?;
+        let text = std::str::from_utf8(&content)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))?;
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+        }
+        Ok(Secret::new(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Secret::new("s3cr3t".into())), "<redacted>");
+        assert_eq!(
+            redact("you sent s3cr3t", &[Secret::new("s3cr3t".into()), Secret::new(String::new())]),
+            "you sent <redacted>"
+        );
+    }
+
+    #[test]
+    fn a_rotated_file_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        fs::write(&path, "first\n").unwrap();
+        let mounted = Mounted::new(path.clone());
+        assert_eq!(mounted.secret().unwrap().expose(), "first");
+        assert!(Arc::ptr_eq(&mounted.content().unwrap(), &mounted.content().unwrap()));
+        fs::write(&path, "the second\n").unwrap();
+        assert_eq!(mounted.secret().unwrap().expose(), "the second");
+        fs::write(&path, "\n").unwrap();
+        assert!(mounted.secret().is_err());
+        fs::remove_file(&path).unwrap();
+        assert!(mounted.secret().is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! From samples to counters: sorts what a source exposed by arm, reporter and what it counts.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{DateTime, Utc};
+use sluice_core::judge::{Bound, Trouble, TroubleKind};
+
+use super::{
+    counters::{Cell, Family, Point, Reading},
+    exposition::Labels,
+    profiles::{Profile, Role},
+};
+
+/// A sample, whichever source it is from.
+pub struct Observed<'a> {
+    /// Revision of the predictor that it is about.
+    pub arm: &'a Arc<str>,
+    /// Who exposed it.
+    pub reporter: &'a Arc<str>,
+    /// Name of the metric.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// When it was exposed.
+    pub at: DateTime<Utc>,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Takes in samples, gives a [`Reading`].
+pub struct Gatherer<'p> {
+    profile: &'p Profile,
+    wanted: &'p BTreeMap<String, String>,
+    reading: Reading,
+    histograms: BTreeMap<Cell, BTreeMap<DateTime<Utc>, Partial>>,
+    native: Option<String>,
+}
+
+/// What is known of a histogram at one time.
+#[derive(Default)]
+struct Partial {
+    count: Option<f64>,
+    within: BTreeMap<Bound, f64>,
+}
+
+impl<'p> Gatherer<'p> {
+    /// Nothing yet. Series must carry the labels `wanted`, besides the profile's own.
+    pub fn new(profile: &'p Profile, wanted: &'p BTreeMap<String, String>) -> Self {
+        Self { profile, wanted, reading: Reading::default(), histograms: BTreeMap::new(), native: None }
+    }
+
+    /// The reporter was there at that time, with or without series.
+    pub fn saw(&mut self, reporter: &Arc<str>, at: DateTime<Utc>) {
+        self.reading.reporters.entry(reporter.clone()).or_default().seen.insert(at);
+    }
+
+    /// Prometheus tried to read the reporter at that time; `value` is 1 where it could.
+    pub fn up(&mut self, reporter: &Arc<str>, at: DateTime<Utc>, value: f64) {
+        if value == 1.0 {
+            self.saw(reporter, at);
+        }
+    }
+
+    /// The reporter says when its process started, in seconds since the epoch.
+    pub fn process_started(&mut self, reporter: &Arc<str>, seconds: f64) {
+        self.reading.reporters.entry(reporter.clone()).or_default().process_started = instant(seconds);
+    }
+
+    /// Kubernetes says when the reporter's container started.
+    pub fn started(&mut self, reporter: &Arc<str>, started: Option<DateTime<Utc>>) {
+        self.reading.reporters.entry(reporter.clone()).or_default().container_started = started;
+    }
+
+    /// There is a histogram whose buckets are not series.
+    pub fn saw_native(&mut self, name: &str, labels: &Labels) {
+        self.native.get_or_insert_with(|| describe(name, labels));
+    }
+
+    /// Takes in a sample. Those that are not about requests to a predictor are passed over.
+    pub fn add(&mut self, sample: &Observed<'_>) -> Result<(), Trouble> {
+        let Observed { name, labels, at, value, .. } = *sample;
+        let Some(role) = self.profile.role(name, labels) else { return Ok(()) };
+        match role {
+            Role::ProcessStart => {
+                self.process_started(sample.reporter, value);
+                self.saw(sample.reporter, at);
+                return Ok(());
+            }
+            Role::Sign => {
+                self.up(sample.reporter, at, value);
+                return Ok(());
+            }
+            Role::Requests(_) | Role::Count | Role::Bucket(_) | Role::Native => {}
+        }
+        if !Profile::carries(labels, &self.profile.fixed) || !Profile::carries(labels, self.wanted) {
+            return Ok(());
+        }
+        if !value.is_finite() || value < 0.0 {
+            return Err(Trouble {
+                kind: TroubleKind::NoData,
+                message: format!("{} is {value}: expected a count", describe(name, labels)),
+            });
+        }
+        self.saw(sample.reporter, at);
+        let cell = |family| Cell {
+            arm: sample.arm.clone(),
+            reporter: sample.reporter.clone(),
+            family,
+            series: series(labels),
+        };
+        match role {
+            Role::Requests(family) => {
+                let point = Point { at, total: value, within: BTreeMap::new() };
+                self.reading.cells.entry(cell(family)).or_default().push(point);
+            }
+            Role::Count => self.partial(cell(Family::Latency), at).count = Some(value),
+            Role::Bucket(Some(bound)) => {
+                self.partial(cell(Family::Latency), at).within.insert(bound, value);
+            }
+            Role::Bucket(None) => {
+                self.partial(cell(Family::Latency), at).count.get_or_insert(value);
+            }
+            Role::Native => self.saw_native(name, labels),
+            Role::ProcessStart | Role::Sign => {}
+        }
+        Ok(())
+    }
+
+    fn partial(&mut self, cell: Cell, at: DateTime<Utc>) -> &mut Partial {
+        self.histograms.entry(cell).or_default().entry(at).or_default()
+    }
+
+    /// What was gathered. With `latency` wanted, a native histogram in place of one with buckets is trouble: half of
+    /// the numbers would look like all of them.
+    pub fn finish(mut self, latency: bool) -> Result<Reading, Trouble> {
+        if let (true, true, Some(native)) = (latency, self.histograms.is_empty(), self.native) {
+            return Err(Trouble {
+                kind: TroubleKind::NoData,
+                message: format!(
+                    "{native} is a native histogram, which cannot be read yet: expected one with buckets \
+                     (Prometheus keeps them with always_scrape_classic_histograms: true)"
+                ),
+            });
+        }
+        for (cell, partials) in self.histograms {
+            let points = whole(partials);
+            if !points.is_empty() {
+                self.reading.cells.insert(cell, points);
+            }
+        }
+        for points in self.reading.cells.values_mut() {
+            points.sort_by_key(|point| point.at);
+        }
+        Ok(self.reading)
+    }
+}
+
+/// The times at which a histogram is whole. A remote write may have brought half of it; the rest comes with the next look.
+fn whole(partials: BTreeMap<DateTime<Utc>, Partial>) -> Vec<Point> {
+    let bounds = partials.values().map(|partial| partial.within.len()).max().unwrap_or(0);
+    partials
+        .into_iter()
+        .filter_map(|(at, Partial { count, within })| {
+            let total = count.filter(|_| within.len() == bounds)?;
+            Some(Point { at, total, within })
+        })
+        .collect()
+}
+
+/// The series in Prometheus' own notation.
+pub fn describe(name: &str, labels: &Labels) -> String {
+    let pairs: Vec<_> =
+        labels.iter().filter(|(label, _)| *label != "__name__").map(|(k, v)| format!("{k}={v:?}")).collect();
+    format!("{name}{{{}}}", pairs.join(", "))
+}
+
+/// The labels that make the identity of a counter or of a histogram.
+fn series(labels: &Labels) -> String {
+    let mut text = String::new();
+    for (name, value) in labels {
+        if name != "le" && name != "__name__" {
+            // No label's name has a comma in it, and the value is quoted: two label sets never make one text.
+            text.push_str(name);
+            text.push_str(&format!("={value:?},"));
+        }
+    }
+    text
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn instant(seconds: f64) -> Option<DateTime<Utc>> {
+    // Not before 2001, not after 9999: anything else is no start of a process.
+    (1e9..2.5e11)
+        .contains(&seconds)
+        .then(|| DateTime::from_timestamp_millis((seconds * 1e3) as i64))
+        .flatten()
+}
+
+#[cfg(test)]
+#[path = "reading_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! Reads `/metrics` of the ready pods behind the predictors: no Prometheus, no lag.
+//!
+//! A ready pod that does not answer is trouble for the whole look, and nothing of the look is kept: the next one that
+//! succeeds counts the whole time since the last good one. So no request is lost and none is counted as zero. A pod that
+//! is no longer ready is no longer asked; when it comes back while it is still remembered, what it counted on top counts.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+use reqwest::{Client, Url, header};
+use sluice_core::{api, judge::Trouble};
+use tokio::sync::Semaphore;
+
+use super::{
+    Arm, Pod,
+    counters::Reading,
+    exposition::{self, Dialect, Sample},
+    http::{self, unavailable},
+    profiles::Profile,
+    reading::{Gatherer, Observed, describe},
+};
+
+/// Pods that one look asks at the same time.
+const POD_CONCURRENCY: usize = 16;
+/// Pods that are asked at the same time by all looks together.
+const TOTAL_CONCURRENCY: usize = 64;
+/// How long one pod may take.
+const POD_TIMEOUT: Duration = Duration::from_secs(5);
+/// What we can read. Prometheus' own protocol with native histograms is not among it.
+const ACCEPT: &str = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
+
+/// Asks pods for their metrics.
+pub struct Scraper {
+    client: Client,
+    slots: Semaphore,
+}
+
+/// A pod to be asked, and for whom.
+struct Target<'a> {
+    revision: &'a Arc<str>,
+    retiring: bool,
+    pod: &'a Pod,
+}
+
+/// What one scrape is about.
+pub struct Request<'a> {
+    /// Where the pods expose their metrics.
+    pub scrape: &'a api::Scrape,
+    /// What the metrics are.
+    pub profile: &'a Profile,
+    /// The Rollout's own settings, for the labels that series must carry.
+    pub metrics: &'a api::Metrics,
+    /// The predictors with their revisions, and whether each is a retiring one.
+    pub arms: &'a [(Arc<str>, &'a Arm, bool)],
+    /// When the look is.
+    pub now: DateTime<Utc>,
+    /// Whether a latency limit was asked for.
+    pub latency: bool,
+}
+
+impl Scraper {
+    /// A scraper; `Err` where the platform's TLS cannot be had.
+    pub fn new() -> Result<Self, String> {
+        // A proxy of the environment is for the world outside, never for pods.
+        let client =
+            http::client().no_proxy().tls_certs_only([]).build().map_err(|error| error.to_string())?;
+        Ok(Self { client, slots: Semaphore::new(TOTAL_CONCURRENCY) })
+    }
+
+    /// The counters of all pods of the arms.
+    pub async fn read(&self, request: &Request<'_>) -> Result<Reading, Trouble> {
+        let targets: Vec<_> = request
+            .arms
+            .iter()
+            .flat_map(|(revision, arm, retiring)| {
+                arm.pods.iter().map(move |pod| Target { revision, retiring: *retiring, pod })
+            })
+            .collect();
+        let answers: Vec<_> = stream::iter(&targets)
+            .map(|target| async move { (target, self.ask(target.pod, request.scrape).await) })
+            .buffered(POD_CONCURRENCY)
+            .collect()
+            .await;
+
+        let mut gatherer = Gatherer::new(request.profile, &request.metrics.labels);
+        let mut unknown = BTreeSet::new();
+        for (target, answer) in answers {
+            match answer {
+                Ok(samples) => take(&mut gatherer, target, &samples, request.now)?,
+                Err(_) if target.retiring => {
+                    unknown.insert(target.revision.clone());
+                }
+                Err(message) => return Err(unavailable(message)),
+            }
+        }
+        let mut reading = gatherer.finish(request.latency)?;
+        reading.unknown = unknown;
+        Ok(reading)
+    }
+
+    async fn ask(&self, pod: &Pod, scrape: &api::Scrape) -> Result<Vec<Sample>, String> {
+        let url = url(pod.address, scrape);
+        let what = format!("pod {} (port {}{})", pod.name, scrape.port, path(scrape));
+        let fail = |message: String| format!("{what} cannot be read: {message}");
+        let asked = async {
+            // A closed semaphore is impossible: nobody closes it.
+            let _slot = self.slots.acquire().await.map_err(|error| error.to_string())?;
+            http::send(self.client.get(url).header(header::ACCEPT, ACCEPT), POD_TIMEOUT).await
+        };
+        let response = asked.await.map_err(fail)?;
+        if response.status != reqwest::StatusCode::OK {
+            return Err(fail(format!("status {} ({})", response.status, response.excerpt())));
+        }
+        let dialect = Dialect::of(response.content_type.as_deref());
+        let samples = exposition::read(&response.body, dialect).map_err(|error| fail(error.to_string()))?;
+        let mut seen = BTreeSet::new();
+        for Sample { name, labels, .. } in &samples {
+            if !seen.insert((name, labels)) {
+                return Err(fail(format!("series {} is there twice", describe(name, labels))));
+            }
+        }
+        Ok(samples)
+    }
+}
+
+fn path(scrape: &api::Scrape) -> &str {
+    scrape.path.as_deref().unwrap_or("/metrics")
+}
+
+/// The pod's own address and nothing else, whatever the path says: a path that begins with `//` is still a path.
+fn url(address: IpAddr, scrape: &api::Scrape) -> Url {
+    #[allow(clippy::expect_used, reason = "a socket address is always a valid authority")]
+    let mut url = Url::parse(&format!("http://{}/", SocketAddr::new(address, scrape.port)))
+        .expect("a URL of an address");
+    let (path, query) = path(scrape).split_once('?').map_or((path(scrape), None), |(p, q)| (p, Some(q)));
+    url.set_path(path);
+    url.set_query(query);
+    url
+}
+
+fn take(
+    gatherer: &mut Gatherer<'_>,
+    target: &Target<'_>,
+    samples: &[Sample],
+    now: DateTime<Utc>,
+) -> Result<(), Trouble> {
+    let Target { pod, revision, .. } = target;
+    let reporter: Arc<str> = format!("{}/{}", pod.name, pod.address).into();
+    gatherer.saw(&reporter, now);
+    gatherer.started(&reporter, pod.started);
+    for sample in samples {
+        let at = sample.millis.and_then(DateTime::from_timestamp_millis).unwrap_or(now);
+        gatherer
+            .add(&Observed {
+                arm: revision,
+                reporter: &reporter,
+                name: &sample.name,
+                labels: &sample.labels,
+                at,
+                value: sample.value,
+            })
+            .map_err(|trouble| Trouble {
+                message: format!("pod {}: {}", pod.name, trouble.message),
+                ..trouble
+            })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "scrape_tests.rs"]
+mod tests;
