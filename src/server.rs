@@ -20,7 +20,12 @@ struct Served {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(address: SocketAddr, registry: Registry, telemetry: Telemetry, leads_always: bool) -> io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    registry: Registry,
+    telemetry: Telemetry,
+    leads_always: bool,
+) -> io::Result<()> {
     let served = Served { registry: Arc::new(registry), telemetry, leads_always };
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -17,7 +17,11 @@ use super::{Error, context::Context, memory::Memory, stores::virtual_service, su
 ///
 /// # Errors
 /// The first write that failed.
-pub(super) async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) -> Result<(), Error> {
+pub(super) async fn write_routes(
+    context: &Context,
+    memory: &mut Memory,
+    outlook: Outlook,
+) -> Result<(), Error> {
     let mut outcome = Ok(());
     memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
     for effect in outlook.effects {
@@ -38,7 +42,7 @@ pub(super) async fn write_routes(context: &Context, memory: &mut Memory, outlook
 async fn write_route(context: &Context, effect: &Effect) -> Result<DynamicObject, Error> {
     let (namespace, name) = &effect.object;
     let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &virtual_service());
-    let what = || format!("writing VirtualService {namespace}/{name}");
+    let what = format!("writing VirtualService {namespace}/{name}");
     let patch = Patch::Json::<()>(effect.patch.clone());
     let mut written = context.write(what, api.patch(name, &PatchParams::default(), &patch)).await?;
     // As the caches keep it.
@@ -51,22 +55,31 @@ pub(super) async fn answer_actions(context: &Context, subject: &Subject, state: 
     let actions = context.stores.actions_of(&subject.namespace, &subject.name);
     let api: Api<RolloutAction> = Api::namespaced(context.client.clone(), &subject.namespace);
     let mut outcome = Ok(());
-    for action in actions.iter().filter(|action| action.status.is_none()) {
+    for action in &actions {
         let uid = action.metadata.uid.as_deref().unwrap_or_default();
-        if let Some(handled) = state.handled.iter().find(|handled| handled.uid == uid) {
+        let handled = state.handled.iter().find(|handled| handled.uid == uid);
+        if let (None, Some(handled)) = (&action.status, handled) {
             outcome = outcome.and(answer(context, &api, action, handled).await);
         }
     }
-    let answered: Vec<_> = actions.iter().filter(|action| action.status.is_some()).collect();
-    for action in answered.iter().take(answered.len().saturating_sub(KEPT_ACTIONS)) {
+    let mut answered = actions;
+    answered.retain(|action| action.status.is_some());
+    answered.truncate(answered.len().saturating_sub(KEPT_ACTIONS));
+    for action in answered {
         let name = action.metadata.name.as_deref().unwrap_or_default();
-        let what = || format!("deleting RolloutAction {name}");
-        outcome = outcome.and(context.write(what, api.delete(name, &DeleteParams::default())).await.map(drop));
+        let what = format!("deleting RolloutAction {name}");
+        outcome =
+            outcome.and(context.write(what, api.delete(name, &DeleteParams::default())).await.map(drop));
     }
     outcome
 }
 
-async fn answer(context: &Context, api: &Api<RolloutAction>, action: &RolloutAction, handled: &Handled) -> Result<(), Error> {
+async fn answer(
+    context: &Context,
+    api: &Api<RolloutAction>,
+    action: &RolloutAction,
+    handled: &Handled,
+) -> Result<(), Error> {
     let name = action.metadata.name.as_deref().unwrap_or_default();
     let status = ActionStatus {
         phase: handled.phase,
@@ -75,7 +88,7 @@ async fn answer(context: &Context, api: &Api<RolloutAction>, action: &RolloutAct
         handled_at: handled.at,
     };
     let patch = Patch::Merge(json!({ "status": status }));
-    let what = || format!("answering RolloutAction {name}");
+    let what = format!("answering RolloutAction {name}");
     match context.write(what, api.patch_status(name, &PatchParams::default(), &patch)).await {
         // It was deleted meanwhile: nobody waits for the answer.
         Err(Error::Refused { message, .. }) if message.contains("not found") => Ok(()),

@@ -74,7 +74,7 @@ impl Context {
     /// A request that changes nothing.
     pub(super) async fn read<T>(
         &self,
-        what: impl FnOnce() -> String,
+        what: String,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
         bounded(what, REQUEST_LIMIT, request).await
@@ -83,7 +83,7 @@ impl Context {
     /// A request that changes something: only while we lead, and no longer than the lease lasts.
     pub(super) async fn write<T>(
         &self,
-        what: impl FnOnce() -> String,
+        what: String,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
         let left = match self.leadership.held_until() {
@@ -98,13 +98,13 @@ impl Context {
 }
 
 async fn bounded<T>(
-    what: impl FnOnce() -> String,
+    what: String,
     limit: Duration,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
     match timeout(limit, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Error::from_kube(what(), error)),
-        Err(_) => Err(Error::TimedOut { what: what(), limit }),
+        Ok(Err(error)) => Err(Error::from_kube(what, error)),
+        Err(_) => Err(Error::TimedOut { what, limit }),
     }
 }

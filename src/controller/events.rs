@@ -21,7 +21,10 @@ const LONGEST_NOTE: usize = 1024;
 /// Says what was decided.
 pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Decision) {
     let warn = match decision.kind {
-        DecisionKind::RolledBack | DecisionKind::Withdrawn | DecisionKind::Overdue | DecisionKind::Recovered => true,
+        DecisionKind::RolledBack
+        | DecisionKind::Withdrawn
+        | DecisionKind::Overdue
+        | DecisionKind::Recovered => true,
         DecisionKind::Paused => decision.by.is_none(),
         DecisionKind::Adopted
         | DecisionKind::Started
@@ -47,7 +50,12 @@ pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Dec
 }
 
 /// Says that the spec is refused now, or for another reason than before.
-pub(super) async fn refused(context: &Context, subject: &Subject, before: &RolloutStatus, after: &RolloutStatus) {
+pub(super) async fn refused(
+    context: &Context,
+    subject: &Subject,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+) {
     let (Some(now), then) = (accepted(after), accepted(before)) else { return };
     let same = then.is_some_and(|then| then.status == now.status && then.reason == now.reason);
     if now.status != ConditionStatus::False || same {
@@ -64,7 +72,7 @@ fn accepted(status: &RolloutStatus) -> Option<&Condition> {
 async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {
     let events: Api<Event> = Api::namespaced(context.client.clone(), &subject.namespace);
     let event = event(context, subject, key, warn, reason, note);
-    let what = || format!("writing an Event of Rollout {}", subject.display());
+    let what = format!("writing an Event of Rollout {}", subject.display());
     if let Err(error) = context.write(what, events.create(&PostParams::default(), &event)).await
         && !matches!(error, super::Error::Conflict { .. })
     {

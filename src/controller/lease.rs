@@ -157,8 +157,8 @@ impl Claim {
 
     /// Takes or renews the lease; the holder's name where it is another's.
     async fn claim(&mut self) -> Result<Option<String>, kube::Error> {
-        let name = &self.options.name;
-        let Some(lease) = self.leases.get_opt(name).await? else {
+        let name = self.options.name.clone();
+        let Some(lease) = self.leases.get_opt(&name).await? else {
             let lease = self.ours(ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() }, None);
             self.leases.create(&PostParams::default(), &lease).await?;
             return Ok(None);
@@ -167,16 +167,18 @@ impl Claim {
             return Ok(Some(holder));
         }
         let version = lease.metadata.resource_version.clone();
-        let metadata = ObjectMeta { name: Some(name.clone()), resource_version: version, ..ObjectMeta::default() };
+        let metadata =
+            ObjectMeta { name: Some(name.clone()), resource_version: version, ..ObjectMeta::default() };
         let lease = self.ours(metadata, lease.spec);
-        self.leases.replace(name, &PostParams::default(), &lease).await?;
+        self.leases.replace(&name, &PostParams::default(), &lease).await?;
         Ok(None)
     }
 
     /// The other holder of a lease that has not run out on our clock.
     fn live_holder(&mut self, lease: &Lease) -> Option<String> {
         let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.filter(|holder| !holder.is_empty() && *holder != self.options.identity)?;
+        let holder =
+            spec.holder_identity.filter(|holder| !holder.is_empty() && *holder != self.options.identity)?;
         let version = lease.resource_version().unwrap_or_default();
         let now = Instant::now();
         let since = match &self.observed {
@@ -195,7 +197,8 @@ impl Claim {
         let now = self.timestamp();
         let before = before.unwrap_or_default();
         let was_ours = before.holder_identity.as_ref() == Some(&self.options.identity);
-        let transitions = before.lease_transitions.unwrap_or(0) + i32::from(!was_ours && before.holder_identity.is_some());
+        let transitions =
+            before.lease_transitions.unwrap_or(0) + i32::from(!was_ours && before.holder_identity.is_some());
         let spec = LeaseSpec {
             holder_identity: Some(self.options.identity.clone()),
             lease_duration_seconds: i32::try_from(self.options.duration.as_secs()).ok(),

@@ -60,7 +60,11 @@ pub struct Options {
 ///
 /// # Errors
 /// The custom resources are not installed, or the API server refuses to talk to us at all.
-pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()> + Send) -> Result<(), Error> {
+pub async fn run(
+    client: Client,
+    options: Options,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
     subject::require_kinds(&client, options.namespace.as_deref()).await?;
     let stopping = CancellationToken::new();
     let leading = async {
@@ -69,7 +73,9 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
             Some(lease) => {
                 let claim = lease::Claim::new(client.clone(), lease);
                 claim
-                    .while_held(stopping.clone(), |leadership, lost| lead(&client, &options, leadership, lost))
+                    .while_held(stopping.clone(), |leadership, lost| {
+                        lead(&client, &options, leadership, lost)
+                    })
                     .await;
             }
         }
@@ -97,7 +103,11 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
     let mapper = Arc::new(watches.stores());
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-        .watches_stream_with(watches.virtual_services, stores::Stores::of_virtual_service(&mapper), stores::virtual_service())
+        .watches_stream_with(
+            watches.virtual_services,
+            stores::Stores::of_virtual_service(&mapper),
+            stores::virtual_service(),
+        )
         .watches_stream(watches.services, stores::Stores::of_service(&mapper))
         .watches_stream(watches.slices, stores::Stores::of_slice(&mapper))
         .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
@@ -124,5 +134,7 @@ fn on_error(rollout: Arc<RolloutObject>, error: &Error, context: Arc<Context>) -
     let failures = context.failed(&rollout);
     context.telemetry.reconcile_failed(error);
     tracing::warn!(rollout = %rollout.display(), %error, failures, "reconcile failed");
-    Action::requeue((Duration::from_millis(100) * 2_u32.saturating_pow(failures.min(7))).min(Duration::from_secs(10)))
+    Action::requeue(
+        (Duration::from_millis(100) * 2_u32.saturating_pow(failures.min(7))).min(Duration::from_secs(10)),
+    )
 }

@@ -63,7 +63,9 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         .or(wanted.as_ref().err().cloned())
         .or(sight.refusal);
     if refusal.is_none() {
-        refusal = refused_metrics(context, spec.as_ref(), plan.as_ref(), &state, wanted.as_ref().ok(), memory).await;
+        refusal =
+            refused_metrics(context, spec.as_ref(), plan.as_ref(), &state, wanted.as_ref().ok(), memory)
+                .await;
     }
     let wanted = wanted.ok();
     let canary = if state.in_flight() { state.canary.clone() } else { wanted.clone() };
@@ -71,7 +73,9 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         (Some(spec), Some(plan)) => look(context, subject, spec, plan, &state, memory).await,
         (None, _) | (_, None) => None,
     };
-    let ready = |predictor: &Option<Predictor>| predictor.as_ref().map_or(0, |predictor| ready_endpoints(context, predictor).len());
+    let ready = |predictor: &Option<Predictor>| {
+        predictor.as_ref().map_or(0, |predictor| ready_endpoints(context, predictor).len())
+    };
     let facts = Facts {
         now: context.clock.now(),
         elapsed: memory.elapse(now),
@@ -119,7 +123,10 @@ fn spec_that_counts(subject: &Subject, state: &State) -> (Option<RolloutSpec>, R
     let refused = |errors: sluice_core::plan::PlanErrors| Refusal::new(errors.reason(), errors.to_string());
     if state.in_flight() {
         let Some(pinned) = subject.status.pinned.as_deref() else {
-            return (None, Err(Refusal::new(Reason::InvalidStatus, "status.pinned: the pinned spec is missing")));
+            return (
+                None,
+                Err(Refusal::new(Reason::InvalidStatus, "status.pinned: the pinned spec is missing")),
+            );
         };
         return (Some(pinned.clone()), Plan::new(pinned, &subject.namespace).map_err(refused));
     }
@@ -143,7 +150,8 @@ fn virtual_services(context: &Context, plan: &Plan, memory: &Memory) -> BTreeMap
     let mut objects = BTreeMap::new();
     for route in &plan.routes {
         let name = (route.namespace.clone(), route.name.clone());
-        let reference = ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
+        let reference =
+            ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
         let Some(cached) = context.stores.virtual_services.get(&reference) else { continue };
         let object = newer(cached.as_ref(), memory.virtual_services.get(&name));
         if let Ok(value) = serde_json::to_value(&object) {
@@ -155,7 +163,8 @@ fn virtual_services(context: &Context, plan: &Plan, memory: &Memory) -> BTreeMap
 
 fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {
     let spec = subject.spec.as_ref().map_err(Clone::clone)?;
-    let service = |name: &str| context.stores.ports(&subject.namespace, name).map(|ports| ServiceView { ports });
+    let service =
+        |name: &str| context.stores.ports(&subject.namespace, name).map(|ports| ServiceView { ports });
     target::wanted(spec, &subject.namespace, service)
 }
 
@@ -236,14 +245,19 @@ async fn refused_metrics(
         if !memory.queries.contains_key(promql) {
             match context.metrics.validate(&metrics, promql, SHORTEST_LOOK).await {
                 Ok(()) => drop(memory.queries.insert(promql.clone(), Ok(()))),
-                Err(trouble) if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) => {
+                Err(trouble)
+                    if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) =>
+                {
                     memory.queries.insert(promql.clone(), Err(trouble.to_string()));
                 }
                 Err(_) => {}
             }
         }
         if let Some(Err(message)) = memory.queries.get(promql) {
-            return Some(Refusal::new(Reason::InvalidQuery, format!("spec.checks[{index}].query.promql: {message}")));
+            return Some(Refusal::new(
+                Reason::InvalidQuery,
+                format!("spec.checks[{index}].query.promql: {message}"),
+            ));
         }
     }
     None
@@ -317,7 +331,13 @@ fn queries(plan: &Plan) -> Vec<Query> {
 }
 
 /// A predictor with its ready pods, and their ages where the metrics need them.
-async fn arm(context: &Context, namespace: &str, predictor: Predictor, ages: bool, memory: &mut Memory) -> Arm {
+async fn arm(
+    context: &Context,
+    namespace: &str,
+    predictor: Predictor,
+    ages: bool,
+    memory: &mut Memory,
+) -> Arm {
     let mut pods = Vec::new();
     for endpoint in ready_endpoints(context, &predictor) {
         let Ok(address) = endpoint.address.parse() else { continue };
@@ -332,12 +352,18 @@ async fn arm(context: &Context, namespace: &str, predictor: Predictor, ages: boo
 }
 
 /// When a pod started. It is asked for once; pods are not watched, because a cluster has many.
-async fn pod_start(context: &Context, namespace: &str, name: &str, uid: &str, memory: &mut Memory) -> Option<DateTime<Utc>> {
+async fn pod_start(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    memory: &mut Memory,
+) -> Option<DateTime<Utc>> {
     if let Some(known) = memory.pod_starts.get(uid) {
         return *known;
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let pod = context.read(|| format!("reading Pod {namespace}/{name}"), pods.get(name)).await.ok()?;
+    let pod = context.read(format!("reading Pod {namespace}/{name}"), pods.get(name)).await.ok()?;
     let started = pod.status.and_then(|status| DateTime::from_timestamp(status.start_time?.0.as_second(), 0));
     if memory.pod_starts.len() > 1000 {
         memory.pod_starts.clear();
@@ -363,7 +389,10 @@ fn ready_endpoints(context: &Context, predictor: &Predictor) -> Vec<Endpoint> {
             if !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
                 continue;
             }
-            let pod = endpoint.target_ref.as_ref().and_then(|target| Some((target.name.clone()?, target.uid.clone()?)));
+            let pod = endpoint
+                .target_ref
+                .as_ref()
+                .and_then(|target| Some((target.name.clone()?, target.uid.clone()?)));
             for address in &endpoint.addresses {
                 ready.entry(address.clone()).or_insert_with(|| pod.clone());
             }
@@ -375,7 +404,9 @@ fn ready_endpoints(context: &Context, predictor: &Predictor) -> Vec<Endpoint> {
 /// What people ask of the Rollout and nobody answered yet.
 fn asked(context: &Context, subject: &Subject) -> Vec<Asked> {
     let actions = context.stores.actions_of(&subject.namespace, &subject.name);
-    let open = actions.iter().filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
+    let open = actions
+        .iter()
+        .filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
     // An action that is older than its Rollout was made for another one.
     let open = open.filter(|action| created(action.as_ref()) >= subject.created);
     open.map(|action| ask(action)).collect()

@@ -14,20 +14,26 @@ use super::{
 };
 
 /// Writes the status if nobody has written the Rollout since it was read; a conflict otherwise.
-pub(super) async fn persist(context: &Context, subject: &Subject, status: &RolloutStatus) -> Result<RolloutObject, Error> {
+pub(super) async fn persist(
+    context: &Context,
+    subject: &Subject,
+    status: &RolloutStatus,
+) -> Result<RolloutObject, Error> {
     let patch = json!([
         { "op": "replace", "path": "/metadata/resourceVersion", "value": subject.resource_version },
         { "op": "add", "path": "/status", "value": status },
     ]);
     let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
-    let what = || format!("writing the status of Rollout {}", subject.display());
-    context.write(what, api(context, subject).patch_status(&subject.name, &PatchParams::default(), &patch)).await
+    let what = format!("writing the status of Rollout {}", subject.display());
+    context
+        .write(what, api(context, subject).patch_status(&subject.name, &PatchParams::default(), &patch))
+        .await
 }
 
 /// Puts our finalizer on the Rollout, so that its routes are given back before it goes.
 pub(super) async fn add_finalizer(context: &Context, subject: &Subject) -> Result<RolloutObject, Error> {
     let rollouts = api(context, subject);
-    let what = || format!("putting the finalizer on Rollout {}", subject.display());
+    let what = format!("putting the finalizer on Rollout {}", subject.display());
     let current = context.read(what, rollouts.get_metadata(&subject.name)).await?;
     let mut finalizers = current.metadata.finalizers.unwrap_or_default();
     finalizers.push(FINALIZER.to_owned());
@@ -38,7 +44,7 @@ pub(super) async fn add_finalizer(context: &Context, subject: &Subject) -> Resul
 /// Takes our finalizer off: the routes were given back.
 pub(super) async fn remove_finalizer(context: &Context, subject: &Subject) -> Result<(), Error> {
     let rollouts = api(context, subject);
-    let what = || format!("taking the finalizer off Rollout {}", subject.display());
+    let what = format!("taking the finalizer off Rollout {}", subject.display());
     let current = context.read(what, rollouts.get_metadata(&subject.name)).await?;
     let mut finalizers = current.metadata.finalizers.unwrap_or_default();
     finalizers.retain(|finalizer| finalizer != FINALIZER);
@@ -53,14 +59,14 @@ async fn write_finalizers(
     finalizers: &[String],
 ) -> Result<RolloutObject, Error> {
     let patch = json!({ "metadata": { "resourceVersion": version, "finalizers": finalizers } });
-    let what = || format!("writing the finalizers of Rollout {}", subject.display());
+    let what = format!("writing the finalizers of Rollout {}", subject.display());
     let patch = Patch::Merge(patch);
     context.write(what, api(context, subject).patch(&subject.name, &PatchParams::default(), &patch)).await
 }
 
 /// The Rollout as it is now, past every cache.
 pub(super) async fn read_afresh(context: &Context, subject: &Subject) -> Result<RolloutObject, Error> {
-    let what = || format!("reading Rollout {}", subject.display());
+    let what = format!("reading Rollout {}", subject.display());
     context.read(what, api(context, subject).get(&subject.name)).await
 }
 

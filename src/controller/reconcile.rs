@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use kube::runtime::controller::Action;
 use sluice_core::{
     api::{Decision, DecisionKind, RolloutStatus},
@@ -32,7 +33,16 @@ enum Next {
     Gone,
 }
 
-pub(super) async fn reconcile(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Result<Action, Error> {
+/// Takes turns until there is nothing to decide. Boxed, because the compiler cannot show by itself that so deep a future
+/// is `Send`.
+pub(super) fn reconcile(
+    rollout: Arc<RolloutObject>,
+    context: Arc<Context>,
+) -> BoxFuture<'static, Result<Action, Error>> {
+    take_turns(rollout, context).boxed()
+}
+
+async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Result<Action, Error> {
     context.stores.ready().await;
     let memory = context.memory(&rollout);
     let mut memory = memory.lock().await;
@@ -70,18 +80,21 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
 
     // Stage 2: what follows from it.
     let (state, change) = machine::step(seen.plan.as_ref(), &seen.state, &seen.facts);
-    let decision = match change {
-        Change::Decision(decision) => Some(decision),
-        Change::Checkpoint | Change::Nothing => None,
+    let (decision, checkpoint) = match change {
+        Change::Decision(decision) => (Some(decision), false),
+        Change::Checkpoint => (None, true),
+        Change::Nothing => (None, false),
     };
     let status = status(subject, &seen, &state, decision.as_ref());
 
     // Stage 3: it is recorded.
     let now = Instant::now();
     let due = decision.is_some()
-        || matches!(change, Change::Checkpoint)
+        || checkpoint
         || machine::worth_writing(&subject.status, &status, memory.since_written(now));
-    let recorded = if due { record(context, subject, memory, &seen, state.clone(), &status, decision.as_ref()).await } else {
+    let recorded = if due {
+        record(context, subject, memory, &seen, state.clone(), &status, decision.as_ref()).await
+    } else {
         memory.grow(&subject.status, state.clone());
         Ok(())
     };
@@ -116,9 +129,20 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
 }
 
 /// The status for what was decided, with the spec pinned where a rollout starts.
-fn status(subject: &Subject, seen: &Observation, state: &State, decision: Option<&Decision>) -> RolloutStatus {
-    let mut status =
-        machine::report(seen.plan.as_ref(), state, &seen.facts, subject.generation, &subject.status, decision);
+fn status(
+    subject: &Subject,
+    seen: &Observation,
+    state: &State,
+    decision: Option<&Decision>,
+) -> RolloutStatus {
+    let mut status = machine::report(
+        seen.plan.as_ref(),
+        state,
+        &seen.facts,
+        subject.generation,
+        &subject.status,
+        decision,
+    );
     if decision.is_some_and(|decision| decision.kind == DecisionKind::Started) {
         status.pinned = seen.spec.clone().map(|mut spec| {
             spec.paused = false;
@@ -144,7 +168,11 @@ async fn record(
         return Ok(());
     }
     if let Some(unreadable) = &subject.unreadable_status {
-        tracing::warn!(rollout = subject.display(), error = unreadable, "the status cannot be read: it counts as lost");
+        tracing::warn!(
+            rollout = subject.display(),
+            error = unreadable,
+            "the status cannot be read: it counts as lost"
+        );
     }
     match persist::persist(context, subject, status).await {
         Ok(written) => {
@@ -172,8 +200,9 @@ async fn do_it(
 ) -> Result<Option<bool>, Error> {
     act::answer_actions(context, subject, state).await?;
     let Some(plan) = &seen.plan else { return Ok(Some(true)) };
-    let outlook =
-        observe::with_world(context, subject, &seen.objects, |world| observe::outlook(world, plan, state, &subject.uid));
+    let outlook = observe::with_world(context, subject, &seen.objects, |world| {
+        observe::outlook(world, plan, state, &subject.uid)
+    });
     if outlook.in_place() {
         memory.obstacle = None;
         return Ok(Some(true));

@@ -154,9 +154,15 @@ impl Stores {
 
     fn mentioning(&self, namespace: Option<&str>, name: &str) -> Vec<ObjectRef<RolloutObject>> {
         let concerned = |rollout: &Arc<RolloutObject>| {
-            namespace.is_none_or(|namespace| rollout.namespace().as_deref() == Some(namespace)) && rollout.mentions(name)
+            namespace.is_none_or(|namespace| rollout.namespace().as_deref() == Some(namespace))
+                && rollout.mentions(name)
         };
-        self.rollouts.state().iter().filter(|rollout| concerned(rollout)).map(|rollout| rollout.reference()).collect()
+        self.rollouts
+            .state()
+            .iter()
+            .filter(|rollout| concerned(rollout))
+            .map(|rollout| rollout.reference())
+            .collect()
     }
 
     /// The ports of a Service, if it is there.
@@ -181,7 +187,8 @@ impl Stores {
             action.namespace().as_deref() == Some(namespace) && action.spec.rollout == rollout
         };
         let mut actions: Vec<_> = self.actions.state().into_iter().filter(for_it).collect();
-        actions.sort_by_cached_key(|action| (action.creation_timestamp().map(|time| time.0), action.name_any()));
+        actions
+            .sort_by_cached_key(|action| (action.creation_timestamp().map(|time| time.0), action.name_any()));
         actions
     }
 }

@@ -68,13 +68,17 @@ impl RolloutObject {
         let quoted = format!("\"{name}\"");
         let qualified = format!("/{name}\"");
         let texts = [&self.spec, &self.status];
-        texts.into_iter().flatten().any(|text| text.get().contains(&quoted) || text.get().contains(&qualified))
+        texts
+            .into_iter()
+            .flatten()
+            .any(|text| text.get().contains(&quoted) || text.get().contains(&qualified))
     }
 
     /// The spec, or what is wrong with it.
     pub(super) fn spec(&self) -> Result<RolloutSpec, Refusal> {
         let spec = self.spec.as_ref().map_or("null", |spec| spec.get());
-        serde_json::from_str(spec).map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")))
+        serde_json::from_str(spec)
+            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")))
     }
 
     /// The status: nothing where there is none, an error where it cannot be read.
@@ -137,7 +141,9 @@ pub(super) fn created(object: &impl ResourceExt) -> Option<DateTime<Utc>> {
 pub(super) fn newer<K: ResourceExt + Clone>(cached: &K, remembered: Option<&K>) -> K {
     let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok());
     match remembered {
-        Some(remembered) if remembered.uid() == cached.uid() && version(remembered) > version(cached) => remembered.clone(),
+        Some(remembered) if remembered.uid() == cached.uid() && version(remembered) > version(cached) => {
+            remembered.clone()
+        }
         Some(_) | None => cached.clone(),
     }
 }

@@ -10,7 +10,6 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
@@ -25,41 +24,20 @@ pub struct Telemetry {
 }
 
 struct Inner {
-    rollouts: Family<PhaseLabel, Gauge<i64, AtomicI64>>,
-    decisions: Family<DecisionLabel, Counter<u64, AtomicU64>>,
+    rollouts: Family<Label, Gauge<i64, AtomicI64>>,
+    decisions: Family<Label, Counter<u64, AtomicU64>>,
     step_changes: Counter<u64, AtomicU64>,
-    rollbacks: Family<ReasonLabel, Counter<u64, AtomicU64>>,
+    rollbacks: Family<Label, Counter<u64, AtomicU64>>,
     decision_seconds: Histogram,
-    reconciles: Family<OutcomeLabel, Counter<u64, AtomicU64>>,
+    reconciles: Family<Label, Counter<u64, AtomicU64>>,
     leading: Gauge<i64, AtomicI64>,
     synced: AtomicBool,
     /// The phase of each Rollout, by uid.
     phases: Mutex<BTreeMap<String, Phase>>,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PhaseLabel {
-    phase: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct DecisionLabel {
-    kind: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: Word,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: Word,
-}
-
-/// A label value.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
-struct Word(String);
+/// One label with its value.
+type Label = [(&'static str, String); 1];
 
 impl Default for Inner {
     fn default() -> Self {
@@ -95,7 +73,7 @@ impl Telemetry {
         registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
         registry.register("leading", "Whether this replica leads", inner.leading.clone());
         for phase in Phase::ALL {
-            inner.rollouts.get_or_create(&PhaseLabel { phase: Word(phase.to_string()) });
+            inner.rollouts.get_or_create(&[("phase", phase.to_string())]);
         }
     }
 
@@ -121,7 +99,7 @@ impl Telemetry {
 
     pub(super) fn decided(&self, decision: &Decision, latency: Duration) {
         let inner = &self.inner;
-        inner.decisions.get_or_create(&DecisionLabel { kind: Word(format!("{:?}", decision.kind)) }).inc();
+        inner.decisions.get_or_create(&[("kind", format!("{:?}", decision.kind))]).inc();
         inner.decision_seconds.observe(latency.as_secs_f64());
         match decision.kind {
             DecisionKind::Entered | DecisionKind::Promoting => drop(inner.step_changes.inc()),
@@ -131,7 +109,7 @@ impl Telemetry {
     }
 
     fn rolled_back(&self, reason: Reason) {
-        self.inner.rollbacks.get_or_create(&ReasonLabel { reason: Word(reason.to_string()) }).inc();
+        self.inner.rollbacks.get_or_create(&[("reason", reason.to_string())]).inc();
     }
 
     pub(super) fn reconciled(&self, uid: &str, phase: Phase) {
@@ -157,11 +135,11 @@ impl Telemetry {
     }
 
     fn outcome(&self, outcome: &str) {
-        self.inner.reconciles.get_or_create(&OutcomeLabel { outcome: Word(outcome.to_owned()) }).inc();
+        self.inner.reconciles.get_or_create(&[("outcome", outcome.to_owned())]).inc();
     }
 
     fn gauge(&self, phase: Phase) -> Gauge<i64, AtomicI64> {
-        self.inner.rollouts.get_or_create(&PhaseLabel { phase: Word(phase.to_string()) }).clone()
+        self.inner.rollouts.get_or_create(&[("phase", phase.to_string())]).clone()
     }
 
     fn phases(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Phase>> {

@@ -82,11 +82,12 @@ impl Scraper {
                 arm.pods.iter().map(move |pod| Target { revision, retiring: *retiring, pod })
             })
             .collect();
-        let answers: Vec<_> = stream::iter(&targets)
+        // Collected first: a stream that holds the closure is a future that the compiler cannot show to be `Send`.
+        let asks: Vec<_> = targets
+            .iter()
             .map(|target| async move { (target, self.ask(target.pod, request.scrape).await) })
-            .buffered(POD_CONCURRENCY)
-            .collect()
-            .await;
+            .collect();
+        let answers: Vec<_> = stream::iter(asks).buffered(POD_CONCURRENCY).collect().await;
 
         let mut gatherer = Gatherer::new(request.profile, &request.metrics.labels);
         let mut unknown = BTreeSet::new();
