@@ -30,4 +30,10 @@ pub use share::{PairShare, require_share, share_of_pair};
 #[cfg(test)]
 mod edit_tests;
 #[cfg(test)]
+mod patch_tests;
+#[cfg(test)]
+mod stamp_tests;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod view_tests;

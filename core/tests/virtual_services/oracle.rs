@@ -30,9 +30,10 @@ impl World {
     pub fn key(&self, entry: &Value) -> Key {
         let destination = &entry["destination"];
         let written = destination["host"].as_str().unwrap();
-        let host = match written.contains('.') {
-            true => written.to_owned(),
-            false => format!("{written}.{}.svc.{}", self.namespace, self.domain),
+        let host = if written.contains('.') {
+            written.to_owned()
+        } else {
+            format!("{written}.{}.svc.{}", self.namespace, self.domain)
         };
         let service = host.strip_suffix(self.domain).and_then(|host| host.strip_suffix(".svc."));
         let only_port = || match self.ports.get(service?)?.as_slice() {
@@ -164,12 +165,11 @@ fn check_route(world: &World, setting: &Setting, managed: &Managed, before: &Val
     assert!(managed.known.iter().all(|key| find(new, key).is_none()), "predictors of the past are gone");
 
     for entry in new.iter().filter(|entry| managed.has(&world.key(entry))) {
-        match find(old, &world.key(entry)) {
-            Some(place) => assert_eq!(beside_weight(entry), beside_weight(&old[place]), "only its weight"),
-            None => {
-                let mut models = old.iter().filter(|entry| managed.has(&world.key(entry)));
-                assert!(models.any(|model| beside_destination(model) == beside_destination(entry)));
-            }
+        if let Some(place) = find(old, &world.key(entry)) {
+            assert_eq!(beside_weight(entry), beside_weight(&old[place]), "only its weight");
+        } else {
+            let mut models = old.iter().filter(|entry| managed.has(&world.key(entry)));
+            assert!(models.any(|model| beside_destination(model) == beside_destination(entry)));
         }
     }
 }

@@ -62,9 +62,10 @@ fn foreign() -> impl Strategy<Value = Value> {
 /// One of the ways to write a predictor of the pool.
 pub fn written(predictor: &Predictor, short: bool, with_port: bool) -> Value {
     let Predictor { namespace, service, port, subset } = predictor;
-    let host = match short && namespace == "models" {
-        true => service.clone(),
-        false => format!("{service}.{namespace}.svc.cluster.local"),
+    let host = if short && namespace == "models" {
+        service.clone()
+    } else {
+        format!("{service}.{namespace}.svc.cluster.local")
     };
     let mut destination = json!({ "host": host });
     if with_port || service == "two-ports" {
@@ -166,7 +167,7 @@ fn route(managed: impl Strategy<Value = Vec<Predictor>>) -> impl Strategy<Value 
     })
 }
 
-fn with_http(http: Vec<Value>, extras: Vec<(&'static str, Value)>) -> Value {
+fn with_http(http: &[Value], extras: Vec<(&'static str, Value)>) -> Value {
     let tcp = json!([{"route": [{"destination": {"host": "iris-v1", "port": {"number": 8000}}}]}]);
     let spec = with(json!({"hosts": ["*"], "http": http, "tcp": tcp}), extras.clone());
     let metadata = json!({
@@ -185,7 +186,7 @@ pub fn virtual_service() -> impl Strategy<Value = Value> {
             http.push(listing);
             (Just(http).prop_shuffle(), Just(extras))
         })
-        .prop_map(|(http, extras)| with_http(http, extras))
+        .prop_map(|(http, extras)| with_http(&http, extras))
 }
 
 /// A `VirtualService` in whose routes `stable` is the only one of the pool.
@@ -194,7 +195,7 @@ pub fn with_stable_alone(stable: &Predictor) -> impl Strategy<Value = Value> + u
     let any_route = prop_oneof![3 => route(Just(vec![stable.clone()])), 1 => other_route()];
     (vec(any_route, 0..4), route(Just(vec![stable])), extras()).prop_map(|(mut http, listing, extras)| {
         http.push(listing);
-        with_http(http, extras)
+        with_http(&http, extras)
     })
 }
 
@@ -251,5 +252,5 @@ pub fn crowded() -> impl Strategy<Value = Value> {
         entry
     });
     let route = vec(entry, 0..6).prop_map(|entries| json!({"name": "route-0", "route": entries}));
-    vec(route, 1..4).prop_map(|http| with_http(http, Vec::new()))
+    vec(route, 1..4).prop_map(|http| with_http(&http, Vec::new()))
 }

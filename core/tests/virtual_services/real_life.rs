@@ -34,6 +34,7 @@ fn world(domain: &'static str, namespace: &'static str) -> World {
 }
 
 /// One edit of one file.
+#[derive(Clone, Copy)]
 struct Case {
     file: &'static str,
     http: &'static [&'static str],
