@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Setting, Trouble, edit,
+    Setting, Trouble, edit, edit_what_can_be,
     testing::{canary, edited, entries, in_cluster, iris, selection, to, virtual_service, with, with_http},
 };
 use crate::{Predictor, api::Reason};
@@ -268,6 +268,10 @@ fn the_canary_is_taken_away_even_where_something_is_wrong() {
         let mut expected = before.clone();
         expected["spec"]["http"][1]["route"] = json!([to(A, 100), to(B, 0)]);
         assert_eq!(after, expected);
+        let whole = in_cluster(|cluster| edit_what_can_be(&before, &selection(&names), setting, cluster));
+        assert_eq!((whole.after, whole.routes), (expected, 1));
+        let left_out: Vec<_> = whole.obstacles.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(left_out, ["spec.http[0].route", "spec.http[2].route[1].weight", "spec.http"]);
         let none = in_cluster(|cluster| edit(&before, &selection(&["gone"]), setting, cluster)).unwrap_err();
         assert!(matches!(none.trouble, Trouble::RouteNotFound { .. }), "{none}");
     }

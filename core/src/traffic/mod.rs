@@ -20,7 +20,7 @@ mod share;
 pub mod stamp;
 
 pub use destination::DestinationView;
-pub use edit::edit;
+pub use edit::{Edit, edit, edit_what_can_be};
 pub use error::{RouteError, Trouble};
 pub use patch::patch;
 pub use select::{RouteView, Selection, read};
