@@ -20,7 +20,7 @@ mod share;
 pub mod stamp;
 
 pub use destination::DestinationView;
-pub use edit::edit;
+pub use edit::{Edit, edit, edit_what_can_be};
 pub use error::{RouteError, Trouble};
 pub use patch::patch;
 pub use select::{RouteView, Selection, read};
@@ -30,4 +30,10 @@ pub use share::{PairShare, require_share, share_of_pair};
 #[cfg(test)]
 mod edit_tests;
 #[cfg(test)]
+mod patch_tests;
+#[cfg(test)]
+mod stamp_tests;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod view_tests;

@@ -30,7 +30,7 @@ pub fn patch(before: &Value, after: &Value) -> Option<Patch> {
         return None;
     }
     let path = PointerBuf::from_tokens(["metadata", "resourceVersion"]);
-    let fence = match before.pointer("/metadata/resourceVersion") {
+    let fence = match before.pointer("/metadata/resourceVersion").filter(|version| version.is_string()) {
         Some(version) => PatchOperation::Replace(ReplaceOperation { path, value: version.clone() }),
         // Not an object that was read from a server: no object of a server must be overwritten with it.
         None => PatchOperation::Test(TestOperation { path, value: Value::Null }),
