@@ -1,4 +1,5 @@
 //! The real laboratory, shown to be what it says: one cluster and one Prometheus, shared by the tests below.
+#![allow(clippy::unwrap_used, reason = "a test, though clippy knows only those of the usual harness")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use kube::{Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
@@ -31,7 +33,7 @@ fn main() -> Result<ExitCode> {
             vec![$({
                 let (runtime, lab) = (runtime.clone(), lab.clone());
                 Trial::test(stringify!($name), move || {
-                    runtime.block_on($name(&lab)).map_err(|error| format!("{error:?}").into())
+                    runtime.block_on($name(&lab)).map_err(|error| format!("{error:#}").into())
                 })
             }),*]
         };
@@ -144,8 +146,8 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: reader}]
 
 async fn a_kubeconfig_is_complete(lab: &Lab) -> Result<()> {
     let file = lab.cluster().await?.kubeconfig("admin")?;
-    let kubeconfig = kube::config::Kubeconfig::read_from(file)?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    let kubeconfig = Kubeconfig::read_from(file)?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     Client::try_from(config)?.apiserver_version().await?;
     Ok(())
 }
@@ -212,7 +214,7 @@ async fn a_deleted_namespace_takes_its_pods_with_it(lab: &Lab) -> Result<()> {
     let client = lab.namespace("doomed").await?;
     pods::run(&client, &PodSpec::new("doomed", "pod", pod_address())).await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.delete("doomed", &Default::default()).await?;
+    namespaces.delete("doomed", &DeleteParams::default()).await?;
     wait::until(LIMIT, "the namespace is gone", || async {
         match namespaces.get_opt("doomed").await {
             Ok(None) => Ok(()),
@@ -310,7 +312,7 @@ async fn the_audit_counts_the_requests_of_a_user(lab: &Lab) -> Result<()> {
     };
     let before = cluster.audit();
     drop(api.get("a").await);
-    drop(api.delete("b", &Default::default()).await);
+    drop(api.delete("b", &DeleteParams::default()).await);
     let seen = wait::until(LIMIT, "both requests are in the log", || async {
         let seen = audited(&before).map_err(|error| error.to_string())?;
         if seen.len() >= 2 { Ok(seen) } else { Err(format!("{seen:?}")) }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Why the laboratory could not do what was asked.
+/// Why the laboratory could not do what was asked. Each message is complete: causes are in it, not behind it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -50,7 +50,7 @@ pub enum Error {
     NotInNamespace,
 
     /// A process of the laboratory ended by itself.
-    #[error("{program} ended early ({status}); the end of its log, {log}:\n{tail}", log = log.display())]
+    #[error("{program} ended early ({status}); the end of its log, {log} (SLUICE_LAB_KEEP=1 keeps it):\n{tail}", log = log.display())]
     Exited {
         /// Which one.
         program: &'static str,
@@ -63,7 +63,7 @@ pub enum Error {
     },
 
     /// A process of the laboratory runs but is not ready in time.
-    #[error("{program} is not ready after {limit:?}: {last}; the end of its log, {log}:\n{tail}", log = log.display())]
+    #[error("{program} is not ready after {limit:?}: {last}; the end of its log, {log} (SLUICE_LAB_KEEP=1 keeps it):\n{tail}", log = log.display())]
     NotReady {
         /// Which one.
         program: &'static str,
@@ -102,21 +102,21 @@ pub enum Error {
     Yaml(String),
 
     /// A file or a process.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was tried.
         what: String,
         /// Why it failed.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 
     /// The Kubernetes API, or the way to it.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Kube {
         /// What was tried.
         what: String,
         /// Why it failed.
-        source: Box<kube::Error>,
+        cause: Box<kube::Error>,
     },
 
     /// A key or a certificate could not be made.
@@ -131,12 +131,12 @@ pub enum Error {
 impl Error {
     pub(super) fn kube(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
-        move |source| Self::Kube { what, source: Box::new(source) }
+        move |cause| Self::Kube { what, cause: Box::new(cause) }
     }
 
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |cause| Self::Io { what, cause }
     }
 
     pub(super) fn path(verb: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {

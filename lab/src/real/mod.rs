@@ -2,7 +2,7 @@
 //!
 //! An in-memory API can be fast and can inject faults, but only the real server has admission, schemas, RBAC and its
 //! own idea of what a write means. So what must be true of Sluice on a cluster is shown here: etcd, kube-apiserver,
-//! kube-controller-manager and Prometheus, the same programs that a cluster runs, started in about five seconds.
+//! kube-controller-manager and Prometheus, the same programs that a cluster runs, started in about three seconds.
 //!
 //! | module | what it gives |
 //! |---|---|
@@ -35,6 +35,7 @@ pub mod binaries;
 mod cluster;
 pub mod crds;
 mod error;
+mod folder;
 pub mod namespace;
 pub mod pods;
 mod process;

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use super::{Error, Result, wait};
 
+/// Two processes may be given one port by the kernel; hardly three times in turn.
+const ATTEMPTS: usize = 3;
+
 /// A start on a busy machine is slow, and only a hang is an error.
 const READY_WITHIN: Duration = Duration::from_mins(3);
 /// How much of a log goes into an error.
@@ -87,7 +90,7 @@ pub(super) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
-/// Ports of 127.0.0.1 that are free now, different ones. Somebody may take one before it is used: see [`is_clash`].
+/// Ports of 127.0.0.1 that are free now, different ones. Somebody may take one before it is used: see [`start_anew`].
 pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     // All are held until the last is known, or the kernel could name one twice.
@@ -100,9 +103,18 @@ pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Whether a process ended because its port was taken between [`free_ports`] and its start.
-pub(super) fn is_clash(error: &Error) -> bool {
-    matches!(error, Error::Exited { tail, .. } if tail.contains("address already in use"))
+/// Calls `start` again where a port was taken between [`free_ports`] and the start of the process that it was for.
+pub(super) async fn start_anew<T, Fut>(mut start: impl FnMut() -> Fut) -> Result<T>
+where
+    Fut: Future<Output = Result<T>>,
+{
+    for _ in 1..ATTEMPTS {
+        match start().await {
+            Err(Error::Exited { tail, .. }) if tail.contains("address already in use") => {}
+            outcome => return outcome,
+        }
+    }
+    start().await
 }
 
 #[cfg(test)]

@@ -6,15 +6,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::binaries::Component;
-use super::process::{Process, free_ports, is_clash};
+use super::folder::Folder;
+use super::process::{Process, free_ports, start_anew};
 use super::{Error, Result, use_ring, wait};
 
-const ATTEMPTS: usize = 3;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// It takes a few tenths of a second, unless targets change all the time (then up to 5 s) or the machine is busy.
 const TARGETS_WITHIN: Duration = Duration::from_mins(1);
@@ -24,7 +23,7 @@ pub struct Prometheus {
     _process: Process,
     http: reqwest::Client,
     url: String,
-    folder: TempDir,
+    folder: Folder,
 }
 
 /// Something that Prometheus scrapes.
@@ -71,21 +70,11 @@ impl Prometheus {
     /// it is ready.
     pub async fn start(interval: Duration) -> Result<Self> {
         use_ring();
-        let mut attempt = 1;
-        loop {
-            match Self::try_start(interval).await {
-                Err(error) if is_clash(&error) && attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        start_anew(|| Self::try_start(interval)).await
     }
 
     async fn try_start(interval: Duration) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("sluice-lab-prometheus-")
-            .disable_cleanup(std::env::var_os("SLUICE_LAB_KEEP").is_some())
-            .tempdir()
-            .map_err(Error::io("make a temporary folder"))?;
+        let folder = Folder::new()?;
         write(folder.path(), "prometheus.yaml", &configuration(interval))?;
         write(folder.path(), TARGETS, &json!([]))?;
         let [port] = free_ports()?;
@@ -181,14 +170,11 @@ fn write(folder: &Path, name: &str, content: &Value) -> Result<()> {
     fs::rename(&new, &path).map_err(Error::path("write", &path))
 }
 
+/// With the causes, which reqwest leaves out of its message.
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
 fn failed(error: reqwest::Error) -> Error {
     let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-    Error::Prometheus(
-        std::iter::once(error.to_string())
-            .chain(causes.map(ToString::to_string))
-            .collect::<Vec<_>>()
-            .join(": "),
-    )
+    Error::Prometheus(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
 }
 
 // === its API ===
@@ -217,7 +203,7 @@ struct Queried {
     result: Vec<Series>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct Series {
     metric: BTreeMap<String, String>,
     value: (f64, String),

@@ -1,4 +1,8 @@
 //! What is built, from which pinned module, with which flags.
+//!
+//! For a newer version, change `go.mod` in the module's folder and the version here, then bring `go.sum` up to date: by
+//! `go mod tidy` for etcd and Kubernetes (whose `replace` lines name a version too), by a build with `-mod=mod` for
+//! Prometheus, whose tests require modules that its program does not.
 
 use std::env::consts::{ARCH, OS};
 

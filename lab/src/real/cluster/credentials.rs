@@ -14,7 +14,7 @@ use super::super::{Error, Result};
 pub(super) const ADMIN: &str = "admin";
 
 /// Longer than a watch is asked to last (290 s), so that it ends what hangs and nothing else.
-const READ_TIMEOUT: Duration = Duration::from_secs(300);
+const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Files in the cluster's folder, made once for its life.
 pub(super) struct Credentials {

@@ -10,17 +10,14 @@ use std::path::{Path, PathBuf};
 
 use kube::api::DynamicObject;
 use kube::{Client, Config};
-use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::binaries::Component;
-use super::process::{Process, free_ports, is_clash};
+use super::folder::Folder;
+use super::process::{Process, free_ports, start_anew};
 use super::{Error, Result, namespace, use_ring};
 pub use audit::{Audit, AuditEntry};
 use credentials::{ADMIN, Credentials};
-
-/// Two processes may be given one port by the kernel; hardly three times in turn.
-const ATTEMPTS: usize = 3;
 
 /// What a cluster is started with.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +51,7 @@ pub struct Cluster {
     api_server: Mutex<Option<Process>>,
     _etcd: Process,
     plan: Plan,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl fmt::Debug for Cluster {
@@ -64,7 +61,7 @@ impl fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// Starts everything and waits until it is ready, which takes about five seconds once the programs are there.
+    /// Starts everything and waits until it is ready, which takes about three seconds once the programs are there.
     ///
     /// Only in a [`namespace`].
     pub async fn start(options: Options) -> Result<Self> {
@@ -72,21 +69,11 @@ impl Cluster {
             return Err(Error::NotInNamespace);
         }
         use_ring();
-        let mut attempt = 1;
-        loop {
-            match Self::try_start(&options).await {
-                Err(error) if is_clash(&error) && attempt < ATTEMPTS => attempt += 1,
-                outcome => return outcome,
-            }
-        }
+        start_anew(|| Self::try_start(&options)).await
     }
 
     async fn try_start(options: &Options) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("sluice-lab-")
-            .disable_cleanup(std::env::var_os("SLUICE_LAB_KEEP").is_some())
-            .tempdir()
-            .map_err(Error::io("make a temporary folder"))?;
+        let folder = Folder::new()?;
         let plan = Plan::new(folder.path(), &options.users)?;
         let etcd = plan.start_etcd().await?;
         let api_server = plan.start_api_server().await?;
