@@ -305,21 +305,24 @@ async fn a_wrong_query_is_an_error_in_prometheus_words(lab: &Lab) -> Result<()> 
 async fn the_audit_counts_the_requests_of_a_user(lab: &Lab) -> Result<()> {
     let cluster = lab.cluster().await?;
     let api: Api<ConfigMap> = Api::namespaced(cluster.user("counted")?, "default");
-    drop(api.get("before").await);
-    let audited = |audit: &Audit| -> Result<Vec<String>> {
-        let entries = audit.of("counted")?;
-        Ok(entries.into_iter().map(|e| format!("{} {} {} {}", e.verb, e.resource, e.name, e.code)).collect())
+    let seen = async |audit: &Audit, count: usize| {
+        wait::until(LIMIT, format!("{count} requests are in the log"), async || {
+            let entries = audit.of("counted").map_err(|error| error.to_string())?;
+            let seen: Vec<_> =
+                entries.iter().map(|e| format!("{} {} {} {}", e.verb, e.resource, e.name, e.code)).collect();
+            if seen.len() >= count { Ok(seen) } else { Err(format!("{seen:?}")) }
+        })
+        .await
     };
     let before = cluster.audit();
     drop(api.get("a").await);
+    ensure!(seen(&before, 1).await? == ["get configmaps a 403"]);
+    let after = cluster.audit();
     drop(api.delete("b", &DeleteParams::default()).await);
-    let seen = wait::until(LIMIT, "both requests are in the log", || async {
-        let seen = audited(&before).map_err(|error| error.to_string())?;
-        if seen.len() >= 2 { Ok(seen) } else { Err(format!("{seen:?}")) }
-    });
-    ensure!(seen.await? == ["get configmaps a 403", "delete configmaps b 403"]);
+    ensure!(seen(&after, 1).await? == ["delete configmaps b 403"]);
+    ensure!(seen(&before, 2).await? == ["get configmaps a 403", "delete configmaps b 403"]);
     ensure!(before.writes_of("counted")?.len() == 1);
-    ensure!(audited(&cluster.audit())?.is_empty());
+    ensure!(cluster.audit().of("counted")?.is_empty());
     Ok(())
 }
 
