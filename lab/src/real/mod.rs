@@ -1,0 +1,55 @@
+//! A real Kubernetes and a real Prometheus as plain processes: no containers, no root, no cluster to share.
+//!
+//! An in-memory API can be fast and can inject faults, but only the real server has admission, schemas, RBAC and its
+//! own idea of what a write means. So what must be true of Sluice on a cluster is shown here: etcd, kube-apiserver,
+//! kube-controller-manager and Prometheus, the same programs that a cluster runs, started in about three seconds.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`binaries`] | the programs: found on this machine, or built once with Go and cached |
+//! | [`namespace`] | a network namespace of the process's own, where any `10.244.x.y` can be bound |
+//! | [`Cluster`] | the Kubernetes API with users, RBAC, an audit log and controllers |
+//! | [`pods`] | what scheduler and kubelet would do for a pod whose process is part of the test |
+//! | [`Prometheus`] | a server that scrapes the addresses it is given |
+//! | [`wait`] | waiting for a condition with a limit, instead of sleeping |
+//!
+//! A test binary of its own (`harness = false`) enters the namespace first and then starts what it needs:
+//!
+//! ```no_run
+//! use sluice_lab::real::{Cluster, Options, crds, namespace};
+//!
+//! fn main() -> anyhow::Result<()> {
+//!     namespace::enter()?; // before any thread: runs this very program again, inside
+//!     tokio::runtime::Runtime::new()?.block_on(async {
+//!         let cluster = Cluster::start(Options::new().user("sluice")).await?;
+//!         cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+//!         let _client = cluster.user("sluice")?; // may do nothing until RBAC says so
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Everything ends with the process, however it ends: see [`namespace`].
+
+pub mod binaries;
+mod cluster;
+pub mod crds;
+mod error;
+mod folder;
+pub mod namespace;
+pub mod pods;
+mod process;
+mod prometheus;
+pub mod wait;
+
+pub use cluster::{Audit, AuditEntry, Cluster, Options};
+pub use error::Error;
+pub use prometheus::{Prometheus, Sample, Target};
+
+/// The result of everything here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Both HTTP clients (kube's and reqwest's) take the process's TLS provider; that it may be set already is fine.
+fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

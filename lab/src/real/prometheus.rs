@@ -1,0 +1,217 @@
+//! A real Prometheus that scrapes what it is told to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::binaries::Component;
+use super::folder::Folder;
+use super::process::{Process, free_ports, start_anew};
+use super::{Error, Result, use_ring, wait};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// It takes a few tenths of a second, unless targets change all the time (then up to 5 s) or the machine is busy.
+const TARGETS_WITHIN: Duration = Duration::from_mins(1);
+
+/// A running Prometheus. Dropping it ends it and removes its data; with `SLUICE_LAB_KEEP` in the environment they stay.
+pub struct Prometheus {
+    _process: Process,
+    http: reqwest::Client,
+    url: String,
+    folder: Folder,
+}
+
+/// Something that Prometheus scrapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host and port.
+    pub address: String,
+    /// What every series of it is labelled with, such as `namespace`, `pod` and `service`. `__metrics_path__` changes the
+    /// path from `/metrics`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One series at one time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Its labels, the metric's name as `__name__`.
+    pub labels: BTreeMap<String, String>,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Target {
+    /// A target without labels.
+    pub fn new(address: impl fmt::Display) -> Self {
+        Self { address: address.to_string(), labels: BTreeMap::new() }
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prometheus").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+impl Prometheus {
+    /// Starts one that scrapes every `interval` (in whole milliseconds, at least 1), without targets yet, and waits until
+    /// it is ready.
+    pub async fn start(interval: Duration) -> Result<Self> {
+        use_ring();
+        start_anew(|| Self::try_start(interval)).await
+    }
+
+    async fn try_start(interval: Duration) -> Result<Self> {
+        let folder = Folder::new()?;
+        write(folder.path(), "prometheus.yaml", &configuration(interval))?;
+        write(folder.path(), TARGETS, &json!([]))?;
+        let [port] = free_ports()?;
+        let args = [
+            "--config.file=prometheus.yaml".to_owned(),
+            "--storage.tsdb.path=data".to_owned(),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--scrape.discovery-reload-interval=100ms".to_owned(),
+        ];
+        let prometheus = Component::Prometheus;
+        let mut process = Process::spawn(prometheus.program(), &prometheus.locate()?, args, folder.path())?;
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().map_err(failed)?;
+        let url = format!("http://127.0.0.1:{port}");
+        let ready = format!("{url}/-/ready");
+        process
+            .ready(|| async {
+                let answer = http.get(&ready).send().await.map_err(|error| error.to_string())?;
+                if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
+            })
+            .await?;
+        Ok(Self { _process: process, http, url, folder })
+    }
+
+    /// Where its API is, without a path.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Replaces all targets and returns when Prometheus scrapes just these. The first scrape of a new one comes within an
+    /// interval.
+    pub async fn set_targets(&self, targets: impl IntoIterator<Item = Target>) -> Result<()> {
+        let targets: Vec<Target> = targets.into_iter().collect();
+        let groups: Vec<Value> = targets
+            .iter()
+            .map(|target| json!({"targets": [target.address], "labels": target.labels}))
+            .collect();
+        write(self.folder.path(), TARGETS, &Value::from(groups))?;
+        wait::until(TARGETS_WITHIN, "Prometheus has the targets it was given", || self.has(&targets)).await
+    }
+
+    /// Evaluates an instant query whose result is a vector, now.
+    pub async fn query(&self, promql: &str) -> Result<Vec<Sample>> {
+        let data: Queried = self.get("/api/v1/query", &[("query", promql)]).await?;
+        Ok(data.result.into_iter().map(Series::sample).collect())
+    }
+
+    /// Whether the active targets are these. Prometheus adds the labels `job` and `instance` and hides `__metrics_path__`.
+    async fn has(&self, wanted: &[Target]) -> Result<(), String> {
+        let active: Targets =
+            self.get("/api/v1/targets", &[("state", "active")]).await.map_err(|error| error.to_string())?;
+        let mut active: Vec<_> =
+            active.active_targets.into_iter().map(|target| target.discovered_labels).collect();
+        let mut wanted: Vec<_> = wanted
+            .iter()
+            .map(|target| {
+                let mut labels = target.labels.clone();
+                labels.insert("__address__".to_owned(), target.address.clone());
+                labels
+            })
+            .collect();
+        for labels in &mut active {
+            labels.retain(|name, _| wanted.iter().any(|target| target.contains_key(name)));
+        }
+        active.sort();
+        wanted.sort();
+        if active == wanted { Ok(()) } else { Err(format!("it has {active:?}")) }
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
+        let request = self.http.get(format!("{}{path}", self.url)).query(query);
+        let answer: Answer<T> = request.send().await.map_err(failed)?.json().await.map_err(failed)?;
+        match answer {
+            Answer::Success { data } => Ok(data),
+            Answer::Error { error } => Err(Error::Prometheus(error)),
+        }
+    }
+}
+
+const TARGETS: &str = "targets.json";
+
+fn configuration(interval: Duration) -> Value {
+    let interval = format!("{}ms", interval.as_millis());
+    json!({
+        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "scrape_configs": [{"job_name": "lab", "file_sd_configs": [{"files": [TARGETS]}]}],
+    })
+}
+
+/// Writes a file in one step, for Prometheus watches it. JSON is YAML too.
+fn write(folder: &Path, name: &str, content: &Value) -> Result<()> {
+    let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
+    fs::write(&new, content.to_string()).map_err(Error::path("write", &new))?;
+    fs::rename(&new, &path).map_err(Error::path("write", &path))
+}
+
+/// With the causes, which reqwest leaves out of its message.
+#[expect(clippy::needless_pass_by_value, reason = "it is passed to map_err")]
+fn failed(error: reqwest::Error) -> Error {
+    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+    Error::Prometheus(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+}
+
+// === its API ===
+
+#[derive(Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum Answer<T> {
+    Success { data: T },
+    Error { error: String },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Targets {
+    active_targets: Vec<ActiveTarget>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ActiveTarget {
+    discovered_labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Queried {
+    result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: BTreeMap<String, String>,
+    value: (f64, String),
+}
+
+impl Series {
+    /// Values come as text, because JSON has no infinity.
+    fn sample(self) -> Sample {
+        Sample { labels: self.metric, value: self.value.1.parse().unwrap_or(f64::NAN) }
+    }
+}
