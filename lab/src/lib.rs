@@ -1,1 +1,3 @@
 //! A Kubernetes and Istio laboratory.
+
+pub mod embedded;
