@@ -1,4 +1,5 @@
 //! The embedded API under kube's own runtime: what controllers rely on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 async fn a_controller_sees_every_object_and_its_changes() {
     let api = embedded::Api::new();
     let maps: Api<ConfigMap> = Api::namespaced(api.client_as("controller"), "default");
-    let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
+    let (seen, mut reported) = tokio::sync::mpsc::unbounded_channel();
     maps.create(&PostParams::default(), &map("early", "1")).await.unwrap();
     let controller = Controller::new(maps.clone(), watcher::Config::default());
     tokio::spawn(
@@ -48,12 +49,12 @@ async fn a_controller_sees_every_object_and_its_changes() {
             )
             .for_each(|_| async {}),
     );
-    assert_eq!(within("early", sees.recv()).await.unwrap(), "early=1");
+    assert_eq!(within("early", reported.recv()).await.unwrap(), "early=1");
     maps.create(&PostParams::default(), &map("late", "2")).await.unwrap();
-    assert_eq!(within("late", sees.recv()).await.unwrap(), "late=2");
+    assert_eq!(within("late", reported.recv()).await.unwrap(), "late=2");
     let patch = Patch::Merge(json!({"data": {"value": "3"}}));
     maps.patch("early", &PatchParams::default(), &patch).await.unwrap();
-    assert_eq!(within("change", sees.recv()).await.unwrap(), "early=3");
+    assert_eq!(within("change", reported.recv()).await.unwrap(), "early=3");
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +97,7 @@ async fn a_crash_before_or_after_a_write_lets_nothing_pass_any_more() {
             async move { maps.create(&PostParams::default(), &map("b", "1")).await }
         });
         within("the crash", connection.faults().crashed()).await;
-        let read = tokio::time::timeout(Duration::from_secs(3600), maps.get("a")).await;
+        let read = tokio::time::timeout(Duration::from_hours(1), maps.get("a")).await;
         assert!(read.is_err(), "a dead client gets no answer");
         assert!(!doomed.is_finished());
         let others: Api<ConfigMap> = Api::namespaced(api.client(), "default");

@@ -1,4 +1,5 @@
 //! Predictors, gateway and VirtualService together, on the embedded API.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::time::Duration;
 
@@ -136,7 +137,7 @@ async fn a_mirror_gets_copies_and_answers_nobody() {
 async fn a_killed_predictor_breaks_connections_and_a_stopped_one_does_not() {
     let world = world(50, 50).await;
     world.v1.predictor.set_latency(Duration::from_millis(100));
-    world.v2.predictor.set_latency(Duration::from_secs(3600));
+    world.v2.predictor.set_latency(Duration::from_hours(1));
     let load = Load::infer(HOST, "iris").count(2).rate(1000.0).start(&world.gateway);
     eventually(LIMIT, "both are being asked", || async {
         let asked = |p: &sluice_lab::predictor::Predictor| {

@@ -19,9 +19,9 @@ use super::{
 };
 
 /// How often an idle watch says where it stands, as the real server does.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// How long a watch lasts when the client does not say.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
 struct Event {
     json: Value,
@@ -160,7 +160,7 @@ impl Watcher {
             None => {}
             Some(EventThen::Drop) => return None,
             Some(EventThen::Duplicate) => {
-                self.ready.push_front(Event { json: event.json.clone(), about: None })
+                self.ready.push_front(Event { json: event.json.clone(), about: None });
             }
             Some(EventThen::Delay(time)) => {
                 tokio::time::sleep(time).await;

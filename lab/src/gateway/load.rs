@@ -100,10 +100,10 @@ impl Load {
 
     /// Sends all of them and waits for the answers. Needs a count or a time to end.
     pub async fn run(self, gateway: &Gateway) -> Report {
-        let report = Arc::default();
-        self.send(gateway.clone(), Arc::clone(&report), CancellationToken::new()).await;
-        let report = lock(&report).clone();
-        report
+        let report: Arc<Mutex<Report>> = Arc::default();
+        self.send(gateway.clone(), report.clone(), CancellationToken::new()).await;
+        let seen = lock(&report);
+        seen.clone()
     }
 
     /// Sends them in the background.
