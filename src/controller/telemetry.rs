@@ -73,7 +73,7 @@ impl Telemetry {
         registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
         registry.register("leading", "Whether this replica leads", inner.leading.clone());
         for phase in Phase::ALL {
-            inner.rollouts.get_or_create(&[("phase", phase.to_string())]);
+            self.gauge(phase).set(0);
         }
     }
 
