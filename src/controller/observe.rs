@@ -186,7 +186,7 @@ fn look_at_routes(
     let first_time = state.stable.is_none();
     let from = subject.spec.as_ref().ok().and_then(|spec| spec.target.service.as_ref()?.from.as_deref());
     let from = from.filter(|_| first_time);
-    let mut traffic = match carrier::see(world, plan, from) {
+    let mut traffic = match carrier::see(world, plan, wanted, from) {
         Ok(traffic) => traffic,
         Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
     };

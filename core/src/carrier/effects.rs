@@ -62,18 +62,20 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
             outlook.ahead.push(object);
             continue;
         }
-        match edited(world, plan, &object, before, desired, stamp) {
-            Err(obstacle) => outlook.obstacles.push(obstacle),
-            Ok(after) => {
-                let shown = shown.ok().flatten().map_or(0, |shown| shown.setting);
-                let takes_away = desired.takes_away() || desired.weight < shown;
-                outlook.effects.extend(traffic::patch(before, &after).map(|patch| Effect {
-                    object,
-                    patch,
-                    takes_away,
-                }));
-            }
+        let mut obstacles = Vec::new();
+        let after = edited(world, plan, &object, before, desired, stamp, &mut obstacles);
+        // One route that cannot be edited must not keep the others from losing the canary.
+        let good_enough = obstacles.is_empty() || desired.takes_away();
+        if let Some(after) = after.filter(|_| good_enough) {
+            let shown = shown.ok().flatten().map_or(0, |shown| shown.setting);
+            let takes_away = desired.takes_away() || desired.weight < shown;
+            outlook.effects.extend(traffic::patch(before, &after).map(|patch| Effect {
+                object,
+                patch,
+                takes_away,
+            }));
         }
+        outlook.obstacles.extend(obstacles);
     }
     outlook.effects.sort_by_key(|effect| !effect.takes_away);
     outlook
@@ -86,6 +88,8 @@ fn is_ahead(shown: &Stamp, ours: &Stamp) -> bool {
         || shown.seq == ours.seq && shown.revision == ours.revision && shown.setting < ours.setting
 }
 
+/// The object with everything on it that can be; why the rest cannot goes to `obstacles`. Nothing where not even the
+/// stamp can be written.
 fn edited(
     world: &World<'_>,
     plan: &Plan,
@@ -93,21 +97,25 @@ fn edited(
     before: &Value,
     desired: &Setting,
     stamp: &Stamp,
-) -> Result<Value, RouteError> {
+    obstacles: &mut Vec<RouteError>,
+) -> Option<Value> {
     let mut after = before.clone();
     let routes = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
     for route in routes {
-        match traffic::edit(&after, &selection(route), desired, &world.cluster) {
-            Ok(edited) => after = edited,
-            // One route that is gone must not keep the others from losing the canary.
-            Err(_) if desired.takes_away() => {}
-            Err(error) => return Err(error),
+        let edit = traffic::edit_what_can_be(&after, &selection(route), desired, &world.cluster);
+        after = edit.after;
+        obstacles.extend(edit.obstacles);
+    }
+    let stamped = if desired.takes_away() {
+        stamp::restore(&mut after, &world.rollout(), stamp)
+    } else {
+        stamp::write(&mut after, &world.rollout(), stamp)
+    };
+    match stamped {
+        Ok(()) => Some(after),
+        Err(error) => {
+            obstacles.push(error);
+            None
         }
     }
-    if desired.takes_away() {
-        stamp::restore(&mut after, &world.rollout(), stamp)?;
-    } else {
-        stamp::write(&mut after, &world.rollout(), stamp)?;
-    }
-    Ok(after)
 }

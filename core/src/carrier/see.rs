@@ -2,17 +2,23 @@
 
 use super::{World, selection};
 use crate::{
+    Predictor,
     machine::{Refusal, SeenTraffic},
     plan::Plan,
-    traffic::{self, stamp},
+    traffic::{self, RouteView, stamp},
 };
 
-/// What the routes of a plan show. `from` is the Service that the spec names as stable: the others on the route are
-/// strangers then. [`SeenTraffic::in_place`] is for the caller to fill in.
+/// What the routes of a plan show. Where the spec names no routes, those that list the `wanted` predictor count, if any
+/// do. `from` is the Service that the spec names as stable: the others on the route are strangers then. [`SeenTraffic::in_place`] is for the caller to fill in.
 ///
 /// # Errors
 /// A VirtualService or a route that is missing or cannot be read.
-pub fn see(world: &World<'_>, plan: &Plan, from: Option<&str>) -> Result<SeenTraffic, Refusal> {
+pub fn see(
+    world: &World<'_>,
+    plan: &Plan,
+    wanted: Option<&Predictor>,
+    from: Option<&str>,
+) -> Result<SeenTraffic, Refusal> {
     let mut seen = SeenTraffic::default();
     for route in &plan.routes {
         let Some(object) = world.get(route) else {

@@ -113,10 +113,10 @@ fn a_route_that_is_gone_does_not_keep_the_others_from_losing_the_canary() {
 fn stable_is_read_off_the_weights_and_others_are_strangers() {
     let object = virtual_service("iris", &[("v1", 60), ("v2", 0), ("api.example.com", 40)]);
     let plan = plan(&json!([{"virtualService": "iris"}]));
-    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None)).unwrap();
+    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None, None)).unwrap();
     assert_eq!(seen.weighted, [Predictor::new("models", "v1", 8000)]);
     assert_eq!(seen.strangers, ["api.example.com"]);
-    let from_other = with_world(&[object], |world| see(world, &plan, Some("v9"))).unwrap();
+    let from_other = with_world(&[object], |world| see(world, &plan, None, Some("v9"))).unwrap();
     assert!(from_other.weighted.is_empty());
 }
 

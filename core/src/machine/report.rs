@@ -248,7 +248,9 @@ fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
         Reason::Paused => paused(turn),
         Reason::TargetNotFound => "the target cannot be told".to_owned(),
         Reason::RouteNotFound => "the routes cannot be read".to_owned(),
-        Reason::TrafficNotInPlace => format!("the traffic that was decided is not in place yet{}", obstacle(turn)),
+        Reason::TrafficNotInPlace => {
+            format!("the traffic that was decided is not in place yet{}", obstacle(turn))
+        }
         Reason::Deleted => "the routes were given back".to_owned(),
         _ => format!("{wanted} is about to be tried"),
     }
