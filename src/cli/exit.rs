@@ -101,7 +101,9 @@ pub enum Failure {
     #[error("cannot log in: {0}")]
     Login(String),
     /// The cluster has no such kind.
-    #[error("the cluster at {cluster} does not know {kind}s of sluice.dev/v1alpha1: Sluice is not installed there")]
+    #[error(
+        "the cluster at {cluster} does not know {kind}s of sluice.dev/v1alpha1: Sluice is not installed there"
+    )]
     NotInstalled {
         /// The cluster's URL.
         cluster: String,
@@ -169,18 +171,19 @@ impl Failure {
     /// What to try next, where that is known. `program` is what the command is called by.
     pub fn hint(&self, program: &str) -> Option<String> {
         match self {
-            Self::NoCluster(_) => {
-                Some("give --kubeconfig FILE or set KUBECONFIG; --context NAME picks one of its clusters".into())
-            }
+            Self::NoCluster(_) => Some(
+                "give --kubeconfig FILE or set KUBECONFIG; --context NAME picks one of its clusters".into(),
+            ),
             Self::NotInstalled { .. } => Some(format!(
                 "install it with `kubectl apply -k deploy`, or the kinds alone with `{program} crd | kubectl apply --server-side -f -`"
             )),
-            Self::NoSuchRollout { .. } => {
-                Some(format!("`{program} get -A` lists those of all namespaces; -n NAMESPACE looks in another one"))
-            }
-            Self::Unreadable { .. } => {
-                Some("it may have been edited by hand, or be from another version; `-o json` prints it as it is".into())
-            }
+            Self::NoSuchRollout { .. } => Some(format!(
+                "`{program} get -A` lists those of all namespaces; -n NAMESPACE looks in another one"
+            )),
+            Self::Unreadable { .. } => Some(
+                "it may have been edited by hand, or be from another version; `-o json` prints it as it is"
+                    .into(),
+            ),
             Self::Unanswered { action, .. } => Some(format!(
                 "it counts as soon as the controller runs: `kubectl get {action}` shows what became of it"
             )),
@@ -203,9 +206,9 @@ impl Failure {
         }
         match error {
             kube::Error::Api(status) => Self::from_status(status, cluster, kind),
-            kube::Error::SerdeError(error) => {
-                Self::Other(format!("the cluster at {cluster} answered something that cannot be read: {error}"))
-            }
+            kube::Error::SerdeError(error) => Self::Other(format!(
+                "the cluster at {cluster} answered something that cannot be read: {error}"
+            )),
             other => Self::Unreachable { cluster: cluster.to_owned(), cause: root_cause(other) },
         }
     }
@@ -293,10 +296,14 @@ mod tests {
 
     #[test]
     fn a_forbidden_request_is_a_refusal_in_the_servers_words() {
-        let status = Status::failure("rollouts is forbidden: User \"eve\" cannot list", "Forbidden").with_code(403);
+        let status =
+            Status::failure("rollouts is forbidden: User \"eve\" cannot list", "Forbidden").with_code(403);
         let failure = Failure::from_kube(&kube::Error::Api(status.boxed()), "https://c", "Rollout");
         assert_eq!(failure.exit(), Exit::Refused);
-        assert_eq!(failure.to_string(), "the cluster refused: rollouts is forbidden: User \"eve\" cannot list");
+        assert_eq!(
+            failure.to_string(),
+            "the cluster refused: rollouts is forbidden: User \"eve\" cannot list"
+        );
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! What people see, as pure functions of what the cluster said, of the time and of the screen.
 
 mod age;
+mod checks;
+mod decisions;
+mod detail;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod listed;
+mod next;
+mod steps;
 mod table;
 mod text;
 
 pub use age::age;
+pub use decisions::log_line;
+pub use detail::rollout;
 pub use listed::{Listed, Unreadable};
 pub use table::{Columns, Table, rollouts};
 

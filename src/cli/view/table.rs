@@ -77,7 +77,8 @@ impl Table {
                 cells.max().unwrap_or(0).max(width(title.text))
             })
             .collect();
-        let mut table = Self { columns, screen: screen.clone(), titles, widths: natural, beside: Some(usize::MAX) };
+        let mut table =
+            Self { columns, screen: screen.clone(), titles, widths: natural, beside: Some(usize::MAX) };
         let Some(screen_width) = screen.width.filter(|_| !columns.wide) else {
             return table;
         };

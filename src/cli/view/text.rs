@@ -125,6 +125,33 @@ pub(super) fn wrap(text: &str, columns: Option<usize>) -> Vec<String> {
     lines
 }
 
+/// A count with its thousands apart.
+pub(super) fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `part` of `whole`, which is not 0, in percent with two digits that tell something.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn share(part: u64, whole: u64) -> String {
+    let percent = 100.0 * part as f64 / whole as f64;
+    let digits = match percent {
+        _ if part == 0 || part == whole => 0,
+        p if p < 0.1 => 3,
+        p if p < 1.0 => 2,
+        p if p < 99.0 => 1,
+        _ => 2,
+    };
+    format!("{percent:.digits$}%")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -150,6 +177,23 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_drive_the_terminal() {
         assert_eq!(plain("red \u{1b}[31malert\u{7}\n  next\tline "), "red [31malert next line");
+    }
+
+    #[test]
+    fn counts_and_shares_are_easy_to_read() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(count), text);
+        }
+        for (part, whole, text) in [
+            (0, 7, "0%"),
+            (7, 7, "100%"),
+            (1, 100_000, "0.001%"),
+            (3, 1_240, "0.24%"),
+            (90, 1_200, "7.5%"),
+            (9_999, 10_000, "99.99%"),
+        ] {
+            assert_eq!(share(part, whole), text);
+        }
     }
 
     #[test]
