@@ -14,6 +14,7 @@ use super::{
     exit::Failure,
     output::{self, Format, write},
     view::{self, Columns, Listed},
+    watch::watch,
 };
 
 /// Show Rollouts: a table, or everything about one
@@ -24,29 +25,35 @@ pub struct GetArgs {
     /// Those of all namespaces
     #[arg(short = 'A', long, conflicts_with_all = ["name", "namespace"])]
     pub all_namespaces: bool,
+    /// Keep it up to date until Ctrl-C: a terminal is drawn anew, a pipe gets a line for each change
+    #[arg(short, long)]
+    pub watch: bool,
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
 }
 
-/// Prints what was asked for.
-pub async fn get(session: &mut Session<'_>, args: &GetArgs) -> Result<(), Failure> {
+/// Prints what was asked for; with `--watch` until `stop` is ready.
+pub async fn get(
+    session: &mut Session<'_>,
+    args: &GetArgs,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     let api = api(session, args.all_namespaces);
-    match &args.name {
-        Some(name) => {
-            let object = one(session, &api, name).await?;
-            print_one(session, args, &object)
-        }
-        None => {
-            let objects = all(session, &api).await?;
-            print_all(session, args, &objects)
-        }
+    let objects = match &args.name {
+        Some(name) => vec![one(session, &api, name).await?],
+        None => all(session, &api).await?,
+    };
+    match (&args.name, &*objects) {
+        _ if args.watch => watch(session, args, api, objects, stop).await,
+        (Some(_), [object]) => print_one(session, args, object),
+        _ => print_all(session, args, &objects),
     }
 }
 
 /// Rollouts as the server sends them: what a newer version put in is printed too, and one that cannot be read
 /// does not hide the others.
-fn api(session: &Session<'_>, all_namespaces: bool) -> Api<DynamicObject> {
+pub(super) fn api(session: &Session<'_>, all_namespaces: bool) -> Api<DynamicObject> {
     let kind = ApiResource::erase::<Rollout>(&());
     if all_namespaces {
         Api::all_with(session.client.clone(), &kind)
@@ -55,7 +62,11 @@ fn api(session: &Session<'_>, all_namespaces: bool) -> Api<DynamicObject> {
     }
 }
 
-async fn one(session: &Session<'_>, api: &Api<DynamicObject>, name: &str) -> Result<DynamicObject, Failure> {
+pub(super) async fn one(
+    session: &Session<'_>,
+    api: &Api<DynamicObject>,
+    name: &str,
+) -> Result<DynamicObject, Failure> {
     session.ask("Rollout", api.get(name)).await.map_err(|failure| match failure {
         Failure::Missing(_) => {
             Failure::NoSuchRollout { namespace: session.namespace.clone(), name: name.to_owned() }
@@ -84,8 +95,18 @@ fn print_one(session: &mut Session<'_>, args: &GetArgs, object: &DynamicObject) 
         Format::Json => output::json(object)?,
         Format::Yaml => output::yaml(object)?,
         Format::Name => name_of(object),
-        Format::Table | Format::Wide => {
-            let columns = Columns { namespace: false, wide: args.output == Format::Wide };
+        Format::Table => match Listed::from(object) {
+            Listed::Readable(rollout) => view::rollout(&rollout, Utc::now(), &session.screen),
+            Listed::Unreadable(unreadable) => {
+                return Err(Failure::Unreadable {
+                    namespace: unreadable.namespace,
+                    name: unreadable.name,
+                    cause: unreadable.cause,
+                });
+            }
+        },
+        Format::Wide => {
+            let columns = Columns { namespace: false, wide: true };
             view::rollouts(&[Listed::from(object)], columns, Utc::now(), &session.screen)
         }
     };
@@ -116,6 +137,6 @@ fn print_all(session: &mut Session<'_>, args: &GetArgs, objects: &[DynamicObject
 }
 
 /// What `kubectl` takes as an argument.
-fn name_of(object: &DynamicObject) -> String {
+pub(super) fn name_of(object: &DynamicObject) -> String {
     format!("rollout.sluice.dev/{}\n", object.name_any())
 }

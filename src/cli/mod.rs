@@ -3,12 +3,14 @@
 //! A file per subcommand; what they print is made by pure functions in [`view`], so that it can be tested without
 //! a terminal, a cluster or a clock. Output goes to standard output, everything else to standard error.
 
+mod act;
 mod connect;
 pub mod crd;
 mod exit;
 mod get;
 mod output;
 pub mod view;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -19,12 +21,14 @@ use std::{
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kube::Client;
+use sluice_core::api::Do;
 
 pub use self::{
+    act::{AskArgs, PromoteArgs, act, ask},
     connect::Cluster,
     exit::{Exit, Failure},
     get::{GetArgs, get},
-    output::Format,
+    output::{Format, Plain},
 };
 use self::{connect::REQUEST_TIMEOUT, view::Screen};
 
@@ -47,6 +51,18 @@ pub enum Command {
     Get(GetArgs),
     /// Print the kinds for `kubectl apply`
     Crd(crd::CrdArgs),
+    /// Open the gate of the current step
+    Approve(AskArgs),
+    /// Pass the current gate or step, or all that are left
+    Promote(PromoteArgs),
+    /// Take the canary out of traffic
+    Abort(AskArgs),
+    /// Try a revision again that was rolled back, or is stalled
+    Retry(AskArgs),
+    /// Stop every increase; a rollback is never stopped
+    Pause(AskArgs),
+    /// End a pause
+    Resume(AskArgs),
 }
 
 /// What a command that talks to a cluster works with: everything that a test puts in place of the real thing.
@@ -110,15 +126,50 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
     let (mut out, mut err) = (io::stdout(), io::stderr());
-    match cli.command {
-        Command::Crd(args) => crd::crd(&args, &mut out),
-        Command::Get(args) => {
-            let (client, cluster, namespace) = cli.cluster.connect().await?;
-            let screen = output::screen(program);
-            let mut session = Session { client, cluster, namespace, screen, out: &mut out, err: &mut err };
-            get(&mut session, &args).await
+    let command = match cli.command {
+        Command::Crd(args) => return crd::crd(&args, &mut out),
+        asks_the_cluster => asks_the_cluster,
+    };
+    let (client, cluster, namespace) = cli.cluster.connect().await?;
+    let screen = output::screen(&as_typed(program, &cli.cluster));
+    let mut session = Session { client, cluster, namespace, screen, out: &mut out, err: &mut err };
+    command.run(&mut session).await
+}
+
+impl Command {
+    /// Does what is asked of a cluster.
+    async fn run(&self, session: &mut Session<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Crd(args) => crd::crd(args, session.out),
+            Self::Get(args) => get(session, args, interrupted()).await,
+            Self::Approve(args) => act(session, Do::Approve, args).await,
+            Self::Promote(args) if args.full => act(session, Do::PromoteFull, &args.ask).await,
+            Self::Promote(args) => act(session, Do::Promote, &args.ask).await,
+            Self::Abort(args) => act(session, Do::Abort, args).await,
+            Self::Retry(args) => act(session, Do::Retry, args).await,
+            Self::Pause(args) => act(session, Do::Pause, args).await,
+            Self::Resume(args) => act(session, Do::Resume, args).await,
         }
     }
+}
+
+/// Ready when a person has seen enough.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the process itself.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The command with the options that say which cluster and namespace, so that what is advised reaches the same ones.
+fn as_typed(program: &str, cluster: &Cluster) -> String {
+    let kubeconfig = cluster.kubeconfig.as_ref().map(|path| path.display().to_string());
+    let options = [("--kubeconfig", &kubeconfig), ("--context", &cluster.context), ("-n", &cluster.namespace)];
+    let mut typed = program.to_owned();
+    for (option, value) in options.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?))) {
+        typed.push_str(&format!(" {option} {value}"));
+    }
+    typed
 }
 
 /// What the command was called by: as `kubectl-sluice` it is a plugin, and people type `kubectl sluice`.

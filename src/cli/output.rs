@@ -50,6 +50,16 @@ pub fn screen(program: &str) -> Screen {
     }
 }
 
+/// The same screen after its window may have changed.
+pub fn resized(screen: &Screen) -> Screen {
+    let terminal = stdout().is_terminal();
+    Screen {
+        width: width_of(terminal).or(screen.width),
+        height: height_of(terminal).or(screen.height),
+        ..screen.clone()
+    }
+}
+
 fn width_of(terminal: bool) -> Option<usize> {
     let (width, _) = terminal_size::terminal_size().filter(|_| terminal)?;
     Some(usize::from(width.0)).filter(|width| *width > 0)

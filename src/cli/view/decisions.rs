@@ -41,7 +41,7 @@ pub(super) fn section(status: &RolloutStatus, now: DateTime<Utc>, screen: &Scree
 }
 
 /// One decision as a line of a log.
-pub fn log_line(decision: &Decision) -> String {
+pub(super) fn log_line(decision: &Decision) -> String {
     let by = decision.by.as_deref().map_or_else(String::new, |by| format!(" by {}", plain(by)));
     format!(
         "{}  {}  {}  {}{by}: {}",

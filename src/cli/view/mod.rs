@@ -7,16 +7,18 @@ mod detail;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod listed;
+mod log;
 mod next;
 mod steps;
 mod table;
 mod text;
 
 pub use age::age;
-pub use decisions::log_line;
 pub use detail::rollout;
 pub use listed::{Listed, Unreadable};
+pub use log::changes;
 pub use table::{Columns, Table, rollouts};
+pub use text::plain;
 
 /// What the output is shown on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub(super) fn pad(text: &str, columns: usize) -> String {
 
 /// `text` in one line and without control characters, which could drive the terminal: messages hold what other
 /// systems and people wrote.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     text.split(char::is_whitespace)
         .filter(|word| !word.is_empty())
         .map(|word| word.chars().filter(|c| !c.is_control()).collect::<String>())
