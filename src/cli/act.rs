@@ -111,7 +111,7 @@ pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
     let stands = if status.message.is_empty() { String::new() } else { format!(" ({})", status.message) };
     let in_flight = match &status.stage {
         Stage::Step(_) => status.canary.as_ref().map(Predictor::revision),
-        _ => None,
+        Stage::Pending | Stage::Idle | Stage::StatusLost | Stage::Released => None,
     };
     let step = status.progress.as_ref().map(|progress| progress.number);
     match what {

@@ -9,6 +9,7 @@ pub mod crd;
 mod exit;
 mod get;
 mod output;
+pub mod run;
 pub mod view;
 mod watch;
 

@@ -1,29 +1,73 @@
 //! What the checks said when they were last written down, with both arms' numbers.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sluice_core::{
-    api::{ArmRecord, CheckRecord, RolloutStatus},
+    api::{ArmRecord, CheckRecord, GoDuration, Rollout, RolloutStatus, Share},
     judge::Verdict,
+    plan::Rule,
 };
 
 use super::{
     Screen, age,
     detail::{indented, title},
+    steps::{in_flight, plan},
     text::{Paint, pad, plain, share, thousands, width},
 };
 
-pub(super) fn section(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
-    let Some(decision) = status.decisions.iter().rev().find(|decision| !decision.checks.is_empty()) else {
-        return Vec::new();
+pub(super) fn section(
+    rollout: &Rollout,
+    status: &RolloutStatus,
+    now: DateTime<Utc>,
+    screen: &Screen,
+) -> Vec<String> {
+    let judged = status.decisions.iter().rev().find(|decision| !decision.checks.is_empty());
+    let (remark, checks) = match (status.checks.is_empty(), judged) {
+        (false, _) => ("of the step in flight".to_owned(), &status.checks),
+        (true, Some(decision)) if in_flight(status).is_none() => {
+            (format!("at decision {}, {} ago", decision.seq, age(decision.at, now)), &decision.checks)
+        }
+        (true, _) => return rules(rollout, status, screen),
     };
-    let remark = format!("at decision {}, {} ago", decision.seq, age(decision.at, now));
     let mut lines = vec![title("CHECKS", &remark, screen)];
-    lines.extend(table(&decision.checks, screen));
+    lines.extend(table(checks, screen));
     lines
 }
 
+/// What will be checked, where nothing was yet.
+fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<String> {
+    let Ok(plan) = plan(rollout, status) else { return Vec::new() };
+    if plan.checks.is_empty() {
+        return Vec::new();
+    }
+    let longest = plan.checks.iter().map(|check| width(&check.name)).max().unwrap_or(0);
+    let mut lines = vec![title("CHECKS", "no verdict yet", screen)];
+    lines.extend(
+        plan.checks.iter().map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(&check.rule))),
+    );
+    lines
+}
+
+fn rule(rule: &Rule) -> String {
+    match rule {
+        Rule::Errors { max } => format!("at most {max} of the requests fail"),
+        Rule::Latency { quantile, max } => {
+            let limit = GoDuration(Duration::from_micros(max.0));
+            let slow = Share::new(1.0 - quantile).map_or_else(String::new, |share| share.to_string());
+            format!("at most {slow} of the requests take longer than {limit}")
+        }
+        Rule::Query { min, max, .. } => match (min, max) {
+            (Some(min), Some(max)) => format!("the query answers {min} to {max}"),
+            (Some(min), None) => format!("the query answers at least {min}"),
+            (None, Some(max)) => format!("the query answers at most {max}"),
+            (None, None) => "the query answers a number".to_owned(),
+        },
+    }
+}
+
 /// A line for each check, and below it why where it does not pass.
-pub(super) fn table(checks: &[CheckRecord], screen: &Screen) -> Vec<String> {
+fn table(checks: &[CheckRecord], screen: &Screen) -> Vec<String> {
     let rows: Vec<[String; 4]> = checks
         .iter()
         .map(|check| {

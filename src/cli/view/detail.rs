@@ -26,7 +26,7 @@ pub fn rollout(rollout: &Rollout, now: DateTime<Utc>, screen: &Screen) -> String
         head(rollout, &status, now, screen),
         arms(&status, screen),
         steps::section(rollout, &status, screen),
-        checks::section(&status, now, screen),
+        checks::section(rollout, &status, now, screen),
         conditions(&status, now, screen),
         decisions::section(&status, now, screen),
         next::section(rollout, &status, screen),

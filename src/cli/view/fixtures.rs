@@ -83,7 +83,7 @@ pub(crate) fn healthy(name: &str) -> Rollout {
     let status = json!({
         "observedGeneration": 3, "phase": "Healthy", "reason": "Live",
         "message": format!("models/{name}-v2:8000 is live"),
-        "seq": 4, "stable": predictor(&format!("{name}-v2")), "stage": "released",
+        "seq": 4, "stable": predictor(&format!("{name}-v2")), "stage": "idle",
         "decisions": [decision(4, 300_000, "Promoted", (100, 100), "the old stable has left the route")],
     });
     rollout(name, 400_000, status)
@@ -98,20 +98,18 @@ pub(crate) fn waiting(name: &str) -> Rollout {
     let mut approved =
         decision(3, 2400, "Resumed", (5, 5), "ann@example.com resumed the rollout: \"looks fine\"");
     approved["by"] = json!("ann@example.com");
-    let mut entered = decision(9, 751, "Entered", (30, 50), "step 4 passed: 3 checks, 2m in place");
-    entered["checks"] = checks(accuracy);
     let status = json!({
         "observedGeneration": 3, "phase": "Waiting", "reason": "WaitingForApproval",
         "message": "step 5 waits for approval",
         "step": "5/6", "weight": 50,
         "progress": { "number": 5, "of": 6, "name": "5", "needsApproval": true },
-        "seq": 9, "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
+        "seq": 9, "checks": checks(accuracy), "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
         "stage": { "step": { "index": 4, "elapsed": "12m10.25s", "evidence": { "requests": 12_402 } } },
         "decisions": [
             decision(1, 3000, "Started", (0, 0), "models/iris-v2:8000 is wanted"),
             approved,
             decision(8, 872, "Entered", (20, 30), "step 3 passed: 3 checks, 2m in place"),
-            entered,
+            decision(9, 751, "Entered", (30, 50), "step 4 passed: 3 checks, 2m in place"),
         ],
     });
     rollout(name, 3000, status)
@@ -128,7 +126,7 @@ pub(crate) fn rolled_back(name: &str) -> Rollout {
         "weight": 0, "seq": 5,
         "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
         "retiring": [{ "predictor": predictor(&format!("{name}-v2")) }],
-        "stage": "released",
+        "stage": "idle",
         "decisions": [decision(4, 5300, "Entered", (10, 20), "step 2 passed"), end],
     });
     rollout(name, 7000, status)

@@ -4,7 +4,7 @@ use kube::ResourceExt;
 use sluice_core::{
     api::{GoDuration, Rollout, RolloutStatus},
     machine::{Stage, StepState},
-    plan::{Plan, PlannedStep},
+    plan::{Plan, PlanErrors, PlannedStep},
 };
 
 use super::{
@@ -18,8 +18,14 @@ use super::{
 pub(super) fn in_flight(status: &RolloutStatus) -> Option<&StepState> {
     match &status.stage {
         Stage::Step(step) => Some(step),
-        _ => None,
+        Stage::Pending | Stage::Idle | Stage::StatusLost | Stage::Released => None,
     }
+}
+
+/// What counts now: a rollout in flight goes by the spec that was accepted when it started.
+pub(super) fn plan(rollout: &Rollout, status: &RolloutStatus) -> Result<Plan, PlanErrors> {
+    let pinned = status.pinned.as_deref().filter(|_| in_flight(status).is_some());
+    Plan::new(pinned.unwrap_or(&rollout.spec), &rollout.namespace().unwrap_or_default())
 }
 
 /// Where a step stands.
@@ -32,9 +38,7 @@ enum Place {
 
 pub(super) fn section(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<String> {
     let current = in_flight(status);
-    // A rollout in flight goes by the spec that was accepted when it started.
-    let spec = status.pinned.as_deref().filter(|_| current.is_some()).unwrap_or(&rollout.spec);
-    let plan = match Plan::new(spec, &rollout.namespace().unwrap_or_default()) {
+    let plan = match plan(rollout, status) {
         Ok(plan) => plan,
         Err(errors) => {
             let mut lines = vec![title("WHAT IS WRONG WITH THE SPEC", "", screen)];
