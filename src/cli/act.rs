@@ -18,7 +18,9 @@ use kube::{
 };
 use sluice_core::{
     Predictor,
-    api::{ActionPhase, Do, GoDuration, Rollout, RolloutAction, RolloutActionSpec, RolloutStatus, ServiceTarget},
+    api::{
+        ActionPhase, Do, GoDuration, Rollout, RolloutAction, RolloutActionSpec, RolloutStatus, ServiceTarget,
+    },
     machine::Stage,
 };
 
@@ -77,7 +79,9 @@ fn reason(text: &str) -> Result<String, String> {
 pub async fn act(session: &mut Session<'_>, what: Do, args: &AskArgs) -> Result<(), Failure> {
     let object = get::one(session, &get::api(session, false), &args.name).await?;
     let (meta, spec) = match Listed::from(&object) {
-        Listed::Readable(rollout) => (rollout.metadata.clone(), ask(&rollout, what).map_err(Failure::Refused)?),
+        Listed::Readable(rollout) => {
+            (rollout.metadata.clone(), ask(&rollout, what).map_err(Failure::Refused)?)
+        }
         // The brake works whatever is wrong with the status.
         Listed::Unreadable(_) if matches!(what, Do::Abort | Do::Pause) => {
             (object.metadata.clone(), about(&args.name, what, None, None))
@@ -92,8 +96,9 @@ pub async fn act(session: &mut Session<'_>, what: Do, args: &AskArgs) -> Result<
     };
     let spec = RolloutActionSpec { reason: args.reason.clone(), ..spec };
     let api: Api<RolloutAction> = Api::namespaced(session.client.clone(), &session.namespace);
+    let params = PostParams { field_manager: Some("sluice-cli".to_owned()), ..PostParams::default() };
     let action = action(&args.name, &meta, spec);
-    let created = session.ask("RolloutAction", api.create(&PostParams::default(), &action)).await?;
+    let created = session.ask("RolloutAction", api.create(&params, &action)).await?;
     if args.wait.0.is_zero() {
         return print(session, args, &created, &format!("{} was created", reference(&created)));
     }
@@ -104,7 +109,7 @@ pub async fn act(session: &mut Session<'_>, what: Do, args: &AskArgs) -> Result<
 /// What to ask for, of what the status says is current, or why there is certainly nothing to ask for. What is
 /// uncertain is the controller's to say.
 ///
-/// Abort and pause name no revision and no step: a brake must not fail because the rollout has moved on.
+/// Abort and pause name no step: a brake must not fail because the rollout has moved on by one.
 pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
     let name = rollout.name_any();
     let status = rollout.status.clone().unwrap_or_default();
@@ -115,16 +120,20 @@ pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
     };
     let step = status.progress.as_ref().map(|progress| progress.number);
     match what {
-        Do::Abort | Do::Pause => Ok(about(&name, what, None, None)),
+        Do::Abort | Do::Pause => Ok(about(&name, what, in_flight, None)),
         Do::Approve | Do::Promote | Do::PromoteFull => match in_flight {
-            Some(revision) => Ok(about(&name, what, Some(revision), step.filter(|_| what != Do::PromoteFull))),
+            Some(revision) => {
+                Ok(about(&name, what, Some(revision), step.filter(|_| what != Do::PromoteFull)))
+            }
             None => Err(format!("nothing is in flight: {name} is {}{stands}", status.phase)),
         },
         Do::Retry => wanted(rollout, &status).map(|revision| about(&name, what, Some(revision), None)),
         Do::Resume if status.pause.is_none() && rollout.spec.paused => {
             Err("it is paused by its spec: set spec.paused to false".to_owned())
         }
-        Do::Resume if status.pause.is_none() => Err(format!("{name} is not paused: it is {}{stands}", status.phase)),
+        Do::Resume if status.pause.is_none() => {
+            Err(format!("{name} is not paused: it is {}{stands}", status.phase))
+        }
         Do::Resume => {
             let seen = [&status.canary, &status.stable].into_iter().flatten().next();
             seen.map(|predictor| about(&name, what, Some(predictor.revision()), None))
@@ -136,7 +145,8 @@ pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
 /// The revision that the spec wants. Its port may be left to the Service, which has only one then; whoever can be
 /// tried again is known to the status, port included.
 fn wanted(rollout: &Rollout, status: &RolloutStatus) -> Result<String, String> {
-    let target = rollout.spec.target.service.as_ref().ok_or("the target is no Service: there is nothing to retry")?;
+    let target =
+        rollout.spec.target.service.as_ref().ok_or("the target is no Service: there is nothing to retry")?;
     let namespace = rollout.namespace().unwrap_or_default();
     let is_it = |predictor: &&Predictor| {
         let ServiceTarget { name, port, subset, from: _ } = target;
@@ -150,7 +160,8 @@ fn wanted(rollout: &Rollout, status: &RolloutStatus) -> Result<String, String> {
     match (known, target.port) {
         (Some(predictor), _) => Ok(predictor.revision()),
         (None, Some(port)) => {
-            Ok(Predictor { subset: target.subset.clone(), ..Predictor::new(namespace, &target.name, port) }.revision())
+            Ok(Predictor { subset: target.subset.clone(), ..Predictor::new(namespace, &target.name, port) }
+                .revision())
         }
         (None, None) => Err(format!("{} was never tried: there is nothing to retry", target.name)),
     }
@@ -230,7 +241,8 @@ fn report(session: &mut Session<'_>, args: &AskArgs, action: &RolloutAction) -> 
             let message = status.message.clone().unwrap_or_else(|| format!("{:?}", status.phase));
             match status.phase {
                 ActionPhase::Done => {
-                    let decision = status.decision.map_or_else(String::new, |seq| format!(" (decision {seq})"));
+                    let decision =
+                        status.decision.map_or_else(String::new, |seq| format!(" (decision {seq})"));
                     Ok(format!("{}: {message}{decision}", args.name))
                 }
                 ActionPhase::Refused => Err(Failure::Refused(format!("refused: {message}"))),
@@ -248,11 +260,16 @@ fn report(session: &mut Session<'_>, args: &AskArgs, action: &RolloutAction) -> 
     }
 }
 
-fn print(session: &mut Session<'_>, args: &AskArgs, action: &RolloutAction, text: &str) -> Result<(), Failure> {
+fn print(
+    session: &mut Session<'_>,
+    args: &AskArgs,
+    action: &RolloutAction,
+    text: &str,
+) -> Result<(), Failure> {
     let text = match args.output {
         Plain::Text => format!("{}\n", plain(text)),
-        Plain::Json => output::json(action)?,
-        Plain::Yaml => output::yaml(action)?,
+        Plain::Json => output::json(&output::without_managed_fields(action))?,
+        Plain::Yaml => output::yaml(&output::without_managed_fields(action))?,
         Plain::Name => format!("{}\n", reference(action)),
     };
     write(session.out, &text)

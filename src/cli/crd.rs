@@ -4,7 +4,8 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use kube::CustomResourceExt;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use sluice_core::api::{Rollout, RolloutAction};
 
 use super::{
@@ -38,10 +39,33 @@ pub(super) fn crd(args: &CrdArgs, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// The definitions of both kinds.
 pub fn definitions(form: Form) -> Result<String, Failure> {
-    let kinds = [Rollout::crd(), RolloutAction::crd()];
+    let kinds = [known_formats(&Rollout::crd())?, known_formats(&RolloutAction::crd())?];
     match form {
         Form::Yaml => kinds.iter().map(|kind| Ok(format!("---\n{}", output::yaml(kind)?))).collect(),
         Form::Json => output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": kinds })),
+    }
+}
+
+/// The definition without the formats of Rust's unsigned numbers: Kubernetes does not know them and warns of each
+/// when the definition is applied. The minimum and maximum beside them say the same.
+fn known_formats(definition: &impl Serialize) -> Result<Value, Failure> {
+    let mut value = serde_json::to_value(definition)
+        .map_err(|error| Failure::Format { format: "JSON", message: error.to_string() })?;
+    without_unsigned_formats(&mut value);
+    Ok(value)
+}
+
+fn without_unsigned_formats(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            let unsigned = |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint"));
+            if fields.get("format").is_some_and(unsigned) {
+                fields.remove("format");
+            }
+            fields.values_mut().for_each(without_unsigned_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_unsigned_formats),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -44,6 +44,7 @@ pub async fn get(
         Some(name) => vec![one(session, &api, name).await?],
         None => all(session, &api).await?,
     };
+    let objects: Vec<DynamicObject> = objects.iter().map(output::without_managed_fields).collect();
     match (&args.name, &*objects) {
         _ if args.watch => watch(session, args, api, objects, stop).await,
         (Some(_), [object]) => print_one(session, args, object),

@@ -126,6 +126,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
+    run::start_log(run::LogFormat::Text, "off");
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
@@ -165,7 +166,8 @@ async fn interrupted() {
 /// The command with the options that say which cluster and namespace, so that what is advised reaches the same ones.
 fn as_typed(program: &str, cluster: &Cluster) -> String {
     let kubeconfig = cluster.kubeconfig.as_ref().map(|path| path.display().to_string());
-    let options = [("--kubeconfig", &kubeconfig), ("--context", &cluster.context), ("-n", &cluster.namespace)];
+    let options =
+        [("--kubeconfig", &kubeconfig), ("--context", &cluster.context), ("-n", &cluster.namespace)];
     let mut typed = program.to_owned();
     for (option, value) in options.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?))) {
         typed.push_str(&format!(" {option} {value}"));

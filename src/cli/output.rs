@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write, stdout};
 
 use clap::ValueEnum;
+use kube::ResourceExt;
 use serde::Serialize;
 
 use super::{exit::Failure, view::Screen};
@@ -68,6 +69,13 @@ fn width_of(terminal: bool) -> Option<usize> {
 fn height_of(terminal: bool) -> Option<usize> {
     let (_, height) = terminal_size::terminal_size().filter(|_| terminal)?;
     Some(usize::from(height.0)).filter(|height| *height > 0)
+}
+
+/// `object` without the server's notes of who set which field, which nobody wants to scroll past.
+pub fn without_managed_fields<K: ResourceExt + Clone>(object: &K) -> K {
+    let mut object = object.clone();
+    object.managed_fields_mut().clear();
+    object
 }
 
 /// `value` as JSON with a line end.

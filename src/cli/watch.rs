@@ -43,7 +43,8 @@ pub(super) async fn watch(
         Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
         None => watcher::Config::default(),
     };
-    let mut events = pin!(watcher(api, config).default_backoff());
+    let lean = |object: &mut DynamicObject| object.managed_fields_mut().clear();
+    let mut events = pin!(watcher(api, config).default_backoff().modify(lean));
     let mut stop = pin!(stop);
     let mut frames = interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -82,7 +83,8 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn new(args: &'a GetArgs, session: &Session<'_>, objects: Vec<DynamicObject>) -> Self {
         let listed: Vec<Listed> = objects.iter().map(Listed::from).collect();
-        let table = Table::fit(&listed, columns(args), Utc::now(), &session.screen);
+        let mut table = Table::fit(&listed, columns(args), Utc::now(), &session.screen);
+        listed.iter().for_each(|one| table.widen(one, Utc::now()));
         let for_people = matches!(args.output, Format::Table | Format::Wide);
         Self {
             args,
@@ -97,14 +99,15 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn begin(&self, session: &mut Session<'_>) -> Result<(), Failure> {
+    fn begin(&mut self, session: &mut Session<'_>) -> Result<(), Failure> {
         if self.redraws {
             return Ok(());
         }
         if self.args.name.is_none() && matches!(self.args.output, Format::Table | Format::Wide) {
             write(session.out, &self.table.header())?;
         }
-        self.objects.values().try_for_each(|object| write(session.out, &self.change(None, object)?))
+        let objects: Vec<DynamicObject> = self.objects.values().cloned().collect();
+        objects.iter().try_for_each(|object| write(session.out, &self.change(None, object)?))
     }
 
     fn apply(&mut self, event: Event<DynamicObject>, session: &mut Session<'_>) -> Result<(), Failure> {
@@ -139,12 +142,12 @@ impl<'a> Shown<'a> {
     }
 
     fn put(&mut self, object: DynamicObject, session: &mut Session<'_>) -> Result<(), Failure> {
-        let before = self.objects.get(&key(&object));
-        if before.is_some_and(|before| before.resource_version() == object.resource_version()) {
+        let before = self.objects.get(&key(&object)).cloned();
+        if before.as_ref().is_some_and(|before| before.resource_version() == object.resource_version()) {
             return Ok(());
         }
         if !self.redraws {
-            write(session.out, &self.change(before, &object)?)?;
+            write(session.out, &self.change(before.as_ref(), &object)?)?;
         }
         self.objects.insert(key(&object), object);
         self.dirty = true;
@@ -161,7 +164,7 @@ impl<'a> Shown<'a> {
     }
 
     /// What a pipe gets for a change: nothing where it would read the same as before.
-    fn change(&self, before: Option<&DynamicObject>, object: &DynamicObject) -> Result<String, Failure> {
+    fn change(&mut self, before: Option<&DynamicObject>, object: &DynamicObject) -> Result<String, Failure> {
         match self.args.output {
             Format::Json => output::json_line(object),
             Format::Yaml => Ok(format!("---\n{}", output::yaml(object)?)),
@@ -170,7 +173,12 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn lines_for(&self, before: Option<&DynamicObject>, object: &DynamicObject, now: DateTime<Utc>) -> String {
+    fn lines_for(
+        &mut self,
+        before: Option<&DynamicObject>,
+        object: &DynamicObject,
+        now: DateTime<Utc>,
+    ) -> String {
         let (before, after) = (before.map(Listed::from), Listed::from(object));
         if self.args.name.is_some()
             && let Listed::Readable(after) = &after
@@ -181,8 +189,11 @@ impl<'a> Shown<'a> {
             };
             return view::changes(before, after, now);
         }
+        self.table.widen(&after, now);
         let row = |listed: &Listed, now| self.table.row(listed, now);
-        if before.is_some_and(|before| row(&before, DateTime::UNIX_EPOCH) == row(&after, DateTime::UNIX_EPOCH)) {
+        if before
+            .is_some_and(|before| row(&before, DateTime::UNIX_EPOCH) == row(&after, DateTime::UNIX_EPOCH))
+        {
             return String::new();
         }
         row(&after, now)

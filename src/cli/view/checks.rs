@@ -44,7 +44,9 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
     let longest = plan.checks.iter().map(|check| width(&check.name)).max().unwrap_or(0);
     let mut lines = vec![title("CHECKS", "no verdict yet", screen)];
     lines.extend(
-        plan.checks.iter().map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(&check.rule))),
+        plan.checks
+            .iter()
+            .map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(&check.rule))),
     );
     lines
 }

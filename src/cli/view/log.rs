@@ -3,10 +3,7 @@
 use chrono::{DateTime, Utc};
 use sluice_core::api::{Decision, Rollout, RolloutStatus};
 
-use super::{
-    decisions::log_line,
-    text::plain,
-};
+use super::{decisions::log_line, text::plain};
 
 /// Lines for what is new in `after`: its decisions, and where it stands if that is another place than before.
 /// Without a `before` these are its last decision and where it stands.

@@ -107,6 +107,16 @@ impl Table {
         widths
     }
 
+    /// Makes room for what later rows may hold, so that they line up where nothing can be taken back.
+    pub fn widen(&mut self, listed: &Listed, now: DateTime<Utc>) {
+        let cells = cells(listed, self.columns, now).cells;
+        for ((title, widest), (cell, _)) in self.titles.iter().zip(&mut self.widths).zip(&cells) {
+            let phases = Phase::ALL.iter().map(|phase| width(&phase.to_string())).max();
+            let least = if title.text == "PHASE" { phases.unwrap_or(0) } else { 0 };
+            *widest = (*widest).max(width(cell)).max(least);
+        }
+    }
+
     /// The titles.
     pub fn header(&self) -> String {
         let titles = self.titles.iter().map(|title| (title.text.to_owned(), Paint::Bold));
