@@ -48,10 +48,20 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show Rollouts: a table, or everything about one
-    Get(GetArgs),
+    /// Run the controller
+    Run(run::RunArgs),
     /// Print the kinds for `kubectl apply`
     Crd(crd::CrdArgs),
+    /// Ask a cluster.
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// What is asked of a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// Show Rollouts: a table, or everything about one
+    Get(GetArgs),
     /// Open the gate of the current step
     Approve(AskArgs),
     /// Pass the current gate or step, or all that are left
@@ -126,23 +136,26 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
-    run::start_log(run::LogFormat::Text, "off");
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
-        asks_the_cluster => asks_the_cluster,
+        Command::Run(args) => {
+            run::start_log(args.log_format, "info");
+            return run::run(&args, &cli.cluster).await;
+        }
+        Command::Ask(command) => command,
     };
+    run::start_log(run::LogFormat::Text, "off");
     let (client, cluster, namespace) = cli.cluster.connect().await?;
     let screen = output::screen(&as_typed(program, &cli.cluster));
     let mut session = Session { client, cluster, namespace, screen, out: &mut out, err: &mut err };
     command.run(&mut session).await
 }
 
-impl Command {
-    /// Does what is asked of a cluster.
-    async fn run(&self, session: &mut Session<'_>) -> Result<(), Failure> {
+impl Ask {
+    /// Asks, and prints the answer.
+    pub async fn run(&self, session: &mut Session<'_>) -> Result<(), Failure> {
         match self {
-            Self::Crd(args) => crd::crd(args, session.out),
             Self::Get(args) => get(session, args, interrupted()).await,
             Self::Approve(args) => act(session, Do::Approve, args).await,
             Self::Promote(args) if args.full => act(session, Do::PromoteFull, &args.ask).await,

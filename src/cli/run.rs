@@ -1,8 +1,26 @@
-//! `sluice run`: the controller's options, from the command line or from the environment.
+//! `sluice run`: the controller, with its options from the command line or from the environment.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, process, time::Duration};
 
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use sluice_core::HostNames;
+
+use super::{
+    connect::Cluster,
+    exit::{Exit, Failure, root_cause},
+};
+use crate::{
+    controller::{self, Clock, LeaseOptions, Options, Telemetry},
+    metrics::{Config, Metrics},
+    server,
+};
+
+/// Name of the Lease that the replicas share.
+const LEASE: &str = "sluice-controller";
+/// How long a replica that does not answer keeps the others waiting.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// Run the controller
 ///
@@ -37,6 +55,94 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Runs the controller until it is told to stop: the first signal lets it finish what is in progress and give its
+/// lease back, the second one ends the process.
+pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+    let config = cluster.config().await?;
+    let (url, home) = (config.cluster_url.to_string(), config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| Failure::from_kube(&error, &url, "Rollout"))?;
+    let mut sources = args.config.as_deref().map(Config::load).transpose().map_err(|e| wrong(&e))?.unwrap_or_default();
+    if let Some(prometheus) = &args.prometheus {
+        sources.add_prometheus(prometheus).map_err(|error| wrong(&error))?;
+    }
+    let clock = Clock::system();
+    let options = Options {
+        namespace: cluster.namespace.clone(),
+        names: HostNames { cluster_domain: args.cluster_domain.clone() },
+        metrics: Metrics::new(sources).map_err(|error| wrong(&error))?,
+        lease: (!args.no_leader_election).then(|| lease(home, clock)),
+        clock,
+        telemetry: Telemetry::default(),
+    };
+    let mut registry = Registry::with_prefix("sluice");
+    options.telemetry.register(&mut registry);
+    options.metrics.telemetry().register(&mut registry);
+    let served = server::serve(args.http, registry, options.telemetry.clone(), args.no_leader_election);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster = url,
+        namespace = options.namespace.as_deref().unwrap_or("(all)"),
+        lease = options.lease.as_ref().map(|lease| lease.identity.as_str()).unwrap_or("(none)"),
+        "starting"
+    );
+    tokio::select! {
+        ended = controller::run(client, options, told_to_stop()) => match ended {
+            Ok(()) => Ok(()),
+            Err(controller::Error::KindsMissing(_)) => Err(Failure::NotInstalled { cluster: url, kind: "Rollout" }),
+            Err(controller::Error::Refused { what, message }) => Err(Failure::Cluster(format!("{what}: {message}"))),
+            Err(controller::Error::Unreachable { source, .. }) => {
+                Err(Failure::from_kube(&source, url.trim_end_matches('/'), "Rollout"))
+            }
+            Err(other) => Err(wrong(&other)),
+        },
+        ended = served => Err(Failure::Other(match ended {
+            Ok(()) => format!("nothing is served on {} any more", args.http),
+            Err(error) => format!("cannot serve on {}: {}", args.http, root_cause(&error)),
+        })),
+    }
+}
+
+/// The lease of this process. A container that was started again is the same holder and need not wait for itself;
+/// processes on one machine are told apart by their numbers.
+fn lease(namespace: String, clock: Clock) -> LeaseOptions {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    let identity = format!("{}_{}", host.unwrap_or_else(|| "local".to_owned()), process::id());
+    LeaseOptions { namespace, name: LEASE.to_owned(), identity, duration: LEASE_DURATION, clock }
+}
+
+/// Ready at the first signal to stop; the next one does not wait for anything.
+async fn told_to_stop() {
+    signal().await;
+    tokio::spawn(async {
+        signal().await;
+        tracing::warn!("told to stop again: ending at once");
+        process::exit(i32::from(Exit::Failed.code()));
+    });
+}
+
+/// Ready at Ctrl-C, and where there is one at the signal by which Kubernetes ends a container.
+async fn signal() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler the signal ends the process itself.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        let kind = tokio::signal::unix::SignalKind::terminate();
+        if let Ok(mut terminated) = tokio::signal::unix::signal(kind) {
+            tokio::select! {
+                () = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    interrupted.await;
 }
 
 /// A URL that a metrics source can have.
