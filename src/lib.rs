@@ -3,6 +3,7 @@
 //! The pure part, which decides, is the crate `sluice-core`. This crate is the shell around it: the controller
 //! that watches and writes, the sources of metrics, the command line.
 
+pub mod cli;
 pub mod controller;
 pub mod metrics;
 pub mod server;

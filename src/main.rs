@@ -1,3 +1,7 @@
-//! The `sluice` command.
+//! The `sluice` command; called `kubectl-sluice`, it is the kubectl plugin `kubectl sluice`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice::cli::main(std::env::args_os())
+}

@@ -61,7 +61,7 @@ pub struct RolloutStatus {
     pub canary: Option<Predictor>,
     /// Where the machine is: its own notes, with the evidence so far. Not an interface.
     #[serde(default)]
-    #[schemars(schema_with = "opaque")]
+    #[schemars(schema_with = "anything")]
     pub stage: Stage,
     /// What the checks said at the last look that was written down.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -90,6 +90,11 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "opaque")]
     pub pinned: Option<Box<RolloutSpec>>,
+}
+
+/// Text or object, as it comes: the API server neither checks nor prunes it.
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// An object whose fields the API server neither checks nor prunes.

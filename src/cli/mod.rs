@@ -1,0 +1,222 @@
+//! The command line: how people ask what a Rollout does, and tell it what to do.
+//!
+//! A file per subcommand; what they print is made by pure functions in [`view`], so that it can be tested without
+//! a terminal, a cluster or a clock. Output goes to standard output, everything else to standard error.
+
+mod act;
+mod connect;
+pub mod crd;
+mod exit;
+mod get;
+mod output;
+pub mod run;
+pub mod view;
+mod watch;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kube::Client;
+use sluice_core::api::Do;
+
+pub use self::{
+    act::{AskArgs, PromoteArgs, act, ask},
+    connect::Cluster,
+    exit::{Exit, Failure},
+    get::{GetArgs, get},
+    output::{Format, Plain},
+};
+use self::{connect::REQUEST_TIMEOUT, view::Screen};
+
+/// Progressive delivery for model predictors on Kubernetes and Istio.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = Exit::help(), disable_help_subcommand = true)]
+pub struct Cli {
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller
+    Run(run::RunArgs),
+    /// Print the kinds for `kubectl apply`
+    Crd(crd::CrdArgs),
+    /// Ask a cluster.
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// What is asked of a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Ask {
+    /// Show Rollouts: a table, or everything about one
+    Get(GetArgs),
+    /// Open the gate of the current step
+    Approve(AskArgs),
+    /// Pass the current gate or step, or all that are left
+    Promote(PromoteArgs),
+    /// Take the canary out of traffic
+    Abort(AskArgs),
+    /// Try a revision again that was rolled back, or is stalled
+    Retry(AskArgs),
+    /// Stop every increase; a rollback is never stopped
+    Pause(AskArgs),
+    /// End a pause
+    Resume(AskArgs),
+}
+
+/// What a command that talks to a cluster works with: everything that a test puts in place of the real thing.
+pub struct Session<'a> {
+    /// The cluster.
+    pub client: Client,
+    /// Its URL, for messages.
+    pub cluster: String,
+    /// The namespace that counts.
+    pub namespace: String,
+    /// What `out` is shown on.
+    pub screen: Screen,
+    /// Where the output goes.
+    pub out: &'a mut dyn Write,
+    /// Where remarks go.
+    pub err: &'a mut dyn Write,
+}
+
+// === impl Session ===
+
+impl Session<'_> {
+    /// Sends a request and puts what went wrong into the user's words.
+    pub(crate) async fn ask<T>(
+        &self,
+        kind: &'static str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+            Ok(answer) => answer.map_err(|error| Failure::from_kube(&error, &self.cluster, kind)),
+            Err(_) => Err(Failure::Unreachable {
+                cluster: self.cluster.clone(),
+                cause: format!("no answer within {}s", REQUEST_TIMEOUT.as_secs()),
+            }),
+        }
+    }
+}
+
+/// The whole command, from the arguments to the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = program(args.first());
+    // Another part of the process may have chosen one before: either is right.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let matches = match Cli::command().bin_name(program).try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&Failure::Other(format!("cannot start: {error}")), program),
+    };
+    match runtime.block_on(execute(cli, program)) {
+        Ok(()) => ExitCode::from(Exit::Done.code()),
+        Err(failure) => end(&failure, program),
+    }
+}
+
+async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let command = match cli.command {
+        Command::Crd(args) => return crd::crd(&args, &mut out),
+        Command::Run(args) => {
+            run::start_log(args.log_format, "info");
+            return run::run(&args, &cli.cluster).await;
+        }
+        Command::Ask(command) => command,
+    };
+    run::start_log(run::LogFormat::Text, "off");
+    let (client, cluster, namespace) = cli.cluster.connect().await?;
+    let screen = output::screen(&as_typed(program, &cli.cluster));
+    let mut session = Session { client, cluster, namespace, screen, out: &mut out, err: &mut err };
+    command.run(&mut session).await
+}
+
+impl Ask {
+    /// Asks, and prints the answer.
+    pub async fn run(&self, session: &mut Session<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Get(args) => get(session, args, interrupted()).await,
+            Self::Approve(args) => act(session, Do::Approve, args).await,
+            Self::Promote(args) if args.full => act(session, Do::PromoteFull, &args.ask).await,
+            Self::Promote(args) => act(session, Do::Promote, &args.ask).await,
+            Self::Abort(args) => act(session, Do::Abort, args).await,
+            Self::Retry(args) => act(session, Do::Retry, args).await,
+            Self::Pause(args) => act(session, Do::Pause, args).await,
+            Self::Resume(args) => act(session, Do::Resume, args).await,
+        }
+    }
+}
+
+/// Ready when a person has seen enough.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the process itself.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The command with the options that say which cluster and namespace, so that what is advised reaches the same ones.
+fn as_typed(program: &str, cluster: &Cluster) -> String {
+    let kubeconfig = cluster.kubeconfig.as_ref().map(|path| path.display().to_string());
+    let options =
+        [("--kubeconfig", &kubeconfig), ("--context", &cluster.context), ("-n", &cluster.namespace)];
+    let mut typed = program.to_owned();
+    for (option, value) in options.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?))) {
+        typed.push_str(&format!(" {option} {value}"));
+    }
+    typed
+}
+
+/// What the command was called by: as `kubectl-sluice` it is a plugin, and people type `kubectl sluice`.
+fn program(arg: Option<&OsString>) -> &'static str {
+    let stem = arg.map(Path::new).and_then(Path::file_stem);
+    if stem.is_some_and(|stem| stem == "kubectl-sluice" || stem == "kubectl_sluice") {
+        "kubectl sluice"
+    } else {
+        "sluice"
+    }
+}
+
+/// Help and version are output, a wrong command line is not; a closed pipe is neither.
+fn usage(error: &clap::Error) -> ExitCode {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+    match error.print() {
+        Ok(()) => ExitCode::from(exit.code()),
+        Err(failed) => ExitCode::from(Failure::from(failed).exit().code()),
+    }
+}
+
+/// Says why, and what to try.
+fn end(failure: &Failure, program: &str) -> ExitCode {
+    if !matches!(failure, Failure::ClosedPipe) {
+        // Nobody is left to tell when this fails.
+        let _ = write_failure(&mut io::stderr(), failure, program);
+    }
+    ExitCode::from(failure.exit().code())
+}
+
+fn write_failure(err: &mut dyn Write, failure: &Failure, program: &str) -> io::Result<()> {
+    writeln!(err, "error: {failure}")?;
+    failure.hint(program).map_or(Ok(()), |hint| writeln!(err, "hint: {hint}"))
+}

@@ -1,0 +1,107 @@
+//! Where output goes and in which form.
+
+use std::io::{IsTerminal, Write, stdout};
+
+use clap::ValueEnum;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::{exit::Failure, view::Screen};
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: a table, or for one Rollout everything about it.
+    #[default]
+    Table,
+    /// The table with all columns, however wide.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Names alone, for scripts.
+    Name,
+}
+
+/// The form of the output, where a table of many makes no sense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Plain {
+    /// A sentence for people.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Names alone, for scripts.
+    Name,
+}
+
+/// What standard output is: as wide as the terminal and coloured where it is one, unless `NO_COLOR` says otherwise.
+pub fn screen(program: &str) -> Screen {
+    let terminal = stdout().is_terminal();
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    Screen {
+        width: width_of(terminal),
+        height: height_of(terminal),
+        colour: terminal && !refused,
+        program: program.to_owned(),
+    }
+}
+
+/// The same screen after its window may have changed.
+pub fn resized(screen: &Screen) -> Screen {
+    let terminal = stdout().is_terminal();
+    Screen {
+        width: width_of(terminal).or(screen.width),
+        height: height_of(terminal).or(screen.height),
+        ..screen.clone()
+    }
+}
+
+fn width_of(terminal: bool) -> Option<usize> {
+    let (width, _) = terminal_size::terminal_size().filter(|_| terminal)?;
+    Some(usize::from(width.0)).filter(|width| *width > 0)
+}
+
+fn height_of(terminal: bool) -> Option<usize> {
+    let (_, height) = terminal_size::terminal_size().filter(|_| terminal)?;
+    Some(usize::from(height.0)).filter(|height| *height > 0)
+}
+
+/// `object` without the server's notes of who set which field, which nobody wants to scroll past.
+pub fn without_managed_fields<K: ResourceExt + Clone>(object: &K) -> K {
+    let mut object = object.clone();
+    object.managed_fields_mut().clear();
+    object
+}
+
+/// `value` as JSON with a line end.
+pub fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::Format { format: "JSON", message: error.to_string() })
+}
+
+/// `value` as one line of JSON.
+pub fn json_line(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::Format { format: "JSON", message: error.to_string() })
+}
+
+/// `value` as YAML.
+pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
+    serde_saphyr::to_string(value)
+        .map(|text| if text.ends_with('\n') { text } else { text + "\n" })
+        .map_err(|error| Failure::Format { format: "YAML", message: error.to_string() })
+}
+
+/// Writes all of `text` at once and hands it on, so that a closed pipe is noticed here.
+pub fn write(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! `sluice run`: the controller, with its options from the command line or from the environment.
+
+use std::{net::SocketAddr, path::PathBuf, process, time::Duration};
+
+use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use kube::Client;
+use prometheus_client::registry::Registry;
+use sluice_core::HostNames;
+
+use super::{
+    connect::Cluster,
+    exit::{Exit, Failure, root_cause},
+};
+use crate::{
+    controller::{self, Clock, LeaseOptions, Options, Telemetry},
+    metrics::{Config, Metrics},
+    server,
+};
+
+/// Name of the Lease that the replicas share.
+const LEASE: &str = "sluice-controller";
+/// How long a replica that does not answer keeps the others waiting.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// Run the controller
+///
+/// Every option can be given as an environment variable too. With -n it watches one namespace only, else all.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The Prometheus that is the metrics source `default`, like http://prometheus.monitoring:9090
+    #[arg(long, value_name = "URL", env = "SLUICE_PROMETHEUS", value_parser = url)]
+    pub prometheus: Option<String>,
+    /// A file with named metrics sources
+    #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where /metrics, /livez and /readyz are served
+    #[arg(long, value_name = "ADDR", env = "SLUICE_HTTP", default_value = "0.0.0.0:8080")]
+    pub http: SocketAddr,
+    /// Act without holding the lease: only where no other controller runs
+    #[arg(long, env = "SLUICE_NO_LEADER_ELECTION", value_parser = FalseyValueParser::new())]
+    pub no_leader_election: bool,
+    /// The cluster's DNS domain
+    #[arg(long, value_name = "DOMAIN", env = "SLUICE_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// The form of the log
+    #[arg(long, value_enum, env = "SLUICE_LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs the controller until it is told to stop: the first signal lets it finish what is in progress and give its
+/// lease back, the second one ends the process.
+pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
+    let config = cluster.config().await?;
+    let (url, home) = (config.cluster_url.to_string(), config.default_namespace.clone());
+    let client = Client::try_from(config).map_err(|error| Failure::from_kube(&error, &url, "Rollout"))?;
+    let mut sources = args.config.as_deref().map(Config::load).transpose().map_err(|e| wrong(&e))?.unwrap_or_default();
+    if let Some(prometheus) = &args.prometheus {
+        sources.add_prometheus(prometheus).map_err(|error| wrong(&error))?;
+    }
+    let clock = Clock::system();
+    let options = Options {
+        namespace: cluster.namespace.clone(),
+        names: HostNames { cluster_domain: args.cluster_domain.clone() },
+        metrics: Metrics::new(sources).map_err(|error| wrong(&error))?,
+        lease: (!args.no_leader_election).then(|| lease(home, clock)),
+        clock,
+        telemetry: Telemetry::default(),
+    };
+    let mut registry = Registry::with_prefix("sluice");
+    options.telemetry.register(&mut registry);
+    options.metrics.telemetry().register(&mut registry);
+    let served = server::serve(args.http, registry, options.telemetry.clone(), args.no_leader_election);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cluster = url,
+        namespace = options.namespace.as_deref().unwrap_or("(all)"),
+        lease = options.lease.as_ref().map(|lease| lease.identity.as_str()).unwrap_or("(none)"),
+        "starting"
+    );
+    tokio::select! {
+        ended = controller::run(client, options, told_to_stop()) => match ended {
+            Ok(()) => Ok(()),
+            Err(controller::Error::KindsMissing(_)) => Err(Failure::NotInstalled { cluster: url, kind: "Rollout" }),
+            Err(controller::Error::Refused { what, message }) => Err(Failure::Cluster(format!("{what}: {message}"))),
+            Err(controller::Error::Unreachable { source, .. }) => {
+                Err(Failure::from_kube(&source, url.trim_end_matches('/'), "Rollout"))
+            }
+            Err(other) => Err(wrong(&other)),
+        },
+        ended = served => Err(Failure::Other(match ended {
+            Ok(()) => format!("nothing is served on {} any more", args.http),
+            Err(error) => format!("cannot serve on {}: {}", args.http, root_cause(&error)),
+        })),
+    }
+}
+
+/// The lease of this process. A container that was started again is the same holder and need not wait for itself;
+/// processes on one machine are told apart by their numbers.
+fn lease(namespace: String, clock: Clock) -> LeaseOptions {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    let identity = format!("{}_{}", host.unwrap_or_else(|| "local".to_owned()), process::id());
+    LeaseOptions { namespace, name: LEASE.to_owned(), identity, duration: LEASE_DURATION, clock }
+}
+
+/// Ready at the first signal to stop; the next one does not wait for anything.
+async fn told_to_stop() {
+    signal().await;
+    tokio::spawn(async {
+        signal().await;
+        tracing::warn!("told to stop again: ending at once");
+        process::exit(i32::from(Exit::Failed.code()));
+    });
+}
+
+/// Ready at Ctrl-C, and where there is one at the signal by which Kubernetes ends a container.
+async fn signal() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler the signal ends the process itself.
+            std::future::pending::<()>().await;
+        }
+    };
+    #[cfg(unix)]
+    {
+        let kind = tokio::signal::unix::SignalKind::terminate();
+        if let Ok(mut terminated) = tokio::signal::unix::signal(kind) {
+            tokio::select! {
+                () = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    interrupted.await;
+}
+
+/// A URL that a metrics source can have.
+fn url(text: &str) -> Result<String, String> {
+    let expected = "expected a URL like http://prometheus.monitoring:9090";
+    let url = reqwest::Url::parse(text).map_err(|error| format!("{error}: {expected}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(text.to_owned()),
+        scheme => Err(format!("{scheme:?} is no scheme that can be asked: {expected}")),
+    }
+}
+
+/// Starts the log of the process, on standard error; `RUST_LOG` says how much of it, `quiet` what without that.
+pub fn start_log(format: LogFormat, quiet: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that is there already, as in tests, stays.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Alone {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<RunArgs, String> {
+        let all = ["run"].iter().chain(args);
+        Alone::try_parse_from(all).map(|alone| alone.run).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_it_serves_on_8080_and_elects_a_leader() {
+        let run = parse(&[]).unwrap();
+        assert_eq!(run.http.to_string(), "0.0.0.0:8080");
+        assert_eq!(run.cluster_domain, "cluster.local");
+        assert_eq!((run.no_leader_election, run.log_format), (false, LogFormat::Text));
+        assert_eq!((run.prometheus, run.config), (None, None));
+    }
+
+    #[test]
+    fn wrong_options_are_refused_and_say_what_was_expected() {
+        for (args, expected) in [
+            (&["--prometheus", "prometheus"][..], "expected a URL like http://"),
+            (&["--prometheus", "ftp://prometheus"], "\"ftp\" is no scheme"),
+            (&["--http", "8080"], "invalid socket address"),
+            (&["--log-format", "xml"], "text, json"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What was decided lately: when, what, by whom and why.
+
+use chrono::{DateTime, Utc};
+use sluice_core::api::{Decision, DecisionKind, RolloutStatus};
+
+use super::{
+    Screen, age,
+    detail::{indented, title},
+    text::{Paint, pad, plain, width},
+};
+
+/// How many are shown.
+const SHOWN: usize = 5;
+
+pub(super) fn section(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
+    if status.decisions.is_empty() {
+        return Vec::new();
+    }
+    let newest: Vec<&Decision> = status.decisions.iter().rev().take(SHOWN).collect();
+    let mut lines = vec![title("DECISIONS", "newest first", screen)];
+    let column = |cell: fn(&Decision) -> String| {
+        newest.iter().map(|decision| width(&cell(decision))).max().unwrap_or(0)
+    };
+    let (numbers, kinds, weights) = (column(number), column(|one| one.kind_text()), column(weight));
+    let ages = newest.iter().map(|decision| age(decision.at, now).len()).max().unwrap_or(0);
+    for decision in newest {
+        let when = format!("{:>ages$} ago", age(decision.at, now));
+        let kind = pad(&decision.kind_text(), kinds);
+        let line = format!(
+            "  {}  {when}  {}  {}{}",
+            pad(&number(decision), numbers),
+            paint(decision.kind).on(screen.colour, &kind),
+            pad(&weight(decision), weights),
+            decision.by.as_deref().map_or_else(String::new, |by| format!("  by {}", plain(by))),
+        );
+        lines.push(line.trim_end().to_owned());
+        let why = indented(&plain(&decision.message), 4, screen);
+        lines.extend(why.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
+    }
+    lines
+}
+
+/// One decision as a line of a log.
+pub(super) fn log_line(decision: &Decision) -> String {
+    let by = decision.by.as_deref().map_or_else(String::new, |by| format!(" by {}", plain(by)));
+    format!(
+        "{}  {}  {}  {}{by}: {}",
+        decision.at.format("%Y-%m-%dT%H:%M:%SZ"),
+        number(decision),
+        decision.kind_text(),
+        weight(decision),
+        plain(&decision.message)
+    )
+}
+
+trait KindText {
+    fn kind_text(&self) -> String;
+}
+
+impl KindText for Decision {
+    fn kind_text(&self) -> String {
+        format!("{:?}", self.kind)
+    }
+}
+
+fn number(decision: &Decision) -> String {
+    format!("#{}", decision.seq)
+}
+
+fn weight(decision: &Decision) -> String {
+    if decision.from_weight == decision.weight {
+        format!("{}%", decision.weight)
+    } else {
+        format!("{}% → {}%", decision.from_weight, decision.weight)
+    }
+}
+
+fn paint(kind: DecisionKind) -> Paint {
+    match kind {
+        DecisionKind::Promoting | DecisionKind::Promoted => Paint::Green,
+        DecisionKind::Withdrawn
+        | DecisionKind::Overdue
+        | DecisionKind::RolledBack
+        | DecisionKind::Recovered => Paint::Red,
+        DecisionKind::Approved | DecisionKind::Paused | DecisionKind::Resumed | DecisionKind::Retried => {
+            Paint::Yellow
+        }
+        DecisionKind::Adopted
+        | DecisionKind::Started
+        | DecisionKind::Entered
+        | DecisionKind::Superseded
+        | DecisionKind::Cancelled
+        | DecisionKind::Observed
+        | DecisionKind::Retired
+        | DecisionKind::Released => Paint::Cyan,
+    }
+}

@@ -1,0 +1,34 @@
+//! What people see, as pure functions of what the cluster said, of the time and of the screen.
+
+mod age;
+mod checks;
+mod decisions;
+mod detail;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod listed;
+mod log;
+mod next;
+mod steps;
+mod table;
+mod text;
+
+pub use age::age;
+pub use detail::rollout;
+pub use listed::{Listed, Unreadable};
+pub use log::changes;
+pub use table::{Columns, Table, rollouts};
+pub use text::plain;
+
+/// What the output is shown on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Screen {
+    /// Its width in columns; none where it is not a terminal and every line may be as long as it wants.
+    pub width: Option<usize>,
+    /// Its height in lines, where it is a terminal.
+    pub height: Option<usize>,
+    /// Whether it shows colours.
+    pub colour: bool,
+    /// What people call the command by, `sluice` or `kubectl sluice`: what is advised can be typed as it stands.
+    pub program: String,
+}
