@@ -64,7 +64,8 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     let config = cluster.config().await?;
     let (url, home) = (config.cluster_url.to_string(), config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| Failure::from_kube(&error, &url, "Rollout"))?;
-    let mut sources = args.config.as_deref().map(Config::load).transpose().map_err(|e| wrong(&e))?.unwrap_or_default();
+    let mut sources =
+        args.config.as_deref().map(Config::load).transpose().map_err(|e| wrong(&e))?.unwrap_or_default();
     if let Some(prometheus) = &args.prometheus {
         sources.add_prometheus(prometheus).map_err(|error| wrong(&error))?;
     }

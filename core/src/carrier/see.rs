@@ -26,9 +26,13 @@ pub fn see(
         };
         let stamp = stamp::read(object, &world.rollout()).map_err(super::accept::refusal)?;
         seen.stamp = newest(seen.stamp, stamp);
-        for view in
-            traffic::read(object, &selection(route), &world.cluster).map_err(super::accept::refusal)?
-        {
+        let read = traffic::read(object, &selection(route), &world.cluster);
+        let mut views = read.map_err(super::accept::refusal)?;
+        let lists_wanted = |view: &RouteView| wanted.is_some_and(|wanted| view.weight_of(wanted).is_some());
+        if route.http.is_empty() && views.iter().any(lists_wanted) {
+            views.retain(lists_wanted);
+        }
+        for view in views {
             for destination in view.destinations.into_iter().filter(|destination| destination.weight > 0) {
                 let ours = destination.predictor.filter(|predictor| predictor.namespace == world.namespace);
                 match ours.filter(|predictor| from.is_none_or(|from| predictor.service == from)) {
