@@ -1,4 +1,4 @@
-//! Conditions, as kstatus and GitOps tools read them.
+//! Conditions, as `kstatus` and GitOps tools read them.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;

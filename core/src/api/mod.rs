@@ -3,6 +3,9 @@
 //! These types are the wire format: optional where a person may leave something out, with the limits that the
 //! API server enforces written beside each field. [`crate::plan`] turns them into types that cannot be wrong.
 
+// kube's attribute repeats `type_ = "string"` for every printer column.
+#![allow(clippy::duplicated_attributes)]
+
 mod action;
 mod checks;
 mod condition;

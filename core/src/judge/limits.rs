@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::judge::{Counts, Measurement};
 
-    const AGE: Duration = Duration::from_secs(60);
+    const AGE: Duration = Duration::from_mins(1);
 
     fn check(rule: Rule, consecutive_failures: u32) -> PlannedCheck {
         PlannedCheck {

@@ -120,7 +120,7 @@ fn pause(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     let message = said(asked, "paused the rollout");
     let pause = Pause { reason: Reason::Paused, by: asked.by.clone(), message: asked.reason.clone() };
     Answer::Decided(turn.decide(DecisionKind::Paused, Reason::Requested, message, Some(asked), |state| {
-        state.pause = Some(pause)
+        state.pause = Some(pause);
     }))
 }
 

@@ -105,7 +105,7 @@ fn rule(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
     match (&check.errors, &check.latency, &check.query) {
         (Some(rule), None, None) => errors_rule(rule, &format!("{path}.errors"), errors),
         (None, Some(rule), None) => latency_rule(rule, &format!("{path}.latency"), errors),
-        (None, None, Some(rule)) => query_rule(rule, &format!("{path}.query"), errors),
+        (None, None, Some(rule)) => Some(query_rule(rule, &format!("{path}.query"), errors)),
         _ => {
             errors.invalid(path, "exactly one of errors, latency and query is expected");
             None
@@ -146,7 +146,7 @@ fn latency_rule(rule: &LatencyCheck, path: &str, errors: &mut PlanErrors) -> Opt
     ))
 }
 
-fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
+fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Parts {
     no_comparison_yet(rule.versus_stable.is_some(), path, errors);
     if rule.direction.is_some() {
         errors.unsupported(&format!("{path}.direction"), "comparison with stable; use min and max");
@@ -156,7 +156,7 @@ fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Option<
         (Some(min), Some(max)) if min > max => errors.invalid(path, format!("min {min} is above max {max}")),
         _ => {}
     }
-    Some((Rule::Query { promql: rule.promql.clone(), min: rule.min, max: rule.max }, rule.window, 0))
+    (Rule::Query { promql: rule.promql.clone(), min: rule.min, max: rule.max }, rule.window, 0)
 }
 
 fn no_comparison_yet(asked: bool, path: &str, errors: &mut PlanErrors) {

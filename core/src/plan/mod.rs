@@ -178,7 +178,7 @@ mod tests {
         let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
         assert_eq!(weights, [5, 10, 25, 40, 50, 50]);
         assert_eq!(plan.weight(plan.promotion()), 100);
-        assert_eq!(plan.steps[1].lasts, Duration::from_secs(120));
+        assert_eq!(plan.steps[1].lasts, Duration::from_mins(2));
         assert!(plan.steps[5].approve);
     }
 
