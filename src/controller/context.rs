@@ -3,14 +3,18 @@
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use kube::{Client, ResourceExt};
-use sluice_core::HostNames;
+use sluice_core::{HostNames, carrier::Claim};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout},
 };
 
 use super::{
-    Clock, Error, Leadership, Options, Telemetry, memory::Memory, stores::Stores, subject::RolloutObject,
+    Clock, Error, Leadership, Options, Telemetry,
+    claims::Claims,
+    memory::Memory,
+    stores::Stores,
+    subject::{RolloutObject, Subject},
 };
 use crate::metrics::Metrics;
 
@@ -28,6 +32,7 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
     leadership: Leadership,
+    claims: std::sync::Mutex<Claims>,
     /// By uid, so that a Rollout that was created again starts without memories.
     memories: std::sync::Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
 }
@@ -42,8 +47,15 @@ impl Context {
             clock: options.clock,
             telemetry: options.telemetry.clone(),
             leadership,
+            claims: std::sync::Mutex::default(),
             memories: std::sync::Mutex::default(),
         }
+    }
+
+    /// The routes of all other Rollouts.
+    pub(super) fn claims_beside(&self, subject: &Subject) -> Vec<Claim> {
+        let mut claims = self.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        claims.beside(&subject.uid, &self.stores.rollouts.state())
     }
 
     /// What is kept of a Rollout.

@@ -4,6 +4,7 @@
 //! until told to stop or until the lease is lost.
 
 mod act;
+mod claims;
 mod clock;
 mod context;
 mod error;

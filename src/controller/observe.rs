@@ -9,7 +9,7 @@ use serde_json::Value;
 use sluice_core::{
     Predictor,
     api::{self, REQUESTED_BY, Reason, RolloutSpec},
-    carrier::{self, Claim, ObjectName, Outlook, World},
+    carrier::{self, ObjectName, Outlook, World},
     judge::{Bound, Look, TroubleKind},
     machine::{self, Asked, Facts, Refusal, SeenTraffic, State},
     plan::{MetricsPlan, Plan, Rule},
@@ -22,7 +22,7 @@ use super::{
     context::Context,
     memory::Memory,
     stores::virtual_service,
-    subject::{Subject, created, newer},
+    subject::{Subject, created, is_newer},
 };
 use crate::metrics::{Arm, Query, Question};
 
@@ -153,8 +153,9 @@ fn virtual_services(context: &Context, plan: &Plan, memory: &Memory) -> BTreeMap
         let reference =
             ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
         let Some(cached) = context.stores.virtual_services.get(&reference) else { continue };
-        let object = newer(cached.as_ref(), memory.virtual_services.get(&name));
-        if let Ok(value) = serde_json::to_value(&object) {
+        let remembered =
+            memory.virtual_services.get(&name).filter(|remembered| is_newer(*remembered, cached.as_ref()));
+        if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref())) {
             objects.insert(name, value);
         }
     }
@@ -194,7 +195,7 @@ fn look_at_routes(
     let refusal = unknown_from(from, &traffic).or_else(|| {
         let desired = machine::desired(Some(plan), state);
         let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
-        carrier::accept(world, plan, pair.as_ref(), subject.created, &claims(context, subject)).err()
+        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject)).err()
     });
     Sight { traffic: Some(traffic), refusal }
 }
@@ -204,20 +205,6 @@ fn unknown_from(from: Option<&str>, traffic: &SeenTraffic) -> Option<Refusal> {
     let there = traffic.strangers.join(", ");
     let message = format!("spec.target.service.from: {from} has no weight on the routes, only {there}");
     Some(Refusal::new(Reason::AmbiguousStable, message))
-}
-
-/// The routes of all other Rollouts: those they are moving, and those they would.
-fn claims(context: &Context, subject: &Subject) -> Vec<Claim> {
-    let others = context.stores.rollouts.state();
-    let claim = |other: &super::subject::RolloutObject| {
-        let other = Subject::read(other);
-        let pinned = other.status.pinned.as_deref().cloned();
-        let spec = pinned.or(other.spec.ok())?;
-        let routes = Plan::new(&spec, &other.namespace).ok()?.routes;
-        let rollout = format!("{}/{}", other.namespace, other.name);
-        (rollout != subject.display()).then_some(Claim { rollout, since: other.created, routes })
-    };
-    others.iter().filter_map(|other| claim(other)).collect()
 }
 
 /// A source that is not configured, or a query that it calls invalid. A query is asked about once, before a rollout

@@ -17,7 +17,7 @@ use super::{
     memory::Memory,
     observe::{self, Observation},
     persist,
-    subject::{RolloutObject, Subject, newer},
+    subject::{RolloutObject, Subject, is_newer},
 };
 
 /// Decisions that follow from one another at once, like "adopted" and "started"; more come after a pause.
@@ -47,7 +47,11 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
     let memory = context.memory(&rollout);
     let mut memory = memory.lock().await;
     for _ in 0..MOST_TURNS {
-        let object = newer(rollout.as_ref(), memory.rollout.as_deref());
+        if memory.rollout.as_ref().is_some_and(|remembered| !is_newer(remembered.as_ref(), rollout.as_ref()))
+        {
+            memory.rollout = None;
+        }
+        let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
         let subject = Subject::read(&object);
         match turn(&context, &subject, &mut memory).await {
             Ok(Next::Again) => {}
@@ -188,8 +192,8 @@ async fn record(
     }
 }
 
-/// Applies the difference between the world and what is desired. Nothing where the Rollout must be read again first; else
-/// whether all is done that can be.
+/// Applies the difference between the world and what is desired, routes first: traffic may wait for them. Nothing where the
+/// Rollout must be read again first; else whether all is done that can be.
 async fn do_it(
     context: &Context,
     subject: &Subject,
@@ -198,18 +202,29 @@ async fn do_it(
     state: &State,
     decision: Option<&Decision>,
 ) -> Result<Option<bool>, Error> {
-    act::answer_actions(context, subject, state).await?;
+    let routes = write_routes(context, subject, memory, seen, state, decision).await;
+    let actions = act::answer_actions(context, subject, state).await;
+    let done = routes?;
+    actions?;
+    Ok(done)
+}
+
+async fn write_routes(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    seen: &Observation,
+    state: &State,
+    decision: Option<&Decision>,
+) -> Result<Option<bool>, Error> {
     let Some(plan) = &seen.plan else { return Ok(Some(true)) };
     let outlook = observe::with_world(context, subject, &seen.objects, |world| {
         observe::outlook(world, plan, state, &subject.uid)
     });
-    if outlook.in_place() {
-        memory.obstacle = None;
-        return Ok(Some(true));
-    }
     if outlook.effects.is_empty() {
         memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
-        return Ok(Some(true));
+        // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
+        return Ok(Some(outlook.ahead.is_empty()));
     }
     // Drift: nothing was decided, and yet the routes are not what they should be. The cached Rollout may be behind a
     // rollback, so it is read past the cache before anything is put back.

@@ -137,15 +137,10 @@ pub(super) fn created(object: &impl ResourceExt) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(created.0.as_second(), 0)
 }
 
-/// Of two versions of one object the newer.
-pub(super) fn newer<K: ResourceExt + Clone>(cached: &K, remembered: Option<&K>) -> K {
+/// Whether `one` is a later version of the same object than `other`.
+pub(super) fn is_newer<K: ResourceExt>(one: &K, other: &K) -> bool {
     let version = |object: &K| object.resource_version().and_then(|version| version.parse::<u64>().ok());
-    match remembered {
-        Some(remembered) if remembered.uid() == cached.uid() && version(remembered) > version(cached) => {
-            remembered.clone()
-        }
-        Some(_) | None => cached.clone(),
-    }
+    one.uid() == other.uid() && version(one) > version(other)
 }
 
 /// Fails in one clear sentence where the kinds are not installed.
