@@ -1,6 +1,6 @@
 //! Raw counters in, increases out: pure, per series, over the samples of two looks.
 //!
-//! PromQL's `rate` and `increase` lose the first sample of a new series, and with it a fresh pod's first burst of
+//! `PromQL`'s `rate` and `increase` lose the first sample of a new series, and with it a fresh pod's first burst of
 //! errors. So raw values are kept between looks and differenced here:
 //!
 //! - a smaller value is a reset, and counts from 0; so does a reporter whose process started anew;

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use sluice_core::{
-    api,
     judge::{Bound, Measurement, Trouble, TroubleKind},
+    plan::MetricsPlan,
 };
 
 use super::{
@@ -32,7 +32,7 @@ struct Previous {
 /// What two looks must have in common for their difference to mean anything.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shape {
-    metrics: api::Metrics,
+    metrics: MetricsPlan,
     limits: Vec<Bound>,
     stable: Arc<str>,
     canary: Option<Arc<str>>,
@@ -139,7 +139,7 @@ fn no_news(reading: &Reading, question: &Question<'_>) -> Trouble {
         None => question.stable.predictor.to_string(),
     };
     let message = match reading.reporters.values().filter_map(Reporter::newest).max() {
-        None if question.metrics.scrape.is_some() => format!("no ready pod behind {arms}"),
+        None if question.scrapes() => format!("no ready pod behind {arms}"),
         None => format!("no series about {arms}: expected some with the labels of the metrics profile"),
         Some(newest) => format!(
             "no new sample about {arms}: the newest is of {}",

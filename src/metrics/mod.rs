@@ -20,8 +20,9 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sluice_core::{
-    Predictor, api,
+    Predictor,
     judge::{Bound, Look, Measurement, Trouble, TroubleKind},
+    plan::MetricsPlan,
 };
 use tokio::time::Instant;
 
@@ -63,7 +64,7 @@ pub struct Question<'a> {
     /// Namespace of the Rollout.
     pub namespace: &'a str,
     /// Where the Rollout wants its numbers from.
-    pub metrics: &'a api::Metrics,
+    pub metrics: &'a MetricsPlan,
     /// The predictor that users have.
     pub stable: &'a Arm,
     /// The one that wants to replace it, if one is in flight.
@@ -139,20 +140,20 @@ impl Metrics {
     }
 
     /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that is not
-    /// there yet, a query without a server to ask.
-    pub fn check(&self, metrics: &api::Metrics, has_queries: bool) -> Result<(), Trouble> {
+    /// there yet, a label that is none.
+    pub fn check(&self, metrics: &MetricsPlan) -> Result<(), Trouble> {
         self.profile(metrics)?;
-        if metrics.scrape.is_none() || has_queries {
-            self.server(metrics)?;
+        match metrics {
+            MetricsPlan::Source { .. } => self.server(metrics).map(drop),
+            MetricsPlan::Scrape { .. } => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether the server can read a query, in its own words if not: [`TroubleKind::BadQuery`] is about the query, every
     /// other kind about the server. The template's variables are filled in with names that stand for any.
     pub async fn validate(
         &self,
-        metrics: &api::Metrics,
+        metrics: &MetricsPlan,
         promql: &str,
         timeout: Duration,
     ) -> Result<(), Trouble> {
@@ -191,14 +192,18 @@ impl Metrics {
         deadline: Instant,
     ) -> Result<Reading, Trouble> {
         let named = named(question, arms);
-        let Some(scrape) = &question.metrics.scrape else {
-            let server = self.server(question.metrics)?;
-            return prometheus::read(server, question, profile, &named, memory, deadline).await;
+        let (port, path) = match question.metrics {
+            MetricsPlan::Source { .. } => {
+                let server = self.server(question.metrics)?;
+                return prometheus::read(server, question, profile, &named, memory, deadline).await;
+            }
+            MetricsPlan::Scrape { port, path, .. } => (*port, path),
         };
         let request = scrape::Request {
-            scrape,
+            port,
+            path,
             profile,
-            metrics: question.metrics,
+            labels: question.labels(),
             arms: &named,
             now: question.now,
             latency: !question.limits.is_empty(),
@@ -237,8 +242,12 @@ impl Metrics {
         futures::future::join_all(answers).await.into_iter().collect()
     }
 
-    fn server(&self, metrics: &api::Metrics) -> Result<&Arc<Server>, Trouble> {
-        let name = metrics.source.as_deref().unwrap_or(DEFAULT_SOURCE);
+    fn server(&self, metrics: &MetricsPlan) -> Result<&Arc<Server>, Trouble> {
+        let MetricsPlan::Source { name, .. } = metrics else {
+            return Err(misconfigured(
+                "a query needs a metrics source, and spec.metrics says scrape".to_owned(),
+            ));
+        };
         self.inner.servers.get(name).ok_or_else(|| {
             let known: Vec<_> = self.inner.servers.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -248,21 +257,35 @@ impl Metrics {
         })
     }
 
-    fn profile(&self, metrics: &api::Metrics) -> Result<Profile, Trouble> {
-        let scraped = metrics.scrape.is_some();
-        let default = if scraped { api::Profile::Mlserver } else { api::Profile::Istio };
-        let which = metrics.profile.unwrap_or(default);
-        let profile = Profile::of(which).map_err(misconfigured)?;
-        if scraped && !profile.scrapable {
+    fn profile(&self, metrics: &MetricsPlan) -> Result<Profile, Trouble> {
+        let (MetricsPlan::Source { profile: which, labels, .. }
+        | MetricsPlan::Scrape { profile: which, labels, .. }) = metrics;
+        if let Some(label) = labels.keys().find(|label| !prometheus::is_label_name(label)) {
+            return Err(misconfigured(format!("spec.metrics.labels: {label:?} is not the name of a label")));
+        }
+        let profile = Profile::of(*which).map_err(misconfigured)?;
+        if matches!(metrics, MetricsPlan::Scrape { .. }) && !profile.scrapable {
             return Err(misconfigured(format!(
                 "metrics profile {} cannot be scraped from the predictors' pods: expected mlserver, or a source",
                 profile.name
             )));
         }
-        Ok(match self.inner.config.profiles.get(&which) {
+        Ok(match self.inner.config.profiles.get(which) {
             Some(overrides) => profile.with(overrides),
             None => profile,
         })
+    }
+}
+
+impl Question<'_> {
+    /// Labels that the profile's series must carry besides.
+    fn labels(&self) -> &BTreeMap<String, String> {
+        let (MetricsPlan::Source { labels, .. } | MetricsPlan::Scrape { labels, .. }) = self.metrics;
+        labels
+    }
+
+    fn scrapes(&self) -> bool {
+        matches!(self.metrics, MetricsPlan::Scrape { .. })
     }
 }
 
@@ -272,7 +295,8 @@ fn misconfigured(message: String) -> Trouble {
 
 /// The arms by revision, if the metrics can tell them apart.
 fn arms(question: &Question<'_>, profile: &Profile) -> Result<Arms, Trouble> {
-    if let (Some(canary), None) = (question.canary, &question.metrics.scrape)
+    if !question.scrapes()
+        && let Some(canary) = question.canary
         && let Some(confusion) = profile.confuses(&question.stable.predictor, &canary.predictor)
     {
         return Err(misconfigured(confusion));

@@ -76,8 +76,10 @@ pub enum Role {
     Requests(Family),
     /// How many requests there were in the histogram.
     Count,
-    /// How many of them were at most as slow as a bound; `None` is the bucket of all.
-    Bucket(Option<Bound>),
+    /// How many of them were at most as slow as a bound.
+    Bucket(Bound),
+    /// The bucket of all.
+    Whole,
     /// A histogram of the native sort.
     Native,
     /// When the process started, in seconds since the epoch.
@@ -188,7 +190,7 @@ impl Profile {
             match name.strip_prefix(self.latency)? {
                 "" => Role::Native,
                 "_count" => Role::Count,
-                "_bucket" => Role::Bucket(self.bound(labels.get("le")?)?),
+                "_bucket" => self.bucket(labels.get("le")?)?,
                 _ => return None,
             }
         };
@@ -238,13 +240,13 @@ impl Profile {
         })
     }
 
-    /// The bound that a bucket's `le` says; `Some(None)` for the bucket of all, `None` for what is no bound.
-    fn bound(&self, le: &str) -> Option<Option<Bound>> {
+    /// The bucket that an `le` says, if it is a bound at all.
+    fn bucket(&self, le: &str) -> Option<Role> {
         let value = number(le)?;
         if value == f64::INFINITY {
-            return Some(None);
+            return Some(Role::Whole);
         }
-        Bound::from_seconds(value / self.units_per_second).map(Some)
+        Bound::from_seconds(value / self.units_per_second).map(Role::Bucket)
     }
 
     /// A bound as `le` may be written: `1` by most, `1.0` by Prometheus 3 and by Python's client.
@@ -366,11 +368,11 @@ mod tests {
                 &labels(&[("le", le), ("path", "/invocations")]),
             )
         };
-        let quarter = Some(Role::Bucket(Some(Bound(250_000))));
+        let quarter = Some(Role::Bucket(Bound(250_000)));
         assert_eq!(bucket(&istio, "250"), quarter);
         assert_eq!(bucket(&istio, "250.0"), quarter);
         assert_eq!(bucket(&istio, "2.5e2"), quarter);
-        assert_eq!(bucket(&istio, "+Inf"), Some(Role::Bucket(None)));
+        assert_eq!(bucket(&istio, "+Inf"), Some(Role::Whole));
         assert_eq!(bucket(&istio, "x"), None);
         assert_eq!(bucket(&Profile::of(api::Profile::Mlserver).unwrap(), "0.25"), quarter);
         assert_eq!(istio.le(Bound(250_000)), ["250", "250.0"]);

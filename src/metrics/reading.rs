@@ -90,7 +90,7 @@ impl<'p> Gatherer<'p> {
                 self.up(sample.reporter, at, value);
                 return Ok(());
             }
-            Role::Requests(_) | Role::Count | Role::Bucket(_) | Role::Native => {}
+            Role::Requests(_) | Role::Count | Role::Bucket(_) | Role::Whole | Role::Native => {}
         }
         if !Profile::carries(labels, &self.profile.fixed) || !Profile::carries(labels, self.wanted) {
             return Ok(());
@@ -114,10 +114,10 @@ impl<'p> Gatherer<'p> {
                 self.reading.cells.entry(cell(family)).or_default().push(point);
             }
             Role::Count => self.partial(cell(Family::Latency), at).count = Some(value),
-            Role::Bucket(Some(bound)) => {
+            Role::Bucket(bound) => {
                 self.partial(cell(Family::Latency), at).within.insert(bound, value);
             }
-            Role::Bucket(None) => {
+            Role::Whole => {
                 self.partial(cell(Family::Latency), at).count.get_or_insert(value);
             }
             Role::Native => self.saw_native(name, labels),
@@ -142,29 +142,46 @@ impl<'p> Gatherer<'p> {
                 ),
             });
         }
+        let mut cuts = BTreeMap::<Arc<str>, DateTime<Utc>>::new();
         for (cell, partials) in self.histograms {
-            let points = whole(partials);
-            if !points.is_empty() {
-                self.reading.cells.insert(cell, points);
+            let (points, cut) = whole(partials);
+            if let Some(cut) = cut {
+                let known = cuts.entry(cell.reporter.clone()).or_insert(cut);
+                *known = cut.min(*known);
+            }
+            self.reading.cells.insert(cell, points);
+        }
+        for (cell, points) in &mut self.reading.cells {
+            points.sort_by_key(|point| point.at);
+            if let Some(cut) = cuts.get(&cell.reporter) {
+                points.retain(|point| point.at < *cut);
             }
         }
-        for points in self.reading.cells.values_mut() {
-            points.sort_by_key(|point| point.at);
+        self.reading.cells.retain(|_, points| !points.is_empty());
+        for (name, reporter) in &mut self.reading.reporters {
+            if let Some(cut) = cuts.get(name) {
+                reporter.seen.retain(|at| at < cut);
+            }
         }
         Ok(self.reading)
     }
 }
 
-/// The times at which a histogram is whole. A remote write may have brought half of it; the rest comes with the next look.
-fn whole(partials: BTreeMap<DateTime<Utc>, Partial>) -> Vec<Point> {
+/// The times at which a histogram is whole, and since when it is not any more: a remote write may have brought half of
+/// the newest sample. Nothing of that reporter is taken from there on, and the rest comes with the next look.
+fn whole(partials: BTreeMap<DateTime<Utc>, Partial>) -> (Vec<Point>, Option<DateTime<Utc>>) {
     let bounds = partials.values().map(|partial| partial.within.len()).max().unwrap_or(0);
-    partials
-        .into_iter()
-        .filter_map(|(at, Partial { count, within })| {
-            let total = count.filter(|_| within.len() == bounds)?;
-            Some(Point { at, total, within })
-        })
-        .collect()
+    let (mut points, mut cut) = (Vec::new(), None);
+    for (at, Partial { count, within }) in partials {
+        match count {
+            Some(total) if within.len() == bounds => {
+                points.push(Point { at, total, within });
+                cut = None;
+            }
+            Some(_) | None => cut = cut.or(Some(at)),
+        }
+    }
+    (points, cut)
 }
 
 /// The series in Prometheus' own notation.

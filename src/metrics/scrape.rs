@@ -5,7 +5,7 @@
 //! is no longer ready is no longer asked; when it comes back while it is still remembered, what it counted on top counts.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use reqwest::{Client, Url, header};
-use sluice_core::{api, judge::Trouble};
+use sluice_core::judge::Trouble;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -50,12 +50,14 @@ struct Target<'a> {
 
 /// What one scrape is about.
 pub struct Request<'a> {
-    /// Where the pods expose their metrics.
-    pub scrape: &'a api::Scrape,
+    /// Port of the pods that serves the metrics.
+    pub port: u16,
+    /// Path of the metrics; begins with a slash.
+    pub path: &'a str,
     /// What the metrics are.
     pub profile: &'a Profile,
-    /// The Rollout's own settings, for the labels that series must carry.
-    pub metrics: &'a api::Metrics,
+    /// Labels that the profile's series must carry besides.
+    pub labels: &'a BTreeMap<String, String>,
     /// The predictors with their revisions, and whether each is a retiring one.
     pub arms: &'a [(Arc<str>, &'a Arm, bool)],
     /// When the look is.
@@ -85,11 +87,11 @@ impl Scraper {
         // Collected first: a stream that holds the closure is a future that the compiler cannot show to be `Send`.
         let asks: Vec<_> = targets
             .iter()
-            .map(|target| async move { (target, self.ask(target.pod, request.scrape).await) })
+            .map(|target| async move { (target, self.ask(target.pod, request).await) })
             .collect();
         let answers: Vec<_> = stream::iter(asks).buffered(POD_CONCURRENCY).collect().await;
 
-        let mut gatherer = Gatherer::new(request.profile, &request.metrics.labels);
+        let mut gatherer = Gatherer::new(request.profile, request.labels);
         let mut unknown = BTreeSet::new();
         for (target, answer) in answers {
             match answer {
@@ -105,9 +107,10 @@ impl Scraper {
         Ok(reading)
     }
 
-    async fn ask(&self, pod: &Pod, scrape: &api::Scrape) -> Result<Vec<Sample>, String> {
-        let url = url(pod.address, scrape);
-        let what = format!("pod {} (port {}{})", pod.name, scrape.port, path(scrape));
+    async fn ask(&self, pod: &Pod, request: &Request<'_>) -> Result<Vec<Sample>, String> {
+        let Request { port, path, .. } = request;
+        let url = url(pod.address, *port, path).map_err(|error| format!("pod {}: {error}", pod.name))?;
+        let what = format!("pod {} (port {port}{path})", pod.name);
         let fail = |message: String| format!("{what} cannot be read: {message}");
         let asked = async {
             // A closed semaphore is impossible: nobody closes it.
@@ -130,19 +133,14 @@ impl Scraper {
     }
 }
 
-fn path(scrape: &api::Scrape) -> &str {
-    scrape.path.as_deref().unwrap_or("/metrics")
-}
-
 /// The pod's own address and nothing else, whatever the path says: a path that begins with `//` is still a path.
-fn url(address: IpAddr, scrape: &api::Scrape) -> Url {
-    #[allow(clippy::expect_used, reason = "a socket address is always a valid authority")]
-    let mut url = Url::parse(&format!("http://{}/", SocketAddr::new(address, scrape.port)))
-        .expect("a URL of an address");
-    let (path, query) = path(scrape).split_once('?').map_or((path(scrape), None), |(p, q)| (p, Some(q)));
+fn url(address: IpAddr, port: u16, path: &str) -> Result<Url, String> {
+    let base = format!("http://{}/", SocketAddr::new(address, port));
+    let mut url = Url::parse(&base).map_err(|error| error.to_string())?;
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(path);
     url.set_query(query);
-    url
+    Ok(url)
 }
 
 fn take(

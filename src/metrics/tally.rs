@@ -105,6 +105,11 @@ fn count<'a>(cells: impl Iterator<Item = (&'a Cell, &'a Increase)>, bounds: &BTr
             }
         }
     }
+    // A predictor without a histogram, or with one that misses requests, says nothing about how slow they were.
+    let untimed = requests > 0.0 && (timed == 0.0 || requests - timed > 0.1 * requests + 5.0);
+    if untimed {
+        within.clear();
+    }
     let requests = whole(requests);
     // Counter and histogram are read a moment apart by some exporters: never more slow requests than requests.
     let slower = within.into_iter().map(|(bound, sum)| (bound, whole(timed - sum).min(requests))).collect();

@@ -17,11 +17,11 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use sluice_core::judge::{Trouble, TroubleKind};
 use tokio::time::Instant;
 
-pub use self::server::Server;
 use self::{
     answer::{Answer, Series},
     template::Variables,
 };
+pub use self::{selector::is_label_name, server::Server};
 use super::{
     Arm, Memory, Query, Question,
     counters::Reading,
@@ -55,14 +55,11 @@ pub async fn read(
     memory: &Memory,
     deadline: Instant,
 ) -> Result<Reading, Trouble> {
-    let wanted = &question.metrics.labels;
-    if let Some(label) = wanted.keys().find(|label| !selector::is_label_name(label)) {
-        return Err(misconfigured(format!("metrics.labels: {label:?} is not the name of a label")));
-    }
+    let wanted = question.labels();
     let at = question.now.trunc_subsecs(0);
     let window = window(at, memory.looked_at());
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let series = selector::series(profile, predictors, wanted, memory.bounds());
+    let series = selector::series(profile, &predictors, wanted, memory.bounds());
     let promql = format!("{series}[{window}]");
     let answer = server.query(&promql, at, deadline).await?;
 
@@ -77,9 +74,9 @@ pub async fn read(
     }
     if !newcomers.is_empty() && newcomers.len() <= MOST_NEWCOMERS {
         let starts = [UP, PROCESS_START, AGENT_START];
-        let names = selector::any_of("__name__", starts);
+        let metrics = selector::any_of("__name__", starts);
         let instances = selector::any_of("instance", newcomers.iter().map(String::as_str));
-        let promql = format!("{{{names},{instances}}}[{window}]");
+        let promql = format!("{{{metrics},{instances}}}[{window}]");
         let answer = server.query(&promql, at, deadline).await?;
         for series in matrix(server, &answer)? {
             age(&mut gatherer, series);
@@ -100,7 +97,7 @@ fn matrix<'a>(server: &Server, answer: &'a Answer) -> Result<&'a [Series], Troub
     match answer {
         Answer::Matrix(series) => Ok(series),
         Answer::Scalar(_) | Answer::Vector(_) | Answer::Text => Err(server
-            .in_words(unavailable("answered a range selector with something that is no matrix".to_owned()))),
+            .in_words(&unavailable("answered a range selector with something that is no matrix".to_owned()))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! PromQL that we write ourselves, with values that cannot break out of it.
+//! `PromQL` that we write ourselves, with values that cannot break out of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use sluice_core::{Predictor, judge::Bound};
 
 use crate::metrics::profiles::Profile;
 
-/// A text as it stands inside a double-quoted PromQL string.
+/// A text as it stands inside a double-quoted `PromQL` string.
 pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -62,7 +62,7 @@ pub fn any_of<'v>(label: &str, values: impl IntoIterator<Item = &'v str>) -> Str
     }
 }
 
-/// A duration as PromQL writes it, rounded up to milliseconds.
+/// A duration as `PromQL` writes it, rounded up to milliseconds.
 pub fn duration(duration: Duration) -> String {
     let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
     if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
@@ -79,7 +79,7 @@ pub fn is_label_name(text: &str) -> bool {
 /// that is known.
 pub fn series<'p>(
     profile: &Profile,
-    predictors: impl Iterator<Item = &'p Predictor> + Clone,
+    predictors: &(impl Iterator<Item = &'p Predictor> + Clone),
     wanted: &BTreeMap<String, String>,
     bounds: Option<&BTreeSet<Bound>>,
 ) -> String {
@@ -148,7 +148,7 @@ mod tests {
         let wanted = BTreeMap::from([("route".to_owned(), "a\"b".to_owned())]);
         let bounds = BTreeSet::from([Bound(250_000), Bound(500)]);
         assert_eq!(
-            series(&istio, arms.iter(), &wanted, Some(&bounds)),
+            series(&istio, &arms.iter(), &wanted, Some(&bounds)),
             concat!(
                 r#"{__name__=~"istio_request_duration_milliseconds|istio_request_duration_milliseconds_bucket|"#,
                 r#"istio_request_duration_milliseconds_count|istio_requests_total","#,

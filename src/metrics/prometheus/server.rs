@@ -36,7 +36,7 @@ type Asked = BoxFuture<'static, Result<Arc<Answer>, Trouble>>;
 /// A query and its evaluation time in milliseconds.
 type Key = (String, i64);
 
-/// A server that answers PromQL.
+/// A server that answers `PromQL`.
 pub struct Server {
     name: String,
     endpoint: Url,
@@ -91,7 +91,10 @@ fn unreadable(file: &Mounted, error: &io::Error) -> String {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("name", &self.name).field("endpoint", &self.endpoint.as_str()).finish()
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("endpoint", &self.endpoint.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -162,7 +165,7 @@ impl Server {
         let asked = self.join(promql, at);
         let answer = tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| {
             let waited = http::seconds(begun.elapsed());
-            Err(self.in_words(unavailable(format!("gave no answer within {waited}"))))
+            Err(self.in_words(&unavailable(format!("gave no answer within {waited}"))))
         });
         self.telemetry.record(&self.name, begun.elapsed(), answer.as_ref().err());
         answer
@@ -185,7 +188,7 @@ impl Server {
     }
 
     async fn ask(&self, promql: &str, at: DateTime<Utc>) -> Result<Answer, Trouble> {
-        let fail = |message: String| self.in_words(unavailable(format!("cannot be asked: {message}")));
+        let fail = |message: String| self.in_words(&unavailable(format!("cannot be asked: {message}")));
         let _slot = self.slots.acquire().await.map_err(|error| fail(error.to_string()))?;
         let client = self.client().map_err(fail)?;
         let time = format!("{}.{:03}", at.timestamp(), at.timestamp_subsec_millis());
@@ -206,7 +209,7 @@ impl Server {
             .map_err(|message| unavailable(format!("cannot be asked: {message}")))
             .and_then(|response| answer::read(&response));
         answer.map_err(|trouble| {
-            self.in_words(Trouble { message: redact(&trouble.message, &secrets), ..trouble })
+            self.in_words(&Trouble { message: redact(&trouble.message, &secrets), ..trouble })
         })
     }
 
@@ -227,8 +230,8 @@ impl Server {
     }
 
     /// A message says which source it is about: people know its name, not its URL.
-    pub fn in_words(&self, trouble: Trouble) -> Trouble {
-        Trouble { message: format!("metrics source {} {}", self.name, trouble.message), ..trouble }
+    pub fn in_words(&self, trouble: &Trouble) -> Trouble {
+        Trouble { message: format!("metrics source {} {}", self.name, trouble.message), kind: trouble.kind }
     }
 
     /// The client, made anew when certificates were rotated.

@@ -2,7 +2,7 @@
 //!
 //! The template is a tenant's. Expressions are allowed, statements are not (`{% for %}` has no place in a query and would let a
 //! Rollout keep the controller busy), and there are no functions and no filters to call. Values are escaped, so that a name cannot
-//! break out of a PromQL string, whichever quotes are around it.
+//! break out of a `PromQL` string, whichever quotes are around it.
 
 use std::time::Duration;
 
