@@ -4,8 +4,9 @@
 //! errors. So raw values are kept between looks and differenced here:
 //!
 //! - a smaller value is a reset, and counts from 0; so does a reporter whose process started anew;
-//! - a series that was not there before starts at 0 if its reporter was seen before it or is younger than the previous
-//!   look; otherwise its first value is a baseline;
+//! - a series that was not there before starts at 0 if its reporter was seen before it, or started after the arms were
+//!   first looked at; otherwise its first value is a baseline. (Younger than the *previous* look would be too narrow: a model
+//!   server loads for a minute before it is ready and first read, and its first burst of errors would be lost.)
 //! - a series that vanished adds nothing, and is remembered for a while: if it comes back, only what came on top counts;
 //! - a sample that was seen before is no news;
 //! - only increases that began at or after the step's start are evidence, except those of a counter that stood at 0 before.
@@ -20,7 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::judge::Bound;
 
 /// How long a series that is no longer there is remembered.
-const REMEMBERED: TimeDelta = TimeDelta::hours(1);
+pub const REMEMBERED: TimeDelta = TimeDelta::hours(1);
 /// Start times that differ by less than this are the same start: exporters compute them and they jitter.
 const SAME_START: TimeDelta = TimeDelta::seconds(2);
 
@@ -137,8 +138,8 @@ impl Increase {
 /// The times between which one look reaches.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// When the previous look was.
-    pub previous: DateTime<Utc>,
+    /// When the arms were first looked at, at most as long ago as is remembered. Whoever started later and was never read was never counted.
+    pub watched: DateTime<Utc>,
     /// When the step's traffic was in place.
     pub step_start: DateTime<Utc>,
     /// When this look is.
@@ -221,7 +222,7 @@ impl Ledger {
         let restarted_at = reporter.and_then(Reporter::started);
         let mut last = self.cells.get(cell).cloned();
         if let (None, Some(first)) = (&last, points.first()) {
-            last = birth(first, reporter, known, span.previous);
+            last = birth(first, reporter, known, span.watched);
         }
         let mut increase = Increase::default();
         let mut steps = 0;
@@ -256,7 +257,7 @@ fn birth(
     first: &Point,
     reporter: Option<&Reporter>,
     known: Option<&Reporter>,
-    previous_look: DateTime<Utc>,
+    watched: DateTime<Utc>,
 ) -> Option<Point> {
     let seen_without_it = [known, reporter]
         .into_iter()
@@ -266,7 +267,7 @@ fn birth(
     let young = || {
         let started = reporter.and_then(Reporter::started)?;
         // The pod's clock is not ours: one that is ahead makes a young reporter start after its first sample.
-        (started > previous_look).then(|| started.min(first.at - TimeDelta::milliseconds(1)))
+        (started > watched).then(|| started.min(first.at - TimeDelta::milliseconds(1)))
     };
     let at = seen_without_it.or_else(young)?;
     Some(Point { at, total: 0.0, within: BTreeMap::new() })

@@ -10,7 +10,7 @@ use sluice_core::{
 
 use super::{
     Question,
-    counters::{Advance, Ledger, Reading, Reporter, Span},
+    counters::{Advance, Ledger, REMEMBERED, Reading, Reporter, Span},
     tally::{self, Arms},
 };
 
@@ -23,6 +23,7 @@ pub struct Memory {
 
 #[derive(Clone, Debug)]
 struct Previous {
+    first: DateTime<Utc>,
     at: DateTime<Utc>,
     shape: Shape,
     ledger: Ledger,
@@ -96,16 +97,17 @@ impl Memory {
     ) -> Result<Measurement, Trouble> {
         let now = question.now;
         let Some(previous) = &mut self.previous else {
-            let span = Span { previous: now, step_start: question.step_start, now };
+            let span = Span { watched: now, step_start: question.step_start, now };
             let advance = Ledger::default().advance(reading, span);
             let bounds = tally::bounds(&advance, arms, question.limits);
-            self.previous = Some(Previous { at: now, shape, ledger: advance.ledger, bounds });
+            self.previous = Some(Previous { first: now, at: now, shape, ledger: advance.ledger, bounds });
             return Err(Trouble {
                 kind: TroubleKind::Baseline,
                 message: "first look: the counters were read, their increase comes with the next".to_owned(),
             });
         };
-        let span = Span { previous: previous.at, step_start: question.step_start, now };
+        let span =
+            Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
         let mut advance = previous.ledger.advance(reading, span);
         if advance.fresh.is_empty() {
             // Nothing is taken up: the next look reaches back to the same one as this.

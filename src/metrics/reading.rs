@@ -1,6 +1,6 @@
 //! From samples to counters: sorts what a source exposed by arm, reporter and what it counts.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sluice_core::judge::{Bound, Trouble, TroubleKind};
@@ -56,7 +56,7 @@ impl<'p> Gatherer<'p> {
 
     /// Prometheus tried to read the reporter at that time; `value` is 1 where it could.
     pub fn up(&mut self, reporter: &Arc<str>, at: DateTime<Utc>, value: f64) {
-        if value == 1.0 {
+        if (value - 1.0).abs() < 0.5 {
             self.saw(reporter, at);
         }
     }
@@ -197,8 +197,7 @@ fn series(labels: &Labels) -> String {
     for (name, value) in labels {
         if name != "le" && name != "__name__" {
             // No label's name has a comma in it, and the value is quoted: two label sets never make one text.
-            text.push_str(name);
-            text.push_str(&format!("={value:?},"));
+            let _ = write!(text, "{name}={value:?},");
         }
     }
     text

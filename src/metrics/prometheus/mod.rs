@@ -204,5 +204,6 @@ pub async fn validate(server: &Arc<Server>, promql: &str, deadline: Instant) -> 
 }
 
 #[cfg(test)]
-#[path = "../prometheus_tests.rs"]
+mod fake;
+#[cfg(test)]
 mod tests;

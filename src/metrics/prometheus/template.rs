@@ -48,7 +48,7 @@ impl Variables<'_> {
             rollout: "rollout",
             revision: "namespace/canary:80",
             step_start: DateTime::UNIX_EPOCH,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
         }
     }
 
