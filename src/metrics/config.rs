@@ -148,7 +148,7 @@ fn percent_decode(text: &str) -> String {
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        Self::parse(&text).map_err(|message| serde::de::Error::custom(format!("url {message}")))
     }
 }
 
@@ -222,7 +222,9 @@ impl Config {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        // Without the lines around the error: there may be a password in them.
+        let config: Self =
+            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
         for (name, source) in &config.sources {
             let wrong = |field: &str, what: &str| Err(format!("sources.{name}.{field}: {what}"));
             if name.is_empty() || name.len() > 63 {
