@@ -63,15 +63,13 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         .or(wanted.as_ref().err().cloned())
         .or(sight.refusal);
     if refusal.is_none() {
-        refusal =
-            refused_metrics(context, spec.as_ref(), plan.as_ref(), &state, wanted.as_ref().ok(), memory)
-                .await;
+        refusal = refused_metrics(context, plan.as_ref(), &state, wanted.as_ref().ok(), memory).await;
     }
     let wanted = wanted.ok();
     let canary = if state.in_flight() { state.canary.clone() } else { wanted.clone() };
-    let look = match (&spec, &plan) {
-        (Some(spec), Some(plan)) => look(context, subject, spec, plan, &state, memory).await,
-        (None, _) | (_, None) => None,
+    let look = match &plan {
+        Some(plan) => look(context, subject, plan, &state, memory).await,
+        None => None,
     };
     let ready = |predictor: &Option<Predictor>| {
         predictor.as_ref().map_or(0, |predictor| ready_endpoints(context, predictor).len())
@@ -211,17 +209,14 @@ fn unknown_from(from: Option<&str>, traffic: &SeenTraffic) -> Option<Refusal> {
 /// starts; a source that does not answer refuses nothing.
 async fn refused_metrics(
     context: &Context,
-    spec: Option<&RolloutSpec>,
     plan: Option<&Plan>,
     state: &State,
     wanted: Option<&Predictor>,
     memory: &mut Memory,
 ) -> Option<Refusal> {
-    let (spec, plan) = (spec?, plan?);
-    plan.metrics.as_ref()?;
-    let metrics = spec.metrics.clone().unwrap_or_default();
-    let queries = queries(plan);
-    if let Err(trouble) = context.metrics.check(&metrics, !queries.is_empty()) {
+    let plan = plan?;
+    let metrics = plan.metrics.as_ref()?;
+    if let Err(trouble) = context.metrics.check(metrics) {
         return Some(Refusal::new(Reason::UnknownSource, format!("spec.metrics: {trouble}")));
     }
     if state.in_flight() || wanted == state.stable.as_ref() {
@@ -230,7 +225,7 @@ async fn refused_metrics(
     for (index, check) in plan.checks.iter().enumerate() {
         let Rule::Query { promql, .. } = &check.rule else { continue };
         if !memory.queries.contains_key(promql) {
-            match context.metrics.validate(&metrics, promql, SHORTEST_LOOK).await {
+            match context.metrics.validate(metrics, promql, SHORTEST_LOOK).await {
                 Ok(()) => drop(memory.queries.insert(promql.clone(), Ok(()))),
                 Err(trouble)
                     if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) =>
@@ -254,7 +249,6 @@ async fn refused_metrics(
 async fn look(
     context: &Context,
     subject: &Subject,
-    spec: &RolloutSpec,
     plan: &Plan,
     state: &State,
     memory: &mut Memory,
@@ -280,14 +274,16 @@ async fn look(
         retiring.push(arm(context, &subject.namespace, leaving.predictor.clone(), ages, memory).await);
     }
     let now = context.clock.now();
-    let in_place = step.map_or(Duration::ZERO, |step| step.in_place.0);
+    // Without a step the traffic is what it is since the last loser lost its part.
+    let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
+    let in_place = step.map_or(retired, |step| step.in_place.0);
     let limits = limits(plan);
     let queries = if step.is_some() { queries(plan) } else { Vec::new() };
     let question = Question {
         now,
         rollout: &subject.name,
         namespace: &subject.namespace,
-        metrics: &spec.metrics.clone().unwrap_or_default(),
+        metrics,
         stable: &stable,
         canary: canary.as_ref(),
         retiring: &retiring,

@@ -118,7 +118,16 @@ impl Memory {
         previous.ledger = std::mem::take(&mut advance.ledger);
         previous.at = now;
         previous.shape = shape;
-        Ok(tally::measure(&advance, arms, question.limits))
+        let measured = tally::measure(&advance, arms, question.limits);
+        // Zero would be a claim: the time that the samples span is not of this step.
+        let nothing = measured.stable.requests == 0 && measured.canary.requests == 0;
+        if nothing && !tally::covered(&advance, &arms.stable) {
+            return Err(Trouble {
+                kind: TroubleKind::Baseline,
+                message: format!("no two samples about {} since this traffic was in place", names(question)),
+            });
+        }
+        Ok(measured)
     }
 }
 
@@ -135,11 +144,15 @@ impl Previous {
     }
 }
 
-fn no_news(reading: &Reading, question: &Question<'_>) -> Trouble {
-    let arms = match question.canary {
+fn names(question: &Question<'_>) -> String {
+    match question.canary {
         Some(canary) => format!("{} and {}", question.stable.predictor, canary.predictor),
         None => question.stable.predictor.to_string(),
-    };
+    }
+}
+
+fn no_news(reading: &Reading, question: &Question<'_>) -> Trouble {
+    let arms = names(question);
     let message = match reading.reporters.values().filter_map(Reporter::newest).max() {
         None if question.scrapes() => format!("no ready pod behind {arms}"),
         None => format!("no series about {arms}: expected some with the labels of the metrics profile"),

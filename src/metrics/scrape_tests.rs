@@ -236,6 +236,20 @@ async fn requests_to_a_retiring_predictor_are_told_only_where_its_pods_answer() 
 }
 
 #[tokio::test]
+async fn a_zero_is_said_only_of_a_time_that_is_of_the_step() {
+    let (port, pods) = pods(1).await;
+    let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());
+    let stable = arm("iris-v1", &[&pods[0]]);
+    pods[0].says(10, 0);
+    let ask = |second| Question { step_start: at(15), ..question(&plan, second, &stable, None) };
+    metrics.look(&ask(10), &mut memory).await;
+    pods[0].says(12, 0);
+    let straddles = metrics.look(&ask(20), &mut memory).await.counts;
+    assert_eq!(straddles.unwrap_err().kind, TroubleKind::Baseline);
+    assert_eq!(metrics.look(&ask(30), &mut memory).await.counts.unwrap().stable.requests, 0);
+}
+
+#[tokio::test]
 async fn an_answer_that_is_no_exposition_is_trouble() {
     let (port, pods) = pods(1).await;
     let (plan, metrics) = (plan(port), metrics());

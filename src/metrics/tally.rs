@@ -49,7 +49,7 @@ fn of<'a>(advance: &'a Advance, arm: &'a str) -> impl Iterator<Item = (&'a Cell,
 
 /// Whether the look covers a time of this step for everybody who reports about the arm: "no request" is only then a
 /// fact. Where nobody does, anybody who reports at all is enough.
-fn covered(advance: &Advance, arm: &str) -> bool {
+pub fn covered(advance: &Advance, arm: &str) -> bool {
     let reporters: BTreeSet<_> = of(advance, arm).map(|(cell, _)| &cell.reporter).collect();
     !advance.unknown.contains(arm)
         && !advance.covered.is_empty()

@@ -212,11 +212,11 @@ async fn a_gateway_that_was_never_seen_is_asked_for_its_age() {
         serde_json::json!({"metric": BTreeMap::from(labels), "values": [(at(15).timestamp(), value)]})
     };
     for (case, age, expected) in [
-        ("unknown", vec![], 0),
-        ("read before without the series", vec![up(0)], 30),
-        ("read the first time", vec![up(15)], 0),
-        ("started after the first look", vec![up(15), started(5)], 30),
-        ("started long before", vec![up(15), started(-5000)], 0),
+        ("unknown", vec![], Err(TroubleKind::Baseline)),
+        ("read before without the series", vec![up(0)], Ok(30)),
+        ("read the first time", vec![up(15)], Err(TroubleKind::Baseline)),
+        ("started after the first look", vec![up(15), started(5)], Ok(30)),
+        ("started long before", vec![up(15), started(-5000)], Err(TroubleKind::Baseline)),
     ] {
         let fake = Fake::start().await;
         let mut asker = Asker::new(&fake);
@@ -226,8 +226,8 @@ async fn a_gateway_that_was_never_seen_is_asked_for_its_age() {
             let burst = [requests("iris-v2", "500", &[(15, 30.0)])];
             json(StatusCode::OK, &matrix(if is_about_age(seen) { &age } else { &burst }))
         });
-        let counts = asker.look(20).await.counts.unwrap();
-        assert_eq!(counts.canary.errors, expected, "{case}");
+        let errors = asker.look(20).await.counts.map(|counts| counts.canary.errors);
+        assert_eq!(errors.map_err(|trouble| trouble.kind), expected, "{case}");
         let seen = fake.seen();
         assert!(seen[2].query().contains(r#"instance="10.0.0.9:15020""#));
         asker.look(30).await;
