@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -123,19 +123,18 @@ impl Claim {
         }
     }
 
-    /// Renews until the lease is lost.
+    /// Renews until the lease is lost: taken by another, or run out while nobody answered.
     async fn keep(&mut self, held: &watch::Sender<Option<Instant>>) {
         loop {
-            sleep(self.retry_period()).await;
-            match self.attempt().await {
-                Attempt::Held(until) => {
-                    held.send_replace(Some(until));
-                }
-                Attempt::Taken(_) => return,
-                Attempt::Unknown(why) => tracing::warn!(why, "cannot renew the lease"),
-            }
-            if held.borrow().is_none_or(|until| until <= Instant::now()) {
-                return;
+            let Some(until) = *held.borrow() else { return };
+            let renew = async {
+                sleep(self.retry_period()).await;
+                self.attempt().await
+            };
+            match timeout_at(until, renew).await {
+                Ok(Attempt::Held(until)) => drop(held.send_replace(Some(until))),
+                Ok(Attempt::Unknown(why)) => tracing::warn!(why, "cannot renew the lease"),
+                Ok(Attempt::Taken(_)) | Err(_) => return,
             }
         }
     }
@@ -239,3 +238,7 @@ impl Claim {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
