@@ -103,9 +103,8 @@ async fn a_leader_that_cannot_reach_the_api_stops_before_the_next_one_starts() {
     let second = start(&api, "second", 0, &leaders);
     pass(5).await;
     first.connection.faults().on(When::any(), Then::Hang);
-    pass(16).await;
-    assert_eq!(leaders.load(Ordering::SeqCst), 0, "the first has stopped, the second has not started");
-    pass(10).await;
+    // That they never lead at the same time is asserted where they begin to.
+    pass(26).await;
     assert_eq!((first.led(), second.led()), (1, 1));
 }
 
