@@ -18,6 +18,7 @@ pub mod machine;
 pub mod plan;
 mod predictor;
 pub mod target;
+mod text;
 pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};

@@ -52,11 +52,14 @@ pub fn accept(
             );
             return Err(Refusal::new(Reason::RouteTaken, message));
         }
-        if let Some(pair) = pair {
-            let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
-            traffic::require_share(object, &selection(route), pair, &weights, &world.cluster)
-                .map_err(refusal)?;
+        match pair {
+            Some(pair) => {
+                let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
+                traffic::require_share(object, &selection(route), pair, &weights, &world.cluster)
+            }
+            None => traffic::read(object, &selection(route), &world.cluster).map(drop),
         }
+        .map_err(refusal)?;
     }
     Ok(())
 }

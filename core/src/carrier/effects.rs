@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ObjectName, World, objects, selection};
 use crate::{
     plan::Plan,
-    traffic::{self, RouteError, Setting, stamp, stamp::Stamp},
+    traffic::{self, RouteError, Setting, Trouble, stamp, stamp::Stamp},
 };
 
 /// One write.
@@ -34,21 +34,25 @@ pub struct Outlook {
     pub missing: Vec<ObjectName>,
     /// Objects whose stamp is of a later decision than ours: not ours to write.
     pub ahead: Vec<ObjectName>,
+    /// Whether the canary is to have nothing: what is not there gives it nothing either.
+    pub takes_away: bool,
 }
 
 impl Outlook {
     /// Whether the world is as desired.
     pub fn in_place(&self) -> bool {
+        let nothing_missing = self.takes_away || self.missing.is_empty();
+        let in_the_way = |obstacle: &RouteError| !(self.takes_away && is_absence(obstacle));
         self.effects.is_empty()
-            && self.obstacles.is_empty()
-            && self.missing.is_empty()
             && self.ahead.is_empty()
+            && nothing_missing
+            && !self.obstacles.iter().any(in_the_way)
     }
 }
 
 /// What is to be written so that the routes of `plan` show `desired` with `stamp`.
 pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp) -> Outlook {
-    let mut outlook = Outlook::default();
+    let mut outlook = Outlook { takes_away: desired.takes_away(), ..Outlook::default() };
     let rollout = world.rollout();
     for object in objects(plan) {
         let Some(before) = world.virtual_services.get(&object).copied() else {
@@ -117,5 +121,20 @@ fn edited(
             obstacles.push(error);
             None
         }
+    }
+}
+
+/// Whether a route is not there, or lists nobody of ours, so that it gives the canary nothing.
+pub(super) fn is_absence(error: &RouteError) -> bool {
+    match error.trouble {
+        Trouble::NoHttpRoutes
+        | Trouble::RouteNotFound { .. }
+        | Trouble::NoDestinations { .. }
+        | Trouble::NothingManaged { .. } => true,
+        Trouble::Duplicate { .. }
+        | Trouble::TooMuchWeight { .. }
+        | Trouble::ShareTooSmall { .. }
+        | Trouble::Malformed { .. }
+        | Trouble::UnreadableStamp { .. } => false,
     }
 }

@@ -1,18 +1,22 @@
 //! What the routes show.
 
+use serde_json::Value;
+
 use super::{World, selection};
 use crate::{
     Predictor,
     machine::{Refusal, SeenTraffic},
-    plan::Plan,
-    traffic::{self, RouteView, stamp},
+    plan::{Plan, PlannedRoute},
+    traffic::{self, RouteView, Selection, stamp},
 };
 
-/// What the routes of a plan show. Where the spec names no routes, those that list the `wanted` predictor count, if any
-/// do. `from` is the Service that the spec names as stable: the others on the route are strangers then. [`SeenTraffic::in_place`] is for the caller to fill in.
+/// What the routes of a plan show, as far as they are there: one that is missing is for [`super::accept`] to name, and
+/// must not hide what the others say. Where the spec names no routes, those that list the `wanted` predictor count, if
+/// any do. `from` is the Service that the spec names as stable, which counts only while the machine knows none: the
+/// others on the route are strangers then. [`SeenTraffic::in_place`] is for the caller to fill in.
 ///
 /// # Errors
-/// A VirtualService or a route that is missing or cannot be read.
+/// No VirtualService at all, or a route or a stamp that cannot be read.
 pub fn see(
     world: &World<'_>,
     plan: &Plan,
@@ -20,14 +24,17 @@ pub fn see(
     from: Option<&str>,
 ) -> Result<SeenTraffic, Refusal> {
     let mut seen = SeenTraffic::default();
+    let mut missing = None;
+    let mut found = false;
     for route in &plan.routes {
         let Some(object) = world.get(route) else {
-            return Err(super::accept::not_found(route));
+            missing = missing.or(Some(route));
+            continue;
         };
+        found = true;
         let stamp = stamp::read(object, &world.rollout()).map_err(super::accept::refusal)?;
         seen.stamp = newest(seen.stamp, stamp);
-        let read = traffic::read(object, &selection(route), &world.cluster);
-        let mut views = read.map_err(super::accept::refusal)?;
+        let mut views = views(object, route, world)?;
         let lists_wanted = |view: &RouteView| wanted.is_some_and(|wanted| view.weight_of(wanted).is_some());
         if route.http.is_empty() && views.iter().any(lists_wanted) {
             views.retain(lists_wanted);
@@ -42,7 +49,26 @@ pub fn see(
             }
         }
     }
-    Ok(seen)
+    match missing {
+        Some(route) if !found => Err(super::accept::not_found(route)),
+        Some(_) | None => Ok(seen),
+    }
+}
+
+/// The routes of one object that are there.
+fn views(object: &Value, route: &PlannedRoute, world: &World<'_>) -> Result<Vec<RouteView>, Refusal> {
+    let all = selection(route);
+    let each = all.http.iter().map(|name| Selection { http: vec![name.clone()], ..all.clone() });
+    let selections: Vec<Selection> = if all.http.is_empty() { vec![all] } else { each.collect() };
+    let mut views = Vec::new();
+    for selection in selections {
+        match traffic::read(object, &selection, &world.cluster) {
+            Ok(read) => views.extend(read),
+            Err(error) if super::effects::is_absence(&error) => {}
+            Err(error) => return Err(super::accept::refusal(error)),
+        }
+    }
+    Ok(views)
 }
 
 /// The stamp of the later decision; of two that show the same one, that with the lower setting.

@@ -6,7 +6,11 @@ use super::{Bound, Evidence, Look, Trouble, TroubleKind, Verdict, Window};
 use crate::{
     api::{ArmRecord, CheckRecord, GoDuration, Share},
     plan::{PlannedCheck, Rule},
+    text::fit,
 };
+
+/// What the API lets a check say, in characters.
+const LONGEST_MESSAGE: usize = 1024;
 
 /// What each check says after `look`, when the step was `age` old. `evidence` has the look's counts already,
 /// `before` is what the checks said at the look before.
@@ -79,6 +83,7 @@ fn record(check: &PlannedCheck, opinion: Opinion, failures: u32) -> CheckRecord 
             format!("{message}; look {failures} of {} in a row that must say so", check.consecutive_failures);
     }
     let (canary, stable) = opinion.arms.unzip();
+    let message = fit(message, LONGEST_MESSAGE);
     CheckRecord { name: check.name.clone(), verdict, message, canary, stable, value: opinion.value, failures }
 }
 

@@ -13,26 +13,37 @@ use crate::{
 /// How long a Rollout at rest is left alone: everything that concerns it is watched.
 const AT_REST: Duration = Duration::from_mins(5);
 
-/// The traffic that the pair should have; nothing while the machine knows no stable.
+/// Which plan counts, of the pinned one and the current spec's: the pinned one while its rollout is in flight and while
+/// losers of it are still on its routes, so that an edit of the spec never keeps traffic from being taken away there.
+/// One that cannot be read leaves it to the other.
+pub fn in_force<'p>(pinned: Option<&'p Plan>, current: Option<&'p Plan>, state: &State) -> Option<&'p Plan> {
+    if state.in_flight() {
+        return pinned;
+    }
+    if state.retiring.is_empty() { current.or(pinned) } else { pinned.or(current) }
+}
+
+/// The traffic that the pair should have; nothing while the machine knows no stable, or no plan to say what its canary
+/// gets.
 pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
     match state.stage {
         Stage::Pending => None,
+        Stage::Step(_) if plan.is_none() => None,
         Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => {
             let stable = state.stable.clone()?;
             let canary = state.canary.clone().filter(|_| state.in_flight());
-            let retiring: Vec<Predictor> = state
-                .retiring
-                .iter()
-                .map(|retiring| retiring.predictor.clone())
-                .filter(|retiring| *retiring != stable && canary.as_ref() != Some(retiring))
-                .collect();
-            let others = state.known.iter().chain(&state.canary);
-            let known = others
-                .filter(|known| {
-                    **known != stable && canary.as_ref() != Some(known) && !retiring.contains(known)
-                })
-                .cloned()
-                .collect();
+            let released = matches!(state.stage, Stage::Released);
+            let losers = state.retiring.iter().map(|retiring| &retiring.predictor);
+            let arm = |predictor: &Predictor| *predictor == stable || canary.as_ref() == Some(predictor);
+            let retiring: Vec<Predictor> =
+                losers.clone().filter(|loser| !released && !arm(loser)).cloned().collect();
+            let past = state.known.iter().chain(&state.canary).chain(losers);
+            let mut known: Vec<Predictor> = Vec::new();
+            for predictor in past.filter(|known| !arm(known) && !retiring.contains(known)) {
+                if !known.contains(predictor) {
+                    known.push(predictor.clone());
+                }
+            }
             Some(Setting { stable, canary, weight: decided_weight(plan, state), retiring, known })
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn start_waits_for(turn: &Turn<'_>) -> Option<Reason> {
         Stage::Idle => {}
     }
     if turn.state.stable.as_ref() == Some(wanted) {
-        return Some(Reason::Live);
+        return Some(if losers_have_weight(turn) { Reason::TrafficNotInPlace } else { Reason::Live });
     }
     if let Some(outcome) = turn.state.outcome(wanted).filter(|outcome| outcome.outcome.needs_retry()) {
         return Some(outcome.reason);
@@ -39,16 +39,27 @@ pub(super) fn start_waits_for(turn: &Turn<'_>) -> Option<Reason> {
     (!turn.in_place()).then_some(Reason::TrafficNotInPlace)
 }
 
+/// Whether the routes still show traffic for a predictor that is not stable any more.
+fn losers_have_weight(turn: &Turn<'_>) -> bool {
+    let state = &turn.state;
+    let Some(traffic) = &turn.facts.traffic else { return false };
+    traffic.weighted.iter().any(|weighted| {
+        let retiring = || state.retiring.iter().any(|retiring| retiring.predictor == *weighted);
+        state.stable.as_ref() != Some(weighted) && (state.known.contains(weighted) || retiring())
+    })
+}
+
 fn start(turn: &mut Turn<'_>) -> Option<Decision> {
     if turn.state.in_flight() || start_waits_for(turn).is_some() {
         return None;
     }
     let wanted = turn.facts.wanted.clone()?;
     let stable = turn.state.stable.as_ref().map(ToString::to_string).unwrap_or_default();
-    let steps = turn.plan?.steps.len();
-    let message = format!("{wanted} is to replace {stable} in {steps} steps, once it is ready");
+    let message = format!("{wanted} is to replace {stable} step by step, once it is ready");
     Some(turn.decide(DecisionKind::Started, Reason::New, message, None, |state| {
         state.retiring.retain(|retiring| retiring.predictor != wanted);
+        // What became of it before is over: an outcome says how this try ended, or that it has not.
+        state.outcomes.retain(|outcome| outcome.predictor != wanted);
         know(state, wanted.clone());
         state.canary = Some(wanted);
         Turn::enter(state, StepState { withdrawn: Some(Withdrawn::default()), ..StepState::default() });

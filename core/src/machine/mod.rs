@@ -18,11 +18,12 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{desired, stamp, wake};
+pub use desired::{desired, in_force, stamp, wake};
 pub use facts::{Asked, Facts, Refusal, SeenTraffic};
 pub use report::{KEPT_DECISIONS, report, worth_writing};
+pub use sight::arms;
 pub use state::{
     Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Pause, Retiring, RevisionOutcome, Stage, State,
     StepState, Withdrawn,
 };
-pub use turn::{Change, step};
+pub use turn::{Change, only_takes_away, step};

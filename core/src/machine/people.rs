@@ -4,24 +4,34 @@
 //! revision or the step that it is about is no longer the current one.
 
 use super::progress::{end_of_steps, go_to};
-use super::turn::remember;
-use super::turn::{Turn, number};
-use super::{Asked, Outcome, Pause, Retiring, RevisionOutcome, Stage};
+use super::turn::{LONGEST_ANSWER, LONGEST_NAME, Turn, end_of_evidence, number, remember, retire};
+use super::{Asked, KEPT_ACTIONS, Outcome, Pause, RevisionOutcome, Stage};
 use crate::{
     Predictor,
     api::{ActionPhase, Decision, DecisionKind, Do, Reason},
+    text::fit,
 };
 
-/// A refusal, or a decision, or an answer without one.
+/// What becomes of an action.
 enum Answer {
+    /// It is done by a decision.
     Decided(Decision),
+    /// It is done without one.
     Done(String),
+    /// It is not, and never will be.
     Refused(String),
+    /// Not yet: the world is not as far as the machine.
+    Later,
 }
 
-/// Abort and pause: heard before anything else, also by a machine that would rather hold.
-pub(super) fn stop(turn: &mut Turn<'_>) -> Option<Decision> {
-    hear(turn, |what| matches!(what, Do::Abort | Do::Pause))
+/// Heard before anything else, also by a machine that would rather hold.
+pub(super) fn abort(turn: &mut Turn<'_>) -> Option<Decision> {
+    hear(turn, |what| what == Do::Abort)
+}
+
+/// Heard before anything that the machine decides itself.
+pub(super) fn pause(turn: &mut Turn<'_>) -> Option<Decision> {
+    hear(turn, |what| what == Do::Pause)
 }
 
 /// What lets traffic grow, after all that takes it away.
@@ -34,17 +44,26 @@ fn hear(turn: &mut Turn<'_>, wanted: fn(Do) -> bool) -> Option<Decision> {
         return None;
     }
     let facts = turn.facts;
-    for asked in facts.actions.iter().filter(|asked| wanted(asked.what)) {
+    for asked in facts.actions.iter().skip(forgotten(turn)).filter(|asked| wanted(asked.what)) {
         if turn.state.has_handled(&asked.uid) {
             continue;
         }
         match answer(turn, asked) {
+            Answer::Later => {}
             Answer::Decided(decision) => return Some(decision),
             Answer::Done(message) => turn.answer(asked, ActionPhase::Done, &message, None),
             Answer::Refused(message) => turn.answer(asked, ActionPhase::Refused, &message, None),
         }
     }
     None
+}
+
+/// How many of the actions, the oldest, were handled so long ago that nothing is remembered of them.
+fn forgotten(turn: &Turn<'_>) -> usize {
+    if turn.state.handled.len() < KEPT_ACTIONS {
+        return 0;
+    }
+    turn.facts.actions.iter().position(|asked| turn.state.has_handled(&asked.uid)).unwrap_or(0)
 }
 
 fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
@@ -55,8 +74,8 @@ fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         return Answer::Refused(refusal);
     }
     match asked.what {
-        Do::Abort => abort(turn, asked),
-        Do::Pause => pause(turn, asked),
+        Do::Abort => end(turn, asked),
+        Do::Pause => halt(turn, asked),
         Do::Resume => resume(turn, asked),
         Do::Approve => approve(turn, asked),
         Do::Promote | Do::PromoteFull => promote(turn, asked),
@@ -64,9 +83,13 @@ fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     }
 }
 
-/// Why an action is about something that is not current.
+/// Why an action is about something that is not current. What a brake is about need not be said, and its step does not
+/// matter: it must not fail because the rollout has moved on.
 fn not_current(turn: &Turn<'_>, asked: &Asked) -> Option<String> {
-    let revision = asked.revision.as_ref()?;
+    let brake = matches!(asked.what, Do::Abort | Do::Pause);
+    let Some(revision) = &asked.revision else {
+        return (!brake).then(|| "it does not say which revision it is about".to_owned());
+    };
     let current: Vec<String> = if turn.state.in_flight() {
         turn.state.canary.iter().map(Predictor::revision).collect()
     } else {
@@ -79,11 +102,15 @@ fn not_current(turn: &Turn<'_>, asked: &Asked) -> Option<String> {
             current.first().map_or("none", String::as_str)
         ));
     }
-    match (asked.step, turn.state.step()) {
-        (Some(asked), Some(step)) if asked != number(step.index) => {
-            Some(format!("step {asked} is not the current step: {} is", number(step.index)))
+    let step = number(turn.state.step()?.index);
+    match asked.step {
+        Some(asked) if asked != step && !brake => {
+            Some(format!("step {asked} is not the current step: {step} is"))
         }
-        _ => None,
+        None if matches!(asked.what, Do::Approve | Do::Promote) => {
+            Some(format!("it does not say which step it is about: {step} is the current one"))
+        }
+        Some(_) | None => None,
     }
 }
 
@@ -95,7 +122,7 @@ fn said(asked: &Asked, what: &str) -> String {
     }
 }
 
-fn abort(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+fn end(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     if turn.state.in_flight() {
         let message = said(asked, "aborted the rollout");
         return Answer::Decided(turn.end(
@@ -113,12 +140,16 @@ fn abort(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     Answer::Refused("nothing is in flight: there is nothing to abort".to_owned())
 }
 
-fn pause(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
-    if turn.state.pause.is_some() {
+fn halt(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    if turn.state.pause.as_ref().is_some_and(|pause| pause.reason != Reason::Inconclusive) {
         return Answer::Done("it is paused already".to_owned());
     }
     let message = said(asked, "paused the rollout");
-    let pause = Pause { reason: Reason::Paused, by: asked.by.clone(), message: asked.reason.clone() };
+    let pause = Pause {
+        reason: Reason::Paused,
+        by: asked.by.as_ref().map(|by| fit(by, LONGEST_NAME)),
+        message: asked.reason.as_ref().map(|reason| fit(reason, LONGEST_ANSWER)),
+    };
     Answer::Decided(turn.decide(DecisionKind::Paused, Reason::Requested, message, Some(asked), |state| {
         state.pause = Some(pause);
     }))
@@ -147,6 +178,12 @@ fn approve(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         return Answer::Refused("nothing is in flight: there is nothing to approve".to_owned());
     };
     match plan.steps.get(step.index) {
+        Some(planned) if planned.approve && step.withdrawn.is_some() => {
+            return Answer::Refused(format!(
+                "step {} has not begun: the canary has no traffic yet",
+                plan.step_name(step.index)
+            ));
+        }
         Some(planned) if planned.approve && step.approved.is_some() => {
             return Answer::Done("the step was approved already".to_owned());
         }
@@ -155,7 +192,7 @@ fn approve(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
             return Answer::Refused(format!("step {} asks for no approval", plan.step_name(step.index)));
         }
     }
-    let by = asked.by.clone().unwrap_or_else(|| "someone".to_owned());
+    let by = fit(asked.by.as_deref().unwrap_or("someone"), LONGEST_NAME);
     let message = said(asked, "approved the step");
     Answer::Decided(turn.decide(DecisionKind::Approved, Reason::Requested, message, Some(asked), |state| {
         if let Stage::Step(step) = &mut state.stage {
@@ -181,7 +218,7 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         return Answer::Refused("the canary has no ready endpoint".to_owned());
     }
     if !turn.in_place() {
-        return Answer::Refused("the traffic of the current step is not in place yet: ask again".to_owned());
+        return Answer::Later;
     }
     let full = asked.what == Do::PromoteFull;
     let message = said(asked, if full { "promoted the canary" } else { "passed the step" });
@@ -216,9 +253,7 @@ fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     let at = turn.facts.now;
     Answer::Decided(turn.decide(DecisionKind::Retried, Reason::Requested, message, Some(asked), |state| {
         if state.in_flight() {
-            state
-                .retiring
-                .push(Retiring { predictor: wanted.clone(), waited: std::time::Duration::ZERO.into() });
+            retire(state, wanted.clone());
         }
         let seq = state.seq;
         let outcome = RevisionOutcome {
@@ -230,7 +265,7 @@ fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         };
         remember(&mut state.outcomes, outcome);
         state.stage = Stage::Idle;
-        state.pause = None;
         state.checks.clear();
+        end_of_evidence(state);
     }))
 }

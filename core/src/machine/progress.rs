@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::turn::{By, Turn, know, remember};
+use super::turn::{By, Turn, end_of_evidence, know, remember};
 use super::{Outcome, RevisionOutcome, Stage, State, StepState};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, Finish, GoDuration, Reason},
@@ -28,18 +28,30 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
     retire_a_while(&mut turn.state, elapsed, in_place);
     let Stage::Step(step) = &mut turn.state.stage else { return false };
     if let Some(withdrawn) = &mut step.withdrawn {
-        withdrawn.waited = capped(withdrawn.waited, elapsed, plan.ready_within);
+        if turn.facts.canary_ready == 0 {
+            withdrawn.waited = capped(withdrawn.waited, elapsed, plan.ready_within);
+        }
         return false;
     }
-    if !in_place {
+    // A look counts if all that it saw happened after the traffic had settled. Traffic that does not come to rest, or
+    // cannot be put in place, must not hide a breach for good: after a while the looks count, though no step ends on
+    // them.
+    let settled = in_place && step.in_place.0 >= plan.settle;
+    let restless = step.age.0.saturating_sub(step.settled_at.0) > 2 * plan.settle + 4 * plan.interval;
+    step.age = GoDuration(step.age.0 + elapsed);
+    if in_place {
+        step.elapsed = GoDuration(step.elapsed.0 + elapsed);
+        step.in_place = GoDuration(step.in_place.0 + elapsed);
+    } else {
         step.in_place = GoDuration::default();
-        return false;
     }
-    // A look counts if all that it saw happened after the traffic had settled.
-    let settled = step.in_place.0 >= plan.settle;
-    step.elapsed = GoDuration(step.elapsed.0 + elapsed);
-    step.in_place = GoDuration(step.in_place.0 + elapsed);
-    let worse = settled && look(plan, turn.facts, step, &mut turn.state.checks);
+    if settled {
+        step.settled_at = step.age;
+        if restless {
+            turn.state.checks.clear();
+        }
+    }
+    let worse = (settled || restless) && look(plan, turn.facts, step, &mut turn.state.checks);
     miss_evidence(turn, elapsed);
     worse
 }
@@ -57,7 +69,7 @@ fn capped(clock: GoDuration, elapsed: Duration, limit: Duration) -> GoDuration {
 
 fn look(plan: &Plan, facts: &super::Facts, step: &mut StepState, checks: &mut Vec<CheckRecord>) -> bool {
     let Some(look) = &facts.look else { return false };
-    let age = step.elapsed.0;
+    let age = step.age.0;
     if let Ok(measurement) = &look.counts {
         step.evidence.add(age, measurement);
     }
@@ -75,20 +87,29 @@ fn look(plan: &Plan, facts: &super::Facts, step: &mut StepState, checks: &mut Ve
 /// Counts the time in which evidence alone was missing.
 fn miss_evidence(turn: &mut Turn<'_>, elapsed: Duration) {
     let Some(plan) = turn.plan else { return };
+    let lacks = lacks_evidence_alone(turn);
+    let Stage::Step(step) = &mut turn.state.stage else { return };
+    if lacks {
+        step.short_of_evidence = capped(step.short_of_evidence, elapsed, plan.evidence_limit);
+    } else if enough_evidence(plan, step, &turn.state.checks) {
+        step.short_of_evidence = GoDuration::default();
+    }
+}
+
+/// Whether the step would end if only there were evidence.
+pub(super) fn lacks_evidence_alone(turn: &Turn<'_>) -> bool {
+    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else { return false };
+    let Some(planned) = plan.steps.get(step.index) else { return false };
     let waits_for_something_else = turn.is_paused()
         || turn.facts.refusal.is_some()
         || turn.facts.canary_ready == 0
-        || turn.facts.stable_ready == 0;
-    let Stage::Step(step) = &mut turn.state.stage else { return };
-    let Some(planned) = plan.steps.get(step.index) else { return };
-    if enough_evidence(plan, step, &turn.state.checks) {
-        step.short_of_evidence = GoDuration::default();
-    } else if !waits_for_something_else
-        && step.elapsed.0 >= planned.lasts
-        && (!planned.approve || step.approved.is_some())
-    {
-        step.short_of_evidence = capped(step.short_of_evidence, elapsed, plan.evidence_limit);
-    }
+        || turn.facts.stable_ready == 0
+        || step.withdrawn.is_some()
+        || !turn.in_place()
+        || step.in_place.0 < plan.settle
+        || step.elapsed.0 < planned.lasts
+        || planned.approve && step.approved.is_none();
+    !waits_for_something_else && !enough_evidence(plan, step, &turn.state.checks)
 }
 
 fn enough_evidence(plan: &Plan, step: &StepState, checks: &[CheckRecord]) -> bool {
@@ -101,7 +122,9 @@ fn enough_evidence(plan: &Plan, step: &StepState, checks: &[CheckRecord]) -> boo
 /// What a step still waits for, in the order in which people want to hear it; nothing when it may end.
 pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
     let (plan, step) = (turn.plan?, turn.state.step()?);
-    if turn.facts.stable_ready == 0 && overall(&turn.state.checks) == Verdict::Fail {
+    if turn.facts.stable_ready == 0
+        && (overall(&turn.state.checks) == Verdict::Fail || is_unwanted(turn, plan, step))
+    {
         return Some(Reason::StableNotReady);
     }
     if turn.facts.traffic.is_none() || turn.facts.refusal.is_some() && !turn.in_place() {
@@ -145,6 +168,14 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
         return Some(Reason::WaitingForDecision);
     }
     turn.facts.refusal.as_ref().map(|refusal| refusal.reason)
+}
+
+/// Whether the canary in flight would have to go, because another revision is wanted. One that has earned all traffic
+/// becomes stable first, unless it is stable that is wanted again.
+fn is_unwanted(turn: &Turn<'_>, plan: &Plan, step: &StepState) -> bool {
+    let Some(wanted) = &turn.facts.wanted else { return false };
+    let promoting = step.index >= plan.promotion();
+    turn.state.canary.as_ref() != Some(wanted) && (!promoting || turn.state.stable.as_ref() == Some(wanted))
 }
 
 /// Whether the old stable, which has lost its traffic, may leave: a look saw no request there, or nobody can tell.
@@ -242,7 +273,7 @@ fn promoted(turn: &mut Turn<'_>, step: &StepState) -> Decision {
         name(&turn.state.canary),
         name(&turn.state.stable)
     );
-    turn.decide(DecisionKind::Promoted, Reason::StepsPassed, message, None, |state| {
+    let decision = turn.decide(DecisionKind::Promoted, Reason::StepsPassed, message, None, |state| {
         if let Some(old) = state.stable.take() {
             know(state, old);
         }
@@ -257,5 +288,8 @@ fn promoted(turn: &mut Turn<'_>, step: &StepState) -> Decision {
         }
         state.stage = Stage::Idle;
         state.checks.clear();
-    })
+        end_of_evidence(state);
+    });
+    // Nothing was taken from it: it has become stable.
+    Decision { weight: decision.from_weight, ..decision }
 }

@@ -5,15 +5,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::turn::{Turn, number};
-use super::{Facts, Outcome, Stage, State, StepState, idle, progress, sight};
+use super::{Facts, Outcome, Refusal, Stage, State, StepState, idle, progress, sight};
 use crate::{
     api::{
         Condition, ConditionStatus, ConditionType, Decision, GoDuration, Phase, Reason, RolloutStatus,
         StepProgress,
     },
     plan::Plan,
+    text::fit,
 };
 
+/// What the API takes for a message and a step's name, in characters.
+const LONGEST_MESSAGE: usize = 2048;
+const LONGEST_STEP_NAME: usize = 63;
 /// How many decisions are kept in a status.
 pub const KEPT_DECISIONS: usize = 20;
 /// Clocks and evidence alone are written down at most this often.
@@ -29,12 +33,13 @@ pub fn report(
     before: &RolloutStatus,
     decision: Option<&Decision>,
 ) -> RolloutStatus {
-    let turn = Turn { plan, facts, state: state.clone() };
+    let turn = Turn::new(plan, state, facts);
     let mut decisions = before.decisions.clone();
     decisions.extend(decision.cloned());
     let superfluous = decisions.len().saturating_sub(KEPT_DECISIONS);
     decisions.drain(..superfluous);
     let (phase, reason, message) = stand(&turn, &decisions);
+    let message = fit(message, LONGEST_MESSAGE);
     let conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
     let progress = plan.and_then(|plan| Some(step_progress(plan, state.step()?)));
     RolloutStatus {
@@ -92,7 +97,7 @@ fn step_progress(plan: &Plan, step: &StepState) -> StepProgress {
     StepProgress {
         number: number(step.index),
         of: u32::try_from(plan.steps.len()).unwrap_or(u32::MAX),
-        name: plan.step_name(step.index).to_owned(),
+        name: fit(plan.step_name(step.index), LONGEST_STEP_NAME),
         needs_approval,
         approved: step.approved.is_some(),
     }
@@ -104,15 +109,15 @@ fn stand(turn: &Turn<'_>, decisions: &[Decision]) -> (Phase, Reason, String) {
         let refusal = turn.facts.refusal.as_ref().filter(|refusal| refusal.reason == reason);
         refusal.map(|refusal| refusal.message.clone())
     };
+    if sight::held(turn) {
+        let message = "the status is missing or older than the routes, and stable has no ready endpoint: traffic stays where it is";
+        return (Phase::Stalled, Reason::StableNotReady, message.to_owned());
+    }
     match &turn.state.stage {
-        Stage::Pending => {
-            let refusal = turn.facts.refusal.clone();
-            let found = || turn.facts.wanted.as_ref().map(|wanted| sight::find_stable(turn.facts, wanted));
-            match refusal.or_else(|| found()?.err()) {
-                Some(refusal) => (Phase::Pending, refusal.reason, refusal.message),
-                None => (Phase::Pending, Reason::New, "nothing was decided yet".to_owned()),
-            }
-        }
+        Stage::Pending => match why_pending(turn) {
+            Some(refusal) => (Phase::Pending, refusal.reason, refusal.message),
+            None => (Phase::Pending, Reason::New, "nothing was decided yet".to_owned()),
+        },
         Stage::Step(step) => {
             let reason = progress::waits_for(turn).unwrap_or(Reason::StepInProgress);
             let message = refused(reason).unwrap_or_else(|| in_flight(turn, step, reason));
@@ -127,12 +132,22 @@ fn stand(turn: &Turn<'_>, decisions: &[Decision]) -> (Phase, Reason, String) {
     }
 }
 
+/// What keeps a Rollout without a memory from finding its stable.
+fn why_pending(turn: &Turn<'_>) -> Option<Refusal> {
+    let found = || sight::find_stable(turn.facts.traffic.as_ref(), &turn.facts.uid);
+    turn.facts.refusal.clone().or_else(|| found().err())
+}
+
 fn phase_in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> Phase {
     let promoting = turn.plan.is_some_and(|plan| step.index >= plan.promotion());
     match reason {
         Reason::StableNotReady | Reason::NotReadyInTime => Phase::Stalled,
-        Reason::CanaryNotReady | Reason::StepInProgress if !promoting => Phase::Progressing,
-        Reason::CanaryNotReady | Reason::StepInProgress | Reason::Promoting => Phase::Promoting,
+        Reason::CanaryNotReady | Reason::StepInProgress | Reason::TrafficNotInPlace if !promoting => {
+            Phase::Progressing
+        }
+        Reason::CanaryNotReady | Reason::StepInProgress | Reason::TrafficNotInPlace | Reason::Promoting => {
+            Phase::Promoting
+        }
         // Gates, pauses, missing evidence, and whatever else keeps it from growing.
         _ => Phase::Waiting,
     }
@@ -231,14 +246,9 @@ fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
     let wanted = turn.facts.wanted.as_ref().map(ToString::to_string).unwrap_or_default();
     if outcome_of_wanted(turn).is_some() {
         let revision = turn.facts.wanted.as_ref().map(crate::Predictor::revision);
-        let ended = decisions.iter().rev().find(|decision| {
-            decision.revision == revision
-                && decision.weight == 0
-                && decision.from_weight >= 0
-                && is_end(decision)
-        });
+        let ended = decisions.iter().rev().find(|decision| decision.revision == revision && is_end(decision));
         return ended.map_or_else(
-            || format!("{wanted} was taken out of traffic: {reason}"),
+            || format!("{wanted} is not tried again until a retry: {reason}"),
             |end| end.message.clone(),
         );
     }
@@ -270,16 +280,17 @@ fn conditions(
     before: &[Condition],
 ) -> Vec<Condition> {
     let now = turn.facts.now;
-    let refusal = turn.facts.refusal.clone().or_else(|| match turn.state.stage {
-        Stage::Pending => sight::find_stable(turn.facts, turn.facts.wanted.as_ref()?).err(),
-        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => None,
-    });
+    let refusal = match turn.state.stage {
+        Stage::Pending => why_pending(turn),
+        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => turn.facts.refusal.clone(),
+    };
     let accepted = match &refusal {
         None => (true, Reason::Accepted, "the spec can be acted on"),
         Some(refusal) => (false, refusal.reason, refusal.message.as_str()),
     };
-    let out_of_evidence = turn.state.pause.as_ref().is_some_and(|pause| pause.reason == Reason::Inconclusive);
-    let stalled = matches!(phase, Phase::Stalled | Phase::RolledBack) || refusal.is_some() || out_of_evidence;
+    let person_needed =
+        matches!(reason, Reason::WaitingForApproval | Reason::WaitingForDecision | Reason::Paused);
+    let stalled = matches!(phase, Phase::Stalled | Phase::RolledBack) || refusal.is_some() || person_needed;
     let ready = phase == Phase::Healthy && refusal.is_none();
     let reconciling = !ready && !stalled;
     [
@@ -303,12 +314,13 @@ fn condition(
     before: &[Condition],
 ) -> Condition {
     let status = ConditionStatus::from(holds);
+    let message = fit(message, LONGEST_MESSAGE);
     let same = before.iter().find(|condition| condition.kind == kind && condition.status == status);
     Condition {
         kind,
         status,
         reason: reason.to_string(),
-        message: message.to_owned(),
+        message,
         last_transition_time: same.map_or(now, |condition| condition.last_transition_time),
         observed_generation: generation,
     }

@@ -1,10 +1,12 @@
 //! What takes traffic away from the canary.
 
-use super::turn::Turn;
+use super::progress;
+use super::turn::{LONGEST_ANSWER, Turn};
 use super::{Outcome, Pause, Stage, StepState, Withdrawn};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, GoDuration, Reason, Then},
     judge::{Verdict, overall},
+    text::fit,
 };
 
 /// A Rollout that is being deleted gives its routes back to stable, at once and whatever else is going on.
@@ -21,7 +23,6 @@ pub(super) fn release(turn: &mut Turn<'_>) -> Option<Decision> {
         turn.decide(DecisionKind::Released, Reason::Deleted, message, None, |_| ())
     };
     turn.state.stage = Stage::Released;
-    turn.state.retiring.clear();
     Some(Decision { step: None, ..decision })
 }
 
@@ -111,7 +112,7 @@ fn overdue_canary(turn: &mut Turn<'_>) -> Option<Decision> {
 pub(super) fn missing_evidence(turn: &mut Turn<'_>) -> Option<Decision> {
     let plan = turn.plan?;
     let step = turn.state.step()?;
-    if turn.is_paused() || step.withdrawn.is_some() || step.short_of_evidence.0 < plan.evidence_limit {
+    if !progress::lacks_evidence_alone(turn) || step.short_of_evidence.0 < plan.evidence_limit {
         return None;
     }
     let lacking = lacking_evidence(&turn.state.checks, step.evidence.requests);
@@ -119,7 +120,8 @@ pub(super) fn missing_evidence(turn: &mut Turn<'_>) -> Option<Decision> {
     match plan.without_evidence {
         Then::Pause => {
             Some(turn.decide(DecisionKind::Paused, Reason::Inconclusive, message.clone(), None, |state| {
-                state.pause = Some(Pause { reason: Reason::Inconclusive, by: None, message: Some(message) });
+                let message = Some(fit(message, LONGEST_ANSWER));
+                state.pause = Some(Pause { reason: Reason::Inconclusive, by: None, message });
             }))
         }
         Then::Rollback if must_hold(turn) => None,

@@ -2,50 +2,162 @@
 //!
 //! Nothing starts by itself here: losing a status loses no user, and starts no rollout.
 
-use std::time::Duration;
-
-use super::turn::{Turn, know, remember};
-use super::{Facts, Outcome, Refusal, Retiring, RevisionOutcome, Stage, Withdrawn};
+use super::turn::{Turn, know, remember, retire};
+use super::{Outcome, Refusal, RevisionOutcome, SeenTraffic, Stage, State, Withdrawn};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, Reason},
+    api::{ActionPhase, Decision, DecisionKind, Do, Reason},
     traffic::stamp::Stamp,
 };
 
-/// A stamp above what the status knows: a decrease whose record failed to be written, or a restored backup. Its
-/// outcomes and its lower setting are taken over before anything else.
+/// Whose ready endpoints, and whose requests, are those of stable and of the canary: what goes into
+/// [`super::Facts::stable_ready`] and [`super::Facts::canary_ready`]. Also told where the memory is missing or behind, by the stamp.
+pub fn arms(
+    state: &State,
+    traffic: Option<&SeenTraffic>,
+    wanted: Option<&Predictor>,
+    uid: &str,
+) -> (Option<Predictor>, Option<Predictor>) {
+    let newer = traffic.and_then(|traffic| traffic.stamp.as_ref()).filter(|stamp| {
+        stamp.uid == uid && stamp.seq > state.seq && !matches!(state.stage, Stage::Pending | Stage::Released)
+    });
+    let stable = match state.stage {
+        Stage::Pending => find_stable(traffic, uid).ok(),
+        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => {
+            newer.and_then(stamped_stable).or_else(|| state.stable.clone())
+        }
+    };
+    let canary = state.canary.clone().filter(|_| state.in_flight()).or_else(|| wanted.cloned());
+    (stable, canary)
+}
+
+fn stamped_stable(stamp: &Stamp) -> Option<Predictor> {
+    stamp.stable.as_ref()?.parse().ok()
+}
+
+/// A stamp above what the status knows is taken over before anything else: a decrease whose record failed to be
+/// written, with its outcome, or the stamp of a life that a restored backup knows nothing of. Of two decisions with one
+/// number the lower setting counts.
 pub(super) fn adopt_newer_stamp(turn: &mut Turn<'_>) {
-    let Some(stamp) = turn.facts.traffic.as_ref().and_then(|traffic| traffic.stamp.as_ref()) else { return };
+    let Some(stamp) = seen_stamp(turn) else { return };
     if matches!(turn.state.stage, Stage::Pending) || stamp.seq < turn.state.seq {
         return;
     }
-    let canary = turn.state.canary.as_ref().map(Predictor::revision);
-    let same_canary = turn.state.in_flight() && canary == stamp.revision;
-    let lower = same_canary && stamp.setting < turn.weight();
-    if stamp.seq == turn.state.seq && !lower {
+    let newer = stamp.seq > turn.state.seq;
+    if stamp.uid != turn.facts.uid {
+        if newer {
+            adopt_strange_stamp(turn, stamp);
+        }
+        return;
+    }
+    if is_of_another_life(turn, stamp) {
+        turn.given_up = Some(stamp.setting.max(turn.weight()));
+        let stable = stamped_stable(stamp).or_else(|| turn.state.stable.clone());
+        give_up(turn, stamp, stable);
+        return;
+    }
+    let lower = is_same_canary(turn, stamp) && stamp.setting < turn.weight();
+    if !newer && !lower {
         return;
     }
     turn.state.seq = stamp.seq;
-    take_over_outcomes(turn, stamp);
-    let ended = turn.state.in_flight()
-        && turn.state.canary.as_ref().is_some_and(|canary| {
-            stamp.outcomes.get(&canary.revision()).is_some_and(|outcome| *outcome != Outcome::Retried)
-        });
-    if ended && let Some(canary) = turn.state.canary.clone() {
+    take_over_outcomes(turn, stamp, true);
+    if has_ended(turn, stamp)
+        && let Some(canary) = turn.state.canary.clone()
+    {
         turn.state.stage = Stage::Idle;
-        turn.state.pause = None;
-        turn.state.retiring.push(Retiring { predictor: canary, waited: Duration::ZERO.into() });
+        super::turn::end_of_evidence(&mut turn.state);
+        retire(&mut turn.state, canary);
     } else if lower && let Stage::Step(step) = &mut turn.state.stage {
         step.withdrawn = Some(Withdrawn::default());
-        step.losses += 1;
+        step.losses = step.losses.saturating_add(1);
+        turn.state.checks.clear();
     }
 }
 
-fn take_over_outcomes(turn: &mut Turn<'_>, stamp: &Stamp) {
+fn seen_stamp<'f>(turn: &Turn<'f>) -> Option<&'f Stamp> {
+    turn.facts.traffic.as_ref()?.stamp.as_ref()
+}
+
+fn is_same_canary(turn: &Turn<'_>, stamp: &Stamp) -> bool {
+    turn.state.in_flight() && turn.state.canary.as_ref().map(Predictor::revision) == stamp.revision
+}
+
+/// Whether the stamp says that the canary in flight is out of traffic for good.
+fn has_ended(turn: &Turn<'_>, stamp: &Stamp) -> bool {
+    turn.state.in_flight()
+        && turn.state.canary.as_ref().is_some_and(|canary| {
+            stamp.outcomes.get(&canary.revision()).is_some_and(|outcome| *outcome != Outcome::Retried)
+        })
+}
+
+/// Whether no decrease that was decided on this memory explains a newer stamp: then the memory is an old one.
+fn is_of_another_life(turn: &Turn<'_>, stamp: &Stamp) -> bool {
+    let state = &turn.state;
+    if stamp.uid != turn.facts.uid || stamp.seq <= state.seq {
+        return false;
+    }
+    let canary = state.canary.as_ref().map(Predictor::revision);
+    let same_stable =
+        stamp.stable.is_none() || stamp.stable == state.stable.as_ref().map(Predictor::revision);
+    match &state.stage {
+        Stage::Pending | Stage::Released => false,
+        Stage::Idle | Stage::StatusLost => !same_stable || stamp.setting > 0 || stamp.revision != canary,
+        Stage::Step(_) => {
+            let lower = stamp.setting == 0 || stamp.setting < turn.weight();
+            !same_stable || stamp.revision != canary || !(lower || has_ended(turn, stamp))
+        }
+    }
+}
+
+/// The stamp that an earlier Rollout of this name left, on a route that was not ours before.
+fn adopt_strange_stamp(turn: &mut Turn<'_>, stamp: &Stamp) {
+    turn.state.seq = stamp.seq;
+    take_over_outcomes(turn, stamp, false);
+    let left = stamp.revision.as_ref().and_then(|revision| revision.parse::<Predictor>().ok());
+    if let Some(left) = left {
+        know(&mut turn.state, left);
+    }
+}
+
+/// Whether a memory that is missing or behind must be, because stable could not answer what the canary gets: hold.
+/// A person's abort and a deletion go before.
+pub(super) fn held(turn: &Turn<'_>) -> bool {
+    let Some(stamp) = seen_stamp(turn) else { return false };
+    let missing_or_behind = match turn.state.stage {
+        Stage::Pending => true,
+        Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => is_of_another_life(turn, stamp),
+    };
+    let mut asked = turn.facts.actions.iter();
+    let forced = turn.facts.deleted
+        || asked.any(|asked| asked.what == Do::Abort && !turn.state.has_handled(&asked.uid));
+    missing_or_behind && stamp.setting > 0 && turn.facts.stable_ready == 0 && !forced
+}
+
+/// Starts a new memory from the stamp: stable is `stable`, everybody else whom the stamp or the old memory knows
+/// retires.
+fn give_up(turn: &mut Turn<'_>, stamp: &Stamp, stable: Option<Predictor>) {
+    turn.state.seq = stamp.seq;
+    take_over_outcomes(turn, stamp, true);
+    let stamped = stamp.revision.as_ref().and_then(|revision| revision.parse::<Predictor>().ok());
+    let in_flight = turn.state.canary.clone().filter(|_| turn.state.in_flight());
+    let losers = [turn.state.stable.clone(), in_flight, stamped];
+    for loser in losers.into_iter().flatten().filter(|loser| Some(loser) != stable.as_ref()) {
+        retire(&mut turn.state, loser);
+    }
+    turn.state.stable = stable;
+    turn.state.stage = Stage::StatusLost;
+    turn.state.checks.clear();
+    super::turn::end_of_evidence(&mut turn.state);
+}
+
+/// Takes over what became of revisions; where both know something, the stamp counts if it is `newer`.
+fn take_over_outcomes(turn: &mut Turn<'_>, stamp: &Stamp, newer: bool) {
     for (revision, outcome) in &stamp.outcomes {
         let Ok(predictor) = revision.parse::<Predictor>() else { continue };
-        if turn.state.outcome(&predictor).is_some_and(|known| known.outcome == *outcome) {
-            continue;
+        match turn.state.outcome(&predictor) {
+            Some(known) if known.outcome == *outcome || !newer => continue,
+            Some(_) | None => {}
         }
         know(&mut turn.state, predictor.clone());
         let reason = Reason::StatusLost;
@@ -61,68 +173,98 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
     }
     let facts = turn.facts;
     let stamp = facts.traffic.as_ref()?.stamp.as_ref();
-    let wanted = facts.wanted.clone()?;
-    if facts.refusal.is_some() {
+    // A refusal keeps a rollout from starting. It does not keep a canary whose supervision was lost from leaving.
+    let leftover = stamp.map_or(0, |stamp| stamp.setting);
+    let refused = facts.refusal.is_some() || facts.wanted.is_none();
+    if refused && leftover == 0 && !facts.deleted || facts.deleted && stamp.is_none() {
         return None;
     }
-    let stable = find_stable(facts, &wanted).ok()?;
-    let lost = wanted != stable && was_here_before(facts, stamp, &wanted);
+    let stable = find_stable(facts.traffic.as_ref(), &facts.uid).ok()?;
+    let live = facts.wanted.as_ref() == Some(&stable);
+    let ours = facts.had_status || stamp.is_some_and(|stamp| stamp.uid == facts.uid);
+    let known = |wanted: &Predictor| stamp.is_some_and(|stamp| knows(stamp, wanted));
+    let lost = !live && (ours || facts.wanted.as_ref().is_none_or(known));
     if let Some(stamp) = stamp {
-        turn.state.seq = stamp.seq;
-        take_over_outcomes(turn, stamp);
-        let old = stamp.revision.as_ref().and_then(|revision| revision.parse::<Predictor>().ok());
-        if let Some(old) = old.filter(|old| *old != stable) {
-            know(&mut turn.state, old.clone());
-            turn.state.retiring.push(Retiring { predictor: old, waited: Duration::ZERO.into() });
-        }
+        give_up(turn, stamp, Some(stable.clone()));
     }
-    if !lost {
-        let message = if wanted == stable {
+    let decision = if lost {
+        let message =
+            format!("the status was lost: {stable} keeps all traffic, nothing is tried until a retry");
+        turn.decide(DecisionKind::Recovered, Reason::StatusLost, message, None, |state| {
+            state.canary.clone_from(&facts.wanted);
+            state.stable = Some(stable);
+            state.stage = Stage::StatusLost;
+        })
+    } else {
+        let message = if live {
             format!("{stable} is live already: adopted as stable")
         } else {
             format!("{stable} has the traffic: adopted as stable")
         };
-        return Some(turn.decide(DecisionKind::Adopted, Reason::New, message, None, |state| {
+        turn.decide(DecisionKind::Adopted, Reason::New, message, None, |state| {
             state.stable = Some(stable);
             state.stage = Stage::Idle;
-        }));
+        })
+    };
+    if ours {
+        forget_actions(turn);
     }
-    let message =
-        format!("the status was lost: {stable} keeps all traffic, {wanted} is not tried until a retry");
+    Some(Decision { from_weight: i32::from(leftover), ..decision })
+}
+
+/// What people asked of a memory that is gone is not done to the new one.
+fn forget_actions(turn: &mut Turn<'_>) {
+    for asked in &turn.facts.actions {
+        if !turn.state.has_handled(&asked.uid) {
+            turn.answer(asked, ActionPhase::Refused, "the Rollout's status was lost: ask again", None);
+        }
+    }
+}
+
+/// Records that the memory was older than the routes, and was given up.
+pub(super) fn restored(turn: &mut Turn<'_>) -> Option<Decision> {
+    let from_weight = turn.given_up?;
+    let stable = turn.state.stable.clone()?;
+    let wanted = turn.facts.wanted.clone();
+    let live = wanted.as_ref() == Some(&stable);
+    let message = if live {
+        format!("the status was older than the routes: {stable} keeps all traffic")
+    } else {
+        format!(
+            "the status was older than the routes: {stable} keeps all traffic, nothing is tried until a retry"
+        )
+    };
     let decision = turn.decide(DecisionKind::Recovered, Reason::StatusLost, message, None, |state| {
-        state.stable = Some(stable);
-        state.canary = Some(wanted);
-        state.stage = Stage::StatusLost;
+        state.canary = wanted.filter(|_| !live);
+        state.stage = if live { Stage::Idle } else { Stage::StatusLost };
     });
-    // What people asked of a memory that is gone is not done to the new one.
-    for asked in &facts.actions {
-        turn.answer(asked, ActionPhase::Refused, "the Rollout's status was lost: ask again", None);
-    }
-    Some(decision)
+    forget_actions(turn);
+    Some(Decision { from_weight: i32::from(from_weight), ..decision })
 }
 
 /// The stable predictor of a Rollout without a memory: as its stamp says, else the one that has the traffic.
 ///
 /// # Errors
 /// Where neither tells.
-pub(super) fn find_stable(facts: &Facts, wanted: &Predictor) -> Result<Predictor, Refusal> {
-    let Some(traffic) = &facts.traffic else {
+pub(super) fn find_stable(traffic: Option<&SeenTraffic>, uid: &str) -> Result<Predictor, Refusal> {
+    let Some(traffic) = traffic else {
         return Err(Refusal::new(Reason::RouteNotFound, "the routes cannot be read"));
     };
-    let stamped = traffic.stamp.as_ref().and_then(|stamp| stamp.stable.as_ref()?.parse().ok());
-    if let Some(stable) = stamped {
-        return Ok(stable);
-    }
-    match (traffic.weighted.as_slice(), traffic.strangers.as_slice()) {
-        ([one], _) => Ok(one.clone()),
-        ([], _) => Err(Refusal::new(
+    let stamp = traffic.stamp.as_ref();
+    let stamped = stamp.and_then(stamped_stable);
+    match (traffic.weighted.as_slice(), stamped) {
+        // An earlier Rollout of this name left the stamp, and since then somebody gave all traffic to a predictor that
+        // it never heard of: the route is what users have.
+        ([one], Some(_)) if stamp.is_some_and(|stamp| stamp.uid != uid && !knows(stamp, one)) => {
+            Ok(one.clone())
+        }
+        (_, Some(stable)) => Ok(stable),
+        ([one], None) => Ok(one.clone()),
+        ([], None) => Err(Refusal::new(
             Reason::AmbiguousStable,
-            format!(
-                "no Service of namespace {} has weight on the routes: there is no stable predictor",
-                wanted.namespace
-            ),
+            "no Service of this namespace, or not the one that spec.target.service.from names, has weight on the routes: there is no stable predictor",
         )),
-        (several, _) => {
+        (several, None) => {
             let names: Vec<&str> = several.iter().map(|predictor| predictor.service.as_str()).collect();
             let message = format!(
                 "{} have weight on the routes: name the one that is stable in spec.target.service.from",
@@ -133,16 +275,12 @@ pub(super) fn find_stable(facts: &Facts, wanted: &Predictor) -> Result<Predictor
     }
 }
 
-/// Whether this Rollout, or one of its name, was on its way to `wanted` before: then a rollout must not start
-/// anew by itself.
-fn was_here_before(facts: &Facts, stamp: Option<&Stamp>, wanted: &Predictor) -> bool {
-    let wanted = wanted.revision();
-    let stamped = stamp.is_some_and(|stamp| {
-        stamp.uid == facts.uid
-            || stamp.revision.as_ref() == Some(&wanted)
-            || stamp.outcomes.contains_key(&wanted)
-    });
-    facts.had_status || stamped
+/// Whether a Rollout of this name had to do with `predictor`.
+fn knows(stamp: &Stamp, predictor: &Predictor) -> bool {
+    let revision = Some(predictor.revision());
+    stamp.revision == revision
+        || stamp.stable == revision
+        || revision.is_some_and(|revision| stamp.outcomes.contains_key(&revision))
 }
 
 /// A lost status no longer matters once the stable revision is what is wanted.
@@ -150,6 +288,7 @@ fn leave_status_lost(turn: &mut Turn<'_>) -> Option<Decision> {
     if matches!(turn.state.stage, Stage::StatusLost)
         && turn.facts.wanted.is_some()
         && turn.facts.wanted == turn.state.stable
+        && turn.given_up.is_none()
     {
         turn.state.stage = Stage::Idle;
     }
@@ -161,12 +300,19 @@ pub(super) fn lost_plan(turn: &mut Turn<'_>) -> Option<Decision> {
     if turn.plan.is_some() || !turn.state.in_flight() {
         return None;
     }
+    // What the canary gets is what was stamped: the plan that says so is gone.
+    let setting = seen_stamp(turn).map_or(0, |stamp| stamp.setting);
+    if setting > 0 && turn.facts.stable_ready == 0 {
+        return None;
+    }
     let message = "the pinned plan in the status cannot be read: stable has all traffic until a retry";
-    Some(turn.decide(DecisionKind::Recovered, Reason::InvalidStatus, message, None, |state| {
+    let decision = turn.decide(DecisionKind::Recovered, Reason::InvalidStatus, message, None, |state| {
         if let Some(canary) = state.canary.clone() {
-            state.retiring.push(Retiring { predictor: canary, waited: Duration::ZERO.into() });
+            retire(state, canary);
         }
         state.stage = Stage::StatusLost;
         state.checks.clear();
-    }))
+        super::turn::end_of_evidence(state);
+    });
+    Some(Decision { from_weight: i32::from(setting), ..decision })
 }

@@ -68,6 +68,10 @@ pub struct StepState {
     pub withdrawn: Option<Withdrawn>,
     /// How often the canary lost its last ready endpoint in this step.
     pub losses: u32,
+    /// Time that was observed to pass since the step was entered, whatever the traffic was.
+    pub age: GoDuration,
+    /// Age of the step when the traffic was last seen settled.
+    pub settled_at: GoDuration,
     /// Time that was observed to pass with the setting in place.
     pub elapsed: GoDuration,
     /// The same without interruption, up to now: what `settle` is compared with.

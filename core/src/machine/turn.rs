@@ -1,16 +1,22 @@
 //! One turn of the machine: the rules in their order, the first that has something to decide decides.
 
-use std::time::Duration;
-
 use super::{
     Facts, Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Retiring, RevisionOutcome, Stage, State, StepState,
 };
 use super::{facts::Asked, idle, people, progress, safety, sight};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, Reason},
+    api::{ActionPhase, Decision, DecisionKind, GoDuration, Reason},
     plan::Plan,
+    text::fit,
 };
+
+/// What the API lets a decision say, in characters.
+const LONGEST_MESSAGE: usize = 2048;
+/// What it lets the answer to an action, and a reason, say.
+pub(super) const LONGEST_ANSWER: usize = 1024;
+/// What it takes for a person's name.
+pub(super) const LONGEST_NAME: usize = 256;
 
 /// What a turn changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,12 +30,20 @@ pub enum Change {
     Decision(Decision),
 }
 
+/// Whether a decision does nothing but take traffic away from the canary: it is acted on even where it cannot be
+/// written down, unless somebody else wrote in between.
+pub fn only_takes_away(decision: &Decision) -> bool {
+    decision.weight < decision.from_weight
+}
+
 /// The rules, in the order in which they are asked. What takes traffic away comes before what gives some.
-const RULES: [fn(&mut Turn<'_>) -> Option<Decision>; 11] = [
+const RULES: [fn(&mut Turn<'_>) -> Option<Decision>; 13] = [
     safety::release,
     sight::first,
+    sight::restored,
     sight::lost_plan,
-    people::stop,
+    people::abort,
+    people::pause,
     safety::other_revision_wanted,
     safety::failed_check,
     safety::lost_endpoints,
@@ -44,7 +58,10 @@ const RULES: [fn(&mut Turn<'_>) -> Option<Decision>; 11] = [
 /// `plan` is the pinned plan while a canary is in flight, else that of the current spec; nothing where that cannot
 /// be planned.
 pub fn step(plan: Option<&Plan>, state: &State, facts: &Facts) -> (State, Change) {
-    let mut turn = Turn { plan, facts, state: state.clone() };
+    let mut turn = Turn::new(plan, state, facts);
+    if sight::held(&turn) {
+        return (turn.state, Change::Nothing);
+    }
     sight::adopt_newer_stamp(&mut turn);
     let worsened = progress::observe(&mut turn);
     for rule in RULES {
@@ -64,12 +81,18 @@ pub(super) struct Turn<'a> {
     pub(super) plan: Option<&'a Plan>,
     pub(super) facts: &'a Facts,
     pub(super) state: State,
+    /// The canary's share before a memory that is older than the routes was given up.
+    pub(super) given_up: Option<u8>,
 }
 
 /// Who asked, for the record: nobody, or a person with an action.
 pub(super) type By<'a> = Option<&'a Asked>;
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    pub(super) fn new(plan: Option<&'a Plan>, state: &State, facts: &'a Facts) -> Self {
+        Self { plan, facts, state: state.clone(), given_up: None }
+    }
+
     /// Records a decision: `change` is what it does to the state.
     pub(super) fn decide(
         &mut self,
@@ -80,29 +103,25 @@ impl Turn<'_> {
         change: impl FnOnce(&mut State),
     ) -> Decision {
         let from_weight = self.weight();
-        let about = self.state.canary.clone();
-        self.state.seq += 1;
+        let was_in_flight = self.state.in_flight();
+        self.state.seq = self.state.seq.saturating_add(1);
         change(&mut self.state);
-        let message = message.into();
+        let message = fit(message, LONGEST_MESSAGE);
         if let Some(asked) = by {
             self.answer(asked, ActionPhase::Done, &message, Some(self.state.seq));
         }
-        let about = if self.state.in_flight() {
-            self.state.canary.clone()
-        } else {
-            about.or(self.state.stable.clone())
-        };
+        let about = self.state.canary.as_ref().filter(|_| was_in_flight || self.state.in_flight());
         Decision {
             seq: self.state.seq,
             at: self.facts.now,
             kind,
             reason,
             message,
-            revision: about.map(|predictor| predictor.revision()),
+            revision: about.or(self.state.stable.as_ref()).map(Predictor::revision),
             step: self.state.step().map(|step| number(step.index)),
             from_weight: i32::from(from_weight),
             weight: i32::from(self.weight()),
-            by: by.map(|asked| asked.by.clone().unwrap_or_else(|| "someone".to_owned())),
+            by: by.map(|asked| fit(asked.by.as_deref().unwrap_or("someone"), LONGEST_NAME)),
             checks: self.state.checks.clone(),
         }
     }
@@ -120,14 +139,14 @@ impl Turn<'_> {
         self.decide(kind, reason, message, by, |state| {
             if let Some(canary) = state.canary.clone() {
                 let seq = state.seq;
-                state.retiring.push(Retiring { predictor: canary.clone(), waited: Duration::ZERO.into() });
+                retire(state, canary.clone());
                 remember(
                     &mut state.outcomes,
                     RevisionOutcome { predictor: canary, outcome, reason, seq, at },
                 );
             }
             state.stage = Stage::Idle;
-            state.pause = None;
+            end_of_evidence(state);
         })
     }
 
@@ -142,11 +161,19 @@ impl Turn<'_> {
         let handled = Handled {
             uid: asked.uid.clone(),
             phase,
-            message: message.to_owned(),
+            message: fit(message, LONGEST_ANSWER),
             decision,
             at: self.facts.now,
         };
-        push_bounded(&mut self.state.handled, handled, KEPT_ACTIONS);
+        let handled_now = &mut self.state.handled;
+        // An action whose object is still there would be done again if it were forgotten: the others go first.
+        if handled_now.len() >= KEPT_ACTIONS {
+            let there = |handled: &Handled| self.facts.actions.iter().any(|asked| asked.uid == handled.uid);
+            if let Some(gone) = handled_now.iter().position(|handled| !there(handled)) {
+                handled_now.remove(gone);
+            }
+        }
+        push_bounded(handled_now, handled, KEPT_ACTIONS);
     }
 
     /// The canary's decided share in percent.
@@ -171,6 +198,19 @@ pub(super) fn decided_weight(plan: Option<&Plan>, state: &State) -> u8 {
         (Some(plan), Some(step)) if step.withdrawn.is_none() => plan.weight(step.index),
         (Some(_), Some(_)) | (None, _) | (_, None) => 0,
     }
+}
+
+/// Takes a predictor that has lost its traffic out of the route, in time.
+pub(super) fn retire(state: &mut State, predictor: Predictor) {
+    know(state, predictor.clone());
+    state.retiring.retain(|retiring| retiring.predictor != predictor);
+    push_bounded(&mut state.retiring, Retiring { predictor, waited: GoDuration::default() }, KEPT_REVISIONS);
+}
+
+/// A rollout that is over waits for no evidence any more. A pause that a person asked for stays until a person ends
+/// it, whatever becomes of the revision.
+pub(super) fn end_of_evidence(state: &mut State) {
+    state.pause.take_if(|pause| pause.reason == Reason::Inconclusive);
 }
 
 /// The number of a step as people count.

@@ -87,6 +87,12 @@ impl Plan {
         let needs_numbers = !checks.is_empty() || steps.iter().any(|step| step.min_requests > 0);
         let metrics = metrics::plan(spec.metrics.as_ref(), needs_numbers, &mut errors);
         metrics::refuse_queries_without_a_source(&checks, metrics.as_ref(), &mut errors);
+        let finish = spec.finish.unwrap_or_default();
+        if finish != Finish::Promote && spec.steps.is_empty() {
+            let problem =
+                format!("{finish:?} is about the last step, and there are none: at least one is expected");
+            errors.invalid("spec.steps", problem);
+        }
         let inconclusive = spec.inconclusive.unwrap_or_default();
         errors.into_result(Self {
             routes,
@@ -95,7 +101,7 @@ impl Plan {
             metrics,
             interval,
             settle: spec.settle.unwrap_or(DEFAULT_SETTLE).0,
-            finish: spec.finish.unwrap_or_default(),
+            finish,
             evidence_limit: inconclusive.limit.unwrap_or(DEFAULT_EVIDENCE_LIMIT).0,
             without_evidence: inconclusive.then.unwrap_or_default(),
             ready_within: spec.ready_within.unwrap_or(DEFAULT_READY_WITHIN).0,
@@ -205,9 +211,16 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 10] = [
+        let cases: [(Change, &str); 11] = [
             (|s| s["interval"] = json!("50ms"), "spec.interval: 50ms is too short"),
             (|s| s["routes"] = json!([]), "spec.routes: at least one route"),
+            (
+                |s| {
+                    s["steps"] = json!([]);
+                    s["finish"] = json!("KeepStable");
+                },
+                "spec.steps: KeepStable is about the last step",
+            ),
             (|s| s["steps"][0]["weight"] = json!(101), "spec.steps[0].weight: 101"),
             (|s| s["steps"][0]["weight"] = json!(-1), "spec.steps[0].weight: -1"),
             (|s| s["steps"][0]["weight"] = json!(0), "spec.steps[0].weight: 0"),
