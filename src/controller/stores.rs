@@ -99,7 +99,10 @@ where
         .default_backoff()
         .modify(|object| {
             object.managed_fields_mut().clear();
-            object.annotations_mut().remove("kubectl.kubernetes.io/last-applied-configuration");
+            // The map itself stays as it was, there or not there: a patch that adds to it needs to know.
+            if let Some(annotations) = &mut object.meta_mut().annotations {
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
         })
         .reflect(writer)
         .touched_objects()
