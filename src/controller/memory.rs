@@ -28,6 +28,8 @@ pub(super) struct Memory {
     pub(super) rollout: Option<Arc<RolloutObject>>,
     /// The same of VirtualServices.
     pub(super) virtual_services: BTreeMap<ObjectName, DynamicObject>,
+    /// The version of the Rollout that was read past the cache because the routes show a later decision.
+    pub(super) checked_version: Option<String>,
     /// What kept the routes from being written the last time.
     pub(super) obstacle: Option<String>,
     /// Queries that the source called invalid, or valid.

@@ -80,16 +80,22 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         return Ok(Next::Gone);
     }
     // Stage 1: what is there.
-    let seen = observe::observe(context, subject, memory).await;
+    let mut seen = observe::observe(context, subject, memory).await;
+    if is_behind(&seen) && memory.checked_version.as_ref() != Some(&subject.resource_version) {
+        // Most likely the cache is: the stamp is believed only if the Rollout itself says no more.
+        memory.checked_version = Some(subject.resource_version.clone());
+        memory.rollout = Some(Arc::new(persist::read_afresh(context, subject).await?));
+        return Ok(Next::Again);
+    }
 
     // Stage 2: what follows from it.
-    let (state, change) = machine::step(seen.plan.as_ref(), &seen.state, &seen.facts);
+    let (state, change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
     let (decision, checkpoint) = match change {
         Change::Decision(decision) => (Some(decision), false),
         Change::Checkpoint => (None, true),
         Change::Nothing => (None, false),
     };
-    let status = status(subject, &seen, &state, decision.as_ref());
+    let status = status(subject, &mut seen, &state, decision.as_ref());
 
     // Stage 3: it is recorded.
     let now = Instant::now();
@@ -97,13 +103,13 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         || checkpoint
         || machine::worth_writing(&subject.status, &status, memory.since_written(now));
     let recorded = if due {
-        record(context, subject, memory, &seen, state.clone(), &status, decision.as_ref()).await
+        record(context, subject, memory, state.clone(), &status).await
     } else {
         memory.grow(&subject.status, state.clone());
         Ok(())
     };
     // A decision that only takes traffic away is acted on even if it could not be recorded: the stamp tells the rest.
-    let takes_away = decision.as_ref().is_some_and(|decision| decision.weight < decision.from_weight);
+    let takes_away = decision.as_ref().is_some_and(machine::only_takes_away);
     match &recorded {
         Err(Error::Conflict { .. }) => return recorded.map(|()| Next::Again),
         Err(_) if !takes_away => return recorded.map(|()| Next::Again),
@@ -125,34 +131,39 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     if due {
         events::refused(context, subject, &subject.status, &status).await;
     }
-    if subject.deleted && done {
+    if subject.deleted && done && matches!(state.stage, Stage::Released | Stage::Pending) {
         persist::remove_finalizer(context, subject).await?;
         return Ok(Next::Gone);
     }
     Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
 }
 
-/// The status for what was decided, with the spec pinned where a rollout starts.
+/// Whether the routes show a later decision than the Rollout as it was read.
+fn is_behind(seen: &Observation) -> bool {
+    let stamp = seen.facts.traffic.as_ref().and_then(|traffic| traffic.stamp.as_ref());
+    stamp.is_some_and(|stamp| stamp.uid == seen.facts.uid && stamp.seq > seen.state.seq)
+}
+
+/// The status for what was decided. The current spec is pinned where a rollout starts, and stays so until its canary has
+/// left the routes.
 fn status(
     subject: &Subject,
-    seen: &Observation,
+    seen: &mut Observation,
     state: &State,
     decision: Option<&Decision>,
 ) -> RolloutStatus {
-    let mut status = machine::report(
-        seen.plan.as_ref(),
-        state,
-        &seen.facts,
-        subject.generation,
-        &subject.status,
-        decision,
-    );
-    if decision.is_some_and(|decision| decision.kind == DecisionKind::Started) {
-        status.pinned = seen.spec.clone().map(|mut spec| {
+    let starts = decision.is_some_and(|decision| decision.kind == DecisionKind::Started);
+    if starts {
+        seen.plans.pin();
+    }
+    let plan = seen.plans.in_force(state);
+    let mut status = machine::report(plan, state, &seen.facts, subject.generation, &subject.status, decision);
+    if starts {
+        status.pinned = subject.spec.clone().ok().map(|mut spec| {
             spec.paused = false;
             Box::new(spec)
         });
-    } else if !state.in_flight() {
+    } else if !state.in_flight() && state.retiring.is_empty() {
         status.pinned = None;
     }
     status
@@ -162,15 +173,9 @@ async fn record(
     context: &Context,
     subject: &Subject,
     memory: &mut Memory,
-    seen: &Observation,
     state: State,
     status: &RolloutStatus,
-    decision: Option<&Decision>,
 ) -> Result<(), Error> {
-    let nothing_to_say = subject.deleted && decision.is_none() && matches!(seen.state.stage, Stage::Pending);
-    if nothing_to_say {
-        return Ok(());
-    }
     if let Some(unreadable) = &subject.unreadable_status {
         tracing::warn!(
             rollout = subject.display(),
@@ -217,7 +222,7 @@ async fn write_routes(
     state: &State,
     decision: Option<&Decision>,
 ) -> Result<Option<bool>, Error> {
-    let Some(plan) = &seen.plan else { return Ok(Some(true)) };
+    let Some(plan) = seen.plans.in_force(state) else { return Ok(Some(true)) };
     let outlook = observe::with_world(context, subject, &seen.objects, |world| {
         observe::outlook(world, plan, state, &subject.uid)
     });
@@ -251,8 +256,9 @@ fn version(object: &RolloutObject) -> String {
 
 /// How long nothing needs to happen.
 fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
-    let wake = machine::wake(seen.plan.as_ref(), state);
-    match &seen.plan {
+    let plan = seen.plans.in_force(state);
+    let wake = machine::wake(plan, state);
+    match plan {
         Some(plan) if plan.metrics.is_some() && state.in_flight() => {
             memory.next_look(Instant::now(), plan.interval).clamp(Duration::from_millis(5), wake)
         }

@@ -1,0 +1,130 @@
+//! The metrics: one look when it is due, and what keeps them from being looked at.
+
+use std::time::Duration;
+
+use sluice_core::{
+    Predictor,
+    api::Reason,
+    judge::{Bound, Look, TroubleKind},
+    machine::{Refusal, State},
+    plan::{MetricsPlan, Plan, PlannedCheck, Rule},
+};
+use tokio::time::Instant;
+
+use super::endpoints::arm;
+use crate::{
+    controller::{context::Context, memory::Memory, subject::Subject},
+    metrics::{Query, Question},
+};
+
+/// A look may take this long at most, or as long as an interval where that is longer.
+const SHORTEST_LOOK: Duration = Duration::from_secs(2);
+
+/// A source that is not configured, or a query that it calls invalid. A query is asked about once, before a rollout
+/// starts; a source that does not answer refuses nothing.
+pub(super) async fn refused_metrics(
+    context: &Context,
+    plan: Option<&Plan>,
+    state: &State,
+    wanted: Option<&Predictor>,
+    memory: &mut Memory,
+) -> Option<Refusal> {
+    let plan = plan?;
+    let metrics = plan.metrics.as_ref()?;
+    if let Err(trouble) = context.metrics.check(metrics) {
+        return Some(Refusal::new(Reason::UnknownSource, format!("spec.metrics: {trouble}")));
+    }
+    if state.in_flight() || wanted == state.stable.as_ref() {
+        return None;
+    }
+    for (index, check) in plan.checks.iter().enumerate() {
+        let Rule::Query { promql, .. } = &check.rule else { continue };
+        if !memory.queries.contains_key(promql) {
+            match context.metrics.validate(metrics, promql, SHORTEST_LOOK).await {
+                Ok(()) => drop(memory.queries.insert(promql.clone(), Ok(()))),
+                Err(trouble)
+                    if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) =>
+                {
+                    memory.queries.insert(promql.clone(), Err(trouble.to_string()));
+                }
+                Err(_) => {}
+            }
+        }
+        if let Some(Err(message)) = memory.queries.get(promql) {
+            return Some(Refusal::new(
+                Reason::InvalidQuery,
+                format!("spec.checks[{index}].query.promql: {message}"),
+            ));
+        }
+    }
+    None
+}
+
+/// One look at the metrics, if one is due and anybody has use for it; the machine last saw the world `elapsed` ago.
+pub(super) async fn look(
+    context: &Context,
+    subject: &Subject,
+    plan: &Plan,
+    state: &State,
+    elapsed: Duration,
+    memory: &mut Memory,
+) -> Option<Look> {
+    let metrics = plan.metrics.as_ref()?;
+    let stable = state.stable.clone()?;
+    let step = state.step();
+    let canary = state.canary.clone().filter(|_| step.is_some());
+    let asked = Instant::now();
+    let useful = step.is_some_and(|step| step.withdrawn.is_none()) || !state.retiring.is_empty();
+    if !useful || !memory.next_look(asked, plan.interval).is_zero() {
+        return None;
+    }
+    memory.looks(asked);
+    let ages = matches!(metrics, MetricsPlan::Scrape { .. });
+    let stable = arm(context, &subject.namespace, stable, ages, memory).await;
+    let canary = match canary {
+        Some(canary) => Some(arm(context, &subject.namespace, canary, ages, memory).await),
+        None => None,
+    };
+    let mut retiring = Vec::new();
+    for leaving in &state.retiring {
+        retiring.push(arm(context, &subject.namespace, leaving.predictor.clone(), ages, memory).await);
+    }
+    let now = context.clock.now();
+    // Without a step the traffic is what it is since the last loser lost its part.
+    let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
+    let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
+    let limits = limits(plan);
+    let queries = if step.is_some() { queries(plan) } else { Vec::new() };
+    let question = Question {
+        now,
+        rollout: &subject.name,
+        namespace: &subject.namespace,
+        metrics,
+        stable: &stable,
+        canary: canary.as_ref(),
+        retiring: &retiring,
+        limits: &limits,
+        queries: &queries,
+        step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
+        timeout: plan.interval.max(SHORTEST_LOOK),
+    };
+    Some(context.metrics.look(&question, &mut memory.counters).await)
+}
+
+fn limits(plan: &Plan) -> Vec<Bound> {
+    let limit = |rule: &Rule| match rule {
+        Rule::Latency { max, .. } => Some(*max),
+        Rule::Errors { .. } | Rule::Query { .. } => None,
+    };
+    plan.checks.iter().filter_map(|check| limit(&check.rule)).collect()
+}
+
+fn queries(plan: &Plan) -> Vec<Query> {
+    let query = |check: &PlannedCheck| match &check.rule {
+        Rule::Query { promql, .. } => {
+            Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window })
+        }
+        Rule::Errors { .. } | Rule::Latency { .. } => None,
+    };
+    plan.checks.iter().filter_map(query).collect()
+}

@@ -1,0 +1,136 @@
+//! Stage 1: what is there. Client required for pods' ages, metrics and the validity of queries; all else is cached.
+
+mod endpoints;
+mod metrics;
+mod plans;
+mod routes;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sluice_core::{
+    Predictor, api,
+    api::REQUESTED_BY,
+    carrier::{self, ObjectName, Outlook, World},
+    machine::{self, Asked, Facts, Refusal, State},
+    plan::Plan,
+    target::{self, ServiceView},
+    traffic::Cluster,
+};
+use tokio::time::Instant;
+
+use self::{endpoints::ready_endpoints, plans::Plans};
+use super::{
+    context::Context,
+    memory::Memory,
+    subject::{Subject, created},
+};
+
+/// What was seen of the world of one Rollout.
+pub(super) struct Observation {
+    pub(super) state: State,
+    pub(super) plans: Plans,
+    pub(super) facts: Facts,
+    /// The VirtualServices of the plans that exist.
+    pub(super) objects: BTreeMap<ObjectName, Value>,
+    /// When the facts were complete: decisions are timed from here.
+    pub(super) at: Instant,
+}
+
+pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut Memory) -> Observation {
+    let elapsed = memory.elapse(Instant::now());
+    let state = memory.state(&subject.status);
+    let plans = Plans::of(subject, &state);
+    let plan = plans.in_force(&state);
+    let objects = routes::virtual_services(context, &plans, memory);
+    let wanted = wanted(context, subject);
+    let mut sight = with_world(context, subject, &objects, |world| {
+        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
+    });
+    if let Some(traffic) = &mut sight.traffic {
+        traffic.obstacle.clone_from(&memory.obstacle);
+    }
+    let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
+    if refusal.is_none() {
+        refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
+    }
+    let look = match plan {
+        Some(plan) => metrics::look(context, subject, plan, &state, elapsed, memory).await,
+        None => None,
+    };
+    let wanted = wanted.ok();
+    let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
+    let ready = |arm: Option<Predictor>| arm.map_or(0, |arm| ready_endpoints(context, &arm).len());
+    let facts = Facts {
+        now: context.clock.now(),
+        elapsed,
+        wanted,
+        refusal,
+        deleted: subject.deleted,
+        paused: subject.spec.as_ref().is_ok_and(|spec| spec.paused),
+        uid: subject.uid.clone(),
+        had_status: subject.has_finalizer,
+        traffic: sight.traffic,
+        stable_ready: ready(stable),
+        canary_ready: ready(canary),
+        look,
+        actions: asked(context, subject),
+    };
+    Observation { state, plans, facts, objects, at: Instant::now() }
+}
+
+/// Runs `what` on the VirtualServices as the pure core sees them.
+pub(super) fn with_world<T>(
+    context: &Context,
+    subject: &Subject,
+    objects: &BTreeMap<ObjectName, Value>,
+    what: impl FnOnce(&World<'_>) -> T,
+) -> T {
+    let ports = |namespace: &str, service: &str| context.stores.ports(namespace, service);
+    what(&World {
+        namespace: &subject.namespace,
+        name: &subject.name,
+        virtual_services: objects.iter().map(|(name, object)| (name.clone(), object)).collect(),
+        cluster: Cluster { names: &context.names, ports: &ports },
+    })
+}
+
+/// What is to be written for `state`.
+pub(super) fn outlook(world: &World<'_>, plan: &Plan, state: &State, uid: &str) -> Outlook {
+    match machine::desired(Some(plan), state) {
+        Some(setting) => carrier::effects(world, plan, &setting, &machine::stamp(Some(plan), state, uid)),
+        None => Outlook::default(),
+    }
+}
+
+fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {
+    let spec = subject.spec.as_ref().map_err(Clone::clone)?;
+    let service =
+        |name: &str| context.stores.ports(&subject.namespace, name).map(|ports| ServiceView { ports });
+    target::wanted(spec, &subject.namespace, service)
+}
+
+/// What people ask of the Rollout and nobody answered yet.
+fn asked(context: &Context, subject: &Subject) -> Vec<Asked> {
+    let actions = context.stores.actions_of(&subject.namespace, &subject.name);
+    let open = actions
+        .iter()
+        .filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
+    // An action that is older than its Rollout was made for another one.
+    let open = open.filter(|action| created(action.as_ref()) >= subject.created);
+    open.map(|action| ask(action)).collect()
+}
+
+fn ask(action: &api::RolloutAction) -> Asked {
+    let metadata = &action.metadata;
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Rollout");
+    Asked {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        what: action.spec.what,
+        revision: action.spec.revision.clone(),
+        step: action.spec.step,
+        reason: action.spec.reason.clone(),
+        by: metadata.annotations.as_ref().and_then(|annotations| annotations.get(REQUESTED_BY).cloned()),
+        rollout_uid: owner.map(|owner| owner.uid.clone()),
+    }
+}

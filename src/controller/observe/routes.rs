@@ -1,0 +1,81 @@
+//! The routes: what they show, and what keeps them from being moved.
+
+use std::collections::BTreeMap;
+
+use kube::{api::DynamicObject, runtime::reflector::ObjectRef};
+use serde_json::Value;
+use sluice_core::{
+    Predictor,
+    api::Reason,
+    carrier::{self, ObjectName, World},
+    machine::{self, Refusal, SeenTraffic, State},
+    plan::Plan,
+};
+
+use super::{outlook, plans::Plans};
+use crate::controller::{
+    context::Context,
+    memory::Memory,
+    stores::virtual_service,
+    subject::{Subject, is_newer},
+};
+
+/// The VirtualServices that exist, of all plans that may count.
+pub(super) fn virtual_services(
+    context: &Context,
+    plans: &Plans,
+    memory: &Memory,
+) -> BTreeMap<ObjectName, Value> {
+    let mut objects = BTreeMap::new();
+    for route in plans.all().flat_map(|plan| &plan.routes) {
+        let name = (route.namespace.clone(), route.name.clone());
+        let reference =
+            ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
+        let Some(cached) = context.stores.virtual_services.get(&reference) else { continue };
+        let remembered =
+            memory.virtual_services.get(&name).filter(|remembered| is_newer(*remembered, cached.as_ref()));
+        if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref())) {
+            objects.insert(name, value);
+        }
+    }
+    objects
+}
+
+/// What the routes show, and what keeps them from being moved.
+#[derive(Default)]
+pub(super) struct Sight {
+    pub(super) traffic: Option<SeenTraffic>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+pub(super) fn look_at_routes(
+    context: &Context,
+    subject: &Subject,
+    state: &State,
+    plan: Option<&Plan>,
+    wanted: Option<&Predictor>,
+    world: &World<'_>,
+) -> Sight {
+    let Some(plan) = plan else { return Sight::default() };
+    let first_time = state.stable.is_none();
+    let from = subject.spec.as_ref().ok().and_then(|spec| spec.target.service.as_ref()?.from.as_deref());
+    let from = from.filter(|_| first_time);
+    let mut traffic = match carrier::see(world, plan, wanted, from) {
+        Ok(traffic) => traffic,
+        Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
+    };
+    traffic.in_place = outlook(world, plan, state, &subject.uid).in_place();
+    let refusal = unknown_from(from, &traffic).or_else(|| {
+        let desired = machine::desired(Some(plan), state);
+        let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
+        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject)).err()
+    });
+    Sight { traffic: Some(traffic), refusal }
+}
+
+fn unknown_from(from: Option<&str>, traffic: &SeenTraffic) -> Option<Refusal> {
+    let from = from.filter(|_| traffic.weighted.is_empty() && traffic.stamp.is_none())?;
+    let there = traffic.strangers.join(", ");
+    let message = format!("spec.target.service.from: {from} has no weight on the routes, only {there}");
+    Some(Refusal::new(Reason::AmbiguousStable, message))
+}
