@@ -17,8 +17,12 @@ const SERVERS: [&str; 6] =
 pub(super) fn updated(request: &Request, old: &Value, wanted: Value) -> Result<Option<Value>, Refusal> {
     identity(request, old, &wanted)?;
     version(request, old, &wanted)?;
-    let mut new =
-        if request.subresource == "status" { status_of(old, &wanted) } else { spec_of(request, old, wanted) };
+    let mut new = if request.subresource == "status" {
+        status_of(old, &wanted)
+    } else {
+        deletion(request, old, &wanted)?;
+        spec_of(request, old, wanted)
+    };
     for field in SERVERS {
         object::set_meta(&mut new, field, old["metadata"][field].clone());
     }
@@ -44,10 +48,6 @@ pub(super) fn updated(request: &Request, old: &Value, wanted: Value) -> Result<O
 fn identity(request: &Request, old: &Value, wanted: &Value) -> Result<(), Refusal> {
     let name = object::meta(wanted, "name");
     if name != request.name {
-        if request.verb == Verb::Patch {
-            let why = format!("Invalid value: \"{name}\": field is immutable");
-            return Err(Refusal::invalid(&request.kind, &request.name, "metadata.name", &why));
-        }
         let message =
             format!("the name of the object ({name}) does not match the name on the URL ({})", request.name);
         return Err(Refusal::bad_request(message));
@@ -63,6 +63,11 @@ fn identity(request: &Request, old: &Value, wanted: &Value) -> Result<(), Refusa
     }
     let (uid, actual) = (object::meta(wanted, "uid"), object::meta(old, "uid"));
     if !uid.is_empty() && uid != actual {
+        // A replace says with it which object it means, a patch tries to change it.
+        if request.verb == Verb::Patch {
+            let why = format!("Invalid value: \"{uid}\": field is immutable");
+            return Err(Refusal::invalid(&request.kind, &request.name, "metadata.uid", &why));
+        }
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}");
         return Err(Refusal::conflict(&request.kind, &request.name, &why));
     }
@@ -84,6 +89,16 @@ fn version(request: &Request, old: &Value, wanted: &Value) -> Result<(), Refusal
     } else {
         Err(Refusal::modified(&request.kind, &request.name))
     }
+}
+
+/// No client can make an object go by writing its time of deletion. (Other times it writes are put back.)
+fn deletion(request: &Request, old: &Value, wanted: &Value) -> Result<(), Refusal> {
+    let given = object::meta(wanted, "deletionTimestamp");
+    if given.is_empty() || object::is_being_deleted(old) {
+        return Ok(());
+    }
+    let why = format!("Invalid value: \"{given}\": field is immutable");
+    Err(Refusal::invalid(&request.kind, &request.name, "metadata.deletionTimestamp", &why))
 }
 
 /// Through the subresource only the status goes.

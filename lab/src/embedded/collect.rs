@@ -22,33 +22,41 @@ pub(super) fn dependents(store: &mut Store, gone: &Value) {
     }
 }
 
-/// Deletes an object whose owners are all gone.
+/// Deletes an object whose owners are all gone; if only some are, takes those out of it.
 pub(super) fn orphaned(store: &mut Store, key: &Key) {
     let Some(object) = store.get(key) else { return };
-    let owners = object::owners(&object);
-    if owners.is_empty() || owners.iter().any(|uid| exists(store, uid, &key.namespace)) {
+    let (there, gone): (Vec<&str>, Vec<&str>) =
+        object::owners(&object).into_iter().partition(|uid| exists(store, uid, &key.namespace));
+    if gone.is_empty() {
         return;
     }
-    let author = author(Verb::Delete, &key.resource);
-    // A webhook may refuse even the collector; the object then stays, as on a real cluster.
-    let _ = verbs::remove(store, &author, key, "Background");
+    if there.is_empty() {
+        // A webhook may refuse even the collector; the object then stays, as on a real cluster.
+        let _ = verbs::remove(store, &author(Verb::Delete, &key.resource), key, "Background");
+    } else {
+        disown(store, key, &object, &gone);
+    }
 }
 
 /// Takes an owner out of its dependents, so that they outlive it.
 pub(super) fn orphan(store: &mut Store, owner: &Value) {
     let uid = object::meta(owner, "uid").to_string();
     for key in owned_by(store, &uid) {
-        let Some(object) = store.get(&key) else { continue };
-        let mut kept = (*object).clone();
-        let references = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-        let others: Vec<Value> = references.into_iter().filter(|r| r["uid"] != uid.as_str()).collect();
-        object::set_meta(
-            &mut kept,
-            "ownerReferences",
-            if others.is_empty() { Value::Null } else { json!(others) },
-        );
-        let _ = store.commit(&author(Verb::Patch, &key.resource), &key, Some(kept));
+        if let Some(object) = store.get(&key) {
+            disown(store, &key, &object, &[&uid]);
+        }
     }
+}
+
+/// Takes owners out of an object.
+fn disown(store: &mut Store, key: &Key, object: &Value, owners: &[&str]) {
+    let mut kept = object.clone();
+    let references = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+    let is_one = |reference: &Value| reference["uid"].as_str().is_some_and(|uid| owners.contains(&uid));
+    let others: Vec<Value> = references.into_iter().filter(|r| !is_one(r)).collect();
+    let others = if others.is_empty() { Value::Null } else { json!(others) };
+    object::set_meta(&mut kept, "ownerReferences", others);
+    let _ = store.commit(&author(Verb::Patch, &key.resource), key, Some(kept));
 }
 
 /// Deletes everything in a namespace.

@@ -115,7 +115,11 @@ impl Builder {
         for name in NAMESPACES {
             api.seed_namespace(name);
         }
-        api.shared.store().writes.clear();
+        let mut store = api.shared.store();
+        store.writes.clear();
+        // As on a server that has been up for a while, the first versions are history.
+        store.expire();
+        drop(store);
         api
     }
 }

@@ -78,6 +78,17 @@ impl Refusal {
         Self { details, ..Self::new(422, "Invalid", message) }
     }
 
+    /// 422 for an object of another kind than the URL's.
+    pub(super) fn another_kind(kind: &Kind, given: &str, name: &str) -> Self {
+        let given = Kind { kind: given.into(), ..kind.clone() };
+        Self::invalid(
+            &given,
+            name,
+            "kind",
+            &format!("Invalid value: \"{}\": must be {}", given.kind, kind.kind),
+        )
+    }
+
     /// 422 for a patch that could not be applied: the same for a failed `test` and for a wrong path.
     pub(super) fn unprocessable(why: &str) -> Self {
         let message = "the server rejected our request due to an error in our request";
@@ -94,6 +105,12 @@ impl Refusal {
     pub(super) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::new(405, "MethodNotAllowed", message)
+    }
+
+    /// What the server says of a version that is no number, without a reason and as if it were its own fault.
+    pub(super) fn no_version(given: &str) -> Self {
+        let why = format!("strconv.ParseUint: parsing \"{given}\": invalid syntax");
+        Self::new(500, "", format!("resourceVersion: Invalid value: \"{given}\": {why}"))
     }
 
     /// The version that a watch wants to start from is no longer kept.
@@ -118,8 +135,11 @@ impl Refusal {
     pub(super) fn body(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.clone().into();
+        }
         if !self.details.is_null() {
             status["details"] = self.details.clone();
         }

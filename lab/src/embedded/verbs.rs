@@ -94,12 +94,9 @@ fn of_this_kind(request: &Request, mut object: Value) -> Result<Value, Refusal> 
             "the API version in the data ({given}) does not match the expected API version ({expected})"
         )));
     }
-    if object["kind"] != request.kind.kind.as_str() {
-        return Err(Refusal::bad_request(format!(
-            "the kind in the data ({}) does not match the expected kind ({})",
-            object["kind"].as_str().unwrap_or_default(),
-            request.kind.kind
-        )));
+    let given = object["kind"].as_str().unwrap_or_default();
+    if given != request.kind.kind {
+        return Err(Refusal::another_kind(&request.kind, given, object::meta(&object, "name")));
     }
     if let Some(stored) = request.kind.versions.first() {
         object["apiVersion"] = request.kind.api_version(stored).into();

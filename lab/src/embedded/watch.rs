@@ -54,9 +54,7 @@ pub(super) fn start(
     let selection = verbs::selection(&request)?;
     let from = match request.parameter("resourceVersion") {
         "" => 0,
-        text => {
-            text.parse().map_err(|_| Refusal::bad_request(format!("invalid resource version {text:?}")))?
-        }
+        text => text.parse().map_err(|_| Refusal::no_version(text))?,
     };
     let bookmarks = request.flag("allowWatchBookmarks");
     let streams_list = request.flag("sendInitialEvents");
