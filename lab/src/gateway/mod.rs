@@ -142,6 +142,12 @@ impl Gateway {
         delivered.get(&(namespace.into(), service.into())).cloned().unwrap_or_default()
     }
 
+    /// How many ready endpoints the gateway knows behind the Service's only port.
+    pub fn ready_endpoints(&self, namespace: &str, service: &str) -> usize {
+        let service = view::Found { namespace: namespace.into(), name: service.into() };
+        self.inner.view.endpoints(&service, None).map_or(0, |endpoints| endpoints.len())
+    }
+
     /// The resourceVersion of the VirtualService as the gateway obeys it now, `None` when it knows none of that name.
     pub fn obeys(&self, namespace: &str, name: &str) -> Option<String> {
         self.inner.view.version_of(namespace, name)

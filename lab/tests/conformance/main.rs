@@ -14,7 +14,7 @@ use anyhow::anyhow;
 use libtest_mimic::{Arguments, Trial};
 use sluice_lab::{
     embedded,
-    real::{Cluster, Error, Options, namespace},
+    real::{Cluster, Error, Options, crds, namespace},
 };
 use tokio::{runtime::Runtime, sync::OnceCell};
 
@@ -34,7 +34,9 @@ fn main() -> anyhow::Result<ExitCode> {
         trials.push(Trial::test(format!("embedded::{name}"), {
             let runtime = runtime.clone();
             move || {
-                runtime.block_on(async { test(World::new(embedded::Api::new().client(), 0).await).await });
+                runtime.block_on(async {
+                    test(World::new(embedded::Api::new().client(), 0, false).await).await
+                });
                 Ok(())
             }
         }));
@@ -58,9 +60,14 @@ struct Real {
 
 impl Real {
     async fn world(&self) -> anyhow::Result<World> {
-        let started = self.cluster.get_or_init(|| Cluster::start(Options::new())).await;
+        let started = self.cluster.get_or_init(|| async {
+            let cluster = Cluster::start(Options::new()).await?;
+            cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+            Ok(cluster)
+        });
+        let started = started.await;
         let cluster = started.as_ref().map_err(|e| anyhow!("the cluster did not start: {e}"))?;
         let n = self.worlds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Ok(World::new(cluster.admin()?, n).await)
+        Ok(World::new(cluster.admin()?, n, true).await)
     }
 }

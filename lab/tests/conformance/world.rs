@@ -10,7 +10,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use sluice_lab::scene::eventually;
+use sluice_lab::scene::{Scene, eventually};
 
 pub(crate) const GROUP: &str = "conformance.sluice.dev";
 /// Nothing here takes this long; a busy machine may.
@@ -21,13 +21,14 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) namespace: String,
+    is_real: bool,
     pub(crate) things: Api<DynamicObject>,
     pub(crate) plains: Api<DynamicObject>,
     pub(crate) maps: Api<ConfigMap>,
 }
 
 impl World {
-    pub(crate) async fn new(client: Client, n: usize) -> Self {
+    pub(crate) async fn new(client: Client, n: usize, is_real: bool) -> Self {
         for (kind, plural, status) in [("Thing", "things", true), ("Plain", "plains", false)] {
             define(&client, kind, plural, status).await;
         }
@@ -41,7 +42,18 @@ impl World {
             maps: Api::namespaced(client.clone(), &namespace),
             client,
             namespace,
+            is_real,
         }
+    }
+
+    /// A scene in the test's namespace.
+    pub(crate) async fn scene(&self) -> Scene {
+        let scene = if self.is_real {
+            Scene::on_real(&self.client, &self.namespace).await
+        } else {
+            Scene::new(&self.client, &self.namespace).await
+        };
+        scene.unwrap()
     }
 
     /// Creates a `Thing` with this spec.
@@ -86,6 +98,12 @@ pub(crate) fn kind(version: &str, kind: &str, plural: &str) -> ApiResource {
 
 pub(crate) fn thing_kind(version: &str) -> ApiResource {
     kind(version, "Thing", "things")
+}
+
+pub(crate) fn virtual_services(world: &World) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "virtualservices");
+    Api::namespaced_with(world.client.clone(), &world.namespace, &kind)
 }
 
 /// A `Thing` with these fields besides its name.

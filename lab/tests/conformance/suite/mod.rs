@@ -25,6 +25,7 @@ mod patch;
 mod replace;
 mod runtime;
 mod status;
+mod traffic;
 mod watch;
 
 pub(crate) fn all() -> Vec<(String, Test)> {
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<(String, Test)> {
         collecting::tests(),
         runtime::tests(),
         discovery::tests(),
+        traffic::tests(),
     ]
     .concat()
 }

@@ -19,16 +19,11 @@
 //! # }
 //! ```
 
-use std::{
-    fmt, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use kube::{
     Api, Client,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -36,12 +31,17 @@ use thiserror::Error;
 
 use crate::predictor::Predictor;
 
+mod pods;
+mod wait;
+
+use pods::Hosting;
+pub use pods::bind_pod;
+pub use wait::{TooLate, eventually};
+
 /// The port of every Service of a scene.
 pub const SERVICE_PORT: u16 = 8000;
 /// The port of every pod of a scene, where the machine has an address for each.
 pub const POD_PORT: u16 = 8080;
-/// How often [`eventually`] looks.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What can go wrong while a scene is set up.
 #[derive(Debug, Error)]
@@ -52,6 +52,12 @@ pub enum Error {
     /// An address could not be bound.
     #[error("no address to serve on: {0}")]
     Bind(#[from] io::Error),
+    /// A pod of the real cluster could not be made or changed.
+    #[error(transparent)]
+    Real(#[from] crate::real::Error),
+    /// The scene has no pod of this name.
+    #[error("the scene has no pod {0}")]
+    NoPod(String),
 }
 
 /// A namespace and what is in it.
@@ -59,7 +65,7 @@ pub enum Error {
 pub struct Scene {
     client: Client,
     namespace: String,
-    slices: bool,
+    hosting: Hosting,
 }
 
 /// A predictor with its Service and pod. Dropping it kills the predictor and leaves the objects.
@@ -74,10 +80,21 @@ pub struct Served {
 }
 
 impl Scene {
-    /// A scene in this namespace, which is made if it is not there. EndpointSlices are written by the scene, as there
-    /// is nobody else to do it on the embedded API.
+    /// A scene on the embedded API, in this namespace, which is made if it is not there. Pods have loopback addresses,
+    /// and the scene writes EndpointSlices itself, as there is nobody else to do it.
     pub async fn new(client: &Client, namespace: &str) -> Result<Self, Error> {
-        let scene = Self { client: client.clone(), namespace: namespace.into(), slices: true };
+        Self::hosted(client, namespace, Hosting::Embedded).await
+    }
+
+    /// A scene on a real cluster, in this namespace, which is made if it is not there. Pods have addresses of the
+    /// [network namespace](crate::real::namespace), and the cluster's controllers write the EndpointSlices. The client
+    /// is an admin's.
+    pub async fn on_real(client: &Client, namespace: &str) -> Result<Self, Error> {
+        Self::hosted(client, namespace, Hosting::Real(Arc::default())).await
+    }
+
+    async fn hosted(client: &Client, namespace: &str, hosting: Hosting) -> Result<Self, Error> {
+        let scene = Self { client: client.clone(), namespace: namespace.into(), hosting };
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let namespaces =
             Api::<DynamicObject>::all_with(client.clone(), &resource("", "v1", "Namespace", "namespaces"));
@@ -87,12 +104,6 @@ impl Scene {
             Err(other) => return Err(other.into()),
         }
         Ok(scene)
-    }
-
-    /// The same scene where a controller of the cluster writes the EndpointSlices.
-    #[must_use]
-    pub fn without_slices(self) -> Self {
-        Self { slices: false, ..self }
     }
 
     /// The namespace's name.
@@ -114,7 +125,7 @@ impl Scene {
         model: &str,
         version: &str,
     ) -> Result<Served, Error> {
-        let predictor = Predictor::on(bind_pod()?, model, version)?;
+        let predictor = Predictor::on(self.hosting.bind()?, model, version)?;
         let pod = format!("{service}-{suffix}");
         self.pod(&pod, service, predictor.address()).await?;
         self.set_ready(&pod, true).await?;
@@ -133,62 +144,29 @@ impl Scene {
         self.create(&service_kind(), object).await
     }
 
-    /// A pod behind a Service, running at this address, not ready yet; with a slice of its own, unless the cluster
-    /// makes them.
+    /// A pod behind a Service, running at this address, not ready yet. On the embedded API it has an EndpointSlice of
+    /// its own.
     pub async fn pod(&self, name: &str, service: &str, address: SocketAddr) -> Result<(), Error> {
-        let port = address.port();
-        let object = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": service}},
-            "spec": {"containers": [{
-                "name": "predictor", "image": "sluice-lab/predictor",
-                "ports": [{"name": "http", "containerPort": port}],
-            }]},
-        });
-        self.create(&pod_kind(), object).await?;
-        let status = json!({"status": {
-            "phase": "Running", "podIP": address.ip().to_string(), "podIPs": [{"ip": address.ip().to_string()}],
-            "conditions": conditions(false),
-        }});
-        let params = PatchParams::default();
-        self.api(&pod_kind()).patch_status(name, &params, &Patch::Merge(&status)).await?;
-        if !self.slices {
-            return Ok(());
+        match &self.hosting {
+            Hosting::Embedded => self.embedded_pod(name, service, address).await,
+            Hosting::Real(pods) => self.real_pod(pods, name, service, address).await,
         }
-        let object = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
-            "endpoints": [{
-                "addresses": [address.ip().to_string()],
-                "conditions": endpoint_conditions(false),
-                "targetRef": {"kind": "Pod", "name": name, "namespace": self.namespace},
-            }],
-        });
-        self.create(&slice_kind(), object).await
     }
 
-    /// Sets whether a pod is ready, in its status and in its slice.
+    /// Sets whether a pod is ready; its EndpointSlice says the same, on a real cluster a little later.
     pub async fn set_ready(&self, pod: &str, ready: bool) -> Result<(), Error> {
-        let params = PatchParams::default();
-        let status = json!({"status": {"conditions": conditions(ready)}});
-        self.api(&pod_kind()).patch_status(pod, &params, &Patch::Merge(&status)).await?;
-        if self.slices {
-            let api = self.api(&slice_kind());
-            let mut slice = api.get(pod).await?;
-            slice.data["endpoints"][0]["conditions"] = endpoint_conditions(ready);
-            api.replace(pod, &PostParams::default(), &slice).await?;
+        match &self.hosting {
+            Hosting::Embedded => self.set_embedded_ready(pod, ready).await,
+            Hosting::Real(pods) => pods::known(pods, pod)?.set_ready(ready).await.map_err(Error::from),
         }
-        Ok(())
     }
 
-    /// Deletes a pod and its slice, at once.
+    /// Deletes a pod, at once, and with it its EndpointSlice.
     pub async fn delete_pod(&self, pod: &str) -> Result<(), Error> {
-        self.api(&pod_kind()).delete(pod, &DeleteParams::default().grace_period(0)).await?;
-        if self.slices {
-            self.api(&slice_kind()).delete(pod, &DeleteParams::default()).await?;
+        match &self.hosting {
+            Hosting::Embedded => self.delete_embedded(pod).await,
+            Hosting::Real(pods) => pods::known(pods, pod)?.delete().await.map_err(Error::from),
         }
-        Ok(())
     }
 
     /// A VirtualService with one route, `primary`, to these Services of the namespace on [`SERVICE_PORT`], each with
@@ -243,14 +221,6 @@ fn service_kind() -> ApiResource {
     resource("", "v1", "Service", "services")
 }
 
-fn pod_kind() -> ApiResource {
-    resource("", "v1", "Pod", "pods")
-}
-
-fn slice_kind() -> ApiResource {
-    resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
-}
-
 /// The object as kube's client takes it; every object of a scene has type and metadata, so nothing is lost.
 fn read(object: Value) -> DynamicObject {
     let kind = GroupVersionKind::gvk("", "v1", object["kind"].as_str().unwrap_or_default());
@@ -263,80 +233,4 @@ fn read(object: Value) -> DynamicObject {
         fields.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
     }
     read
-}
-
-fn conditions(ready: bool) -> Value {
-    let status = |yes: bool| if yes { "True" } else { "False" };
-    let condition = |kind: &str, yes: bool| json!({"type": kind, "status": status(yes)});
-    json!([
-        condition("PodScheduled", true),
-        condition("Initialized", true),
-        condition("ContainersReady", ready),
-        condition("Ready", ready),
-    ])
-}
-
-fn endpoint_conditions(ready: bool) -> Value {
-    json!({"ready": ready, "serving": ready, "terminating": false})
-}
-
-/// An address as a pod would have it: a loopback address of its own, with [`POD_PORT`]. Where the machine has only one
-/// loopback address it is that one, with any free port.
-pub fn bind_pod() -> io::Result<TcpListener> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Apart for each process, so that tests of several binaries rarely ask for the same one.
-    let apart = (std::process::id() % 240) << 16;
-    for _ in 0..512 {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed) % 60_000;
-        let ip = Ipv4Addr::from(0x7f0a_0002 + apart + n);
-        match TcpListener::bind(SocketAddr::new(IpAddr::V4(ip), POD_PORT)) {
-            Ok(listener) => return Ok(listener),
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
-            Err(_) => break,
-        }
-    }
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-}
-
-/// What did not become true in time.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TooLate {
-    what: String,
-    limit: Duration,
-    last: String,
-}
-
-impl fmt::Display for TooLate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {:?} it was still not so that {}; last seen: {}", self.limit, self.what, self.last)
-    }
-}
-
-impl std::error::Error for TooLate {}
-
-/// Looks again and again until `look` answers `Ok`, for at most `limit` (tokio time). What `look` answers as its error
-/// is what was seen instead, for the message.
-pub async fn eventually<T, E, F>(
-    limit: Duration,
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> Result<T, TooLate>
-where
-    E: fmt::Display,
-    F: Future<Output = Result<T, E>>,
-{
-    let mut last = String::from("nothing");
-    let looks = async {
-        loop {
-            match look().await {
-                Ok(seen) => return seen,
-                Err(instead) => last = instead.to_string(),
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    };
-    match tokio::time::timeout(limit, looks).await {
-        Ok(seen) => Ok(seen),
-        Err(_) => Err(TooLate { what: what.into(), limit, last }),
-    }
 }
