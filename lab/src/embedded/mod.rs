@@ -22,12 +22,17 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use axum::Router;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::watch as signal;
+
+use crate::http::Server;
 
 mod change;
 mod collect;
@@ -173,7 +178,7 @@ impl Api {
     }
 
     /// Forgets the history that watches start from: the next watch from an earlier version is answered 410. Watches
-    /// that are up to date go on.
+    /// that have read all changes go on, others have lost some and are answered 410 too.
     pub fn expire_history(&self) {
         let mut store = self.shared.store();
         store.expire();
@@ -246,8 +251,25 @@ impl Connection {
         kube::Client::new(self.endpoint.clone(), "default")
     }
 
+    /// Serves this connection over HTTP, for other processes: the command line, `kubectl`, a controller of its own.
+    /// [`kubeconfig`] says how they find it. Everybody who comes this way is this one client, faults included.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<Server> {
+        Server::bind(address, Router::new().fallback(service::serve).with_state(self.endpoint.clone()))
+    }
+
     /// The faults of this connection.
     pub fn faults(&self) -> &Faults {
         &self.endpoint.faults
     }
+}
+
+/// A file for `KUBECONFIG` with which other processes reach an API that [listens](Connection::listen) there.
+pub fn kubeconfig(address: SocketAddr) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+        "clusters": [{"name": "lab", "cluster": {"server": format!("http://{address}")}}],
+        "users": [{"name": "lab", "user": {}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab", "namespace": "default"}}],
+    })
+    .to_string()
 }

@@ -9,11 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::{extract::State, response::IntoResponse};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Request as HttpRequest, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::Value;
+use tower::Service;
 
 use super::{
     Shared, discovery,
@@ -35,7 +37,7 @@ pub(super) struct Endpoint {
     pub(super) user: Arc<str>,
 }
 
-impl<B> tower::Service<HttpRequest<B>> for Endpoint
+impl<B> Service<HttpRequest<B>> for Endpoint
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -55,6 +57,17 @@ where
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
             endpoint.answer(&parts, &body).await
         })
+    }
+}
+
+/// The same over HTTP; a connection that breaks by a fault is then a gateway's 502.
+pub(super) async fn serve(
+    State(mut endpoint): State<Endpoint>,
+    request: axum::extract::Request,
+) -> axum::response::Response {
+    match endpoint.call(request).await {
+        Ok(response) => response.map(axum::body::Body::new),
+        Err(e) => (StatusCode::BAD_GATEWAY, e.to_string()).into_response(),
     }
 }
 

@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let runtime = runtime.clone();
             move || {
                 runtime.block_on(async {
-                    test(World::new(embedded::Api::new().client(), 0, false).await).await
+                    test(World::new(embedded::Api::new().client(), 0, false).await).await;
                 });
                 Ok(())
             }
