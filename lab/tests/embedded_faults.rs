@@ -334,3 +334,52 @@ async fn other_processes_reach_the_api_over_http() {
     assert!(api.history().iter().all(|w| w.user == "cli"));
     assert_eq!(code(maps.get("b").await), 404);
 }
+
+/// A controller of three writes: count in one object, then in another, then say that it is done.
+async fn count_twice(client: Client) -> Result<(), kube::Error> {
+    let maps = maps(client);
+    let value = |map: &ConfigMap| map.data.as_ref().unwrap()["value"].clone();
+    for (from, to, name) in [("1", "2", "a"), ("2", "3", "a"), ("1", "2", "b")] {
+        if value(&maps.get(name).await?) == from {
+            set(&maps, name, to).await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_write_of_a_run_can_be_crashed_at_and_the_next_incarnation_goes_on() {
+    let prepared = async || {
+        let api = embedded::Api::new();
+        create(&maps(api.client()), "a").await.unwrap();
+        create(&maps(api.client()), "b").await.unwrap();
+        api
+    };
+    let calm = prepared().await;
+    count_twice(calm.client_as("controller")).await.unwrap();
+    let points = calm.crash_points("controller");
+    let said: Vec<String> = points.iter().map(ToString::to_string).collect();
+    let expected = [
+        "write 1 of configmaps default/a",
+        "write 2 of configmaps default/a",
+        "write 1 of configmaps default/b",
+    ];
+    assert_eq!(said, expected);
+    for point in points {
+        for then in [Then::CrashBefore, Then::CrashAfter] {
+            let api = prepared().await;
+            let doomed = api.connect("controller");
+            doomed.faults().on(point.clone(), then.clone());
+            tokio::select! {
+                ended = count_twice(doomed.client()) => panic!("{point} {then:?} was to crash: {ended:?}"),
+                () = doomed.faults().crashed() => {}
+            }
+            count_twice(api.client_as("controller")).await.unwrap();
+            for (name, value) in [("a", "3"), ("b", "2")] {
+                let map = api.object("configmaps", "default", name).unwrap();
+                assert_eq!(map["data"]["value"], value, "{name} after {point} {then:?}");
+            }
+            assert_eq!(api.history().len(), 5, "each write once, after {point} {then:?}");
+        }
+    }
+}

@@ -176,3 +176,16 @@ async fn the_gateway_forwards_over_http_and_names_the_predictor() {
     assert_eq!(answer["outputs"][0]["data"], json!([14.0]));
     server.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_traffic_passes_in_virtual_time() {
+    let world = world(90, 10).await;
+    world.v2.predictor.set_errors(0.1);
+    world.v2.predictor.set_latency(Duration::from_millis(80));
+    let load = Load::infer(HOST, "iris").rate(1.0).time(Duration::from_hours(1)).start(&world.gateway);
+    tokio::time::sleep(Duration::from_mins(61)).await;
+    let report = load.stop().await;
+    assert_eq!(report.total(), 3600);
+    assert_eq!((report.by("iris-v1"), report.by("iris-v2")), (3240, 360));
+    assert_eq!(report.by_code, [(200, 3564), (500, 36)].into());
+}

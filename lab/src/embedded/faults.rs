@@ -10,6 +10,7 @@
 //! incarnation that held the client.
 
 use std::{
+    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -91,6 +92,11 @@ impl When {
         Self { times: Some(times), ..self }
     }
 
+    /// All writes to one object.
+    pub(super) fn writes_to(target: &Target<'_>) -> Self {
+        Self::writes().resource(target.resource).namespace(target.namespace).name(target.name)
+    }
+
     fn matches(&self, what: &Target<'_>) -> bool {
         let resource = self.resource.as_deref().is_none_or(|wanted| match wanted.strip_suffix("/*") {
             Some(plural) => what.resource.split('/').next() == Some(plural),
@@ -100,6 +106,19 @@ impl When {
             && (self.verbs.is_empty() || self.verbs.contains(&what.verb))
             && self.namespace.as_deref().is_none_or(|n| n == what.namespace)
             && self.name.as_deref().is_none_or(|n| n == what.name)
+    }
+}
+
+impl fmt::Display for When {
+    /// `write 2 of virtualservices models/iris`, as a failed test should say it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let any = || "*".to_string();
+        let verbs: Vec<String> = self.verbs.iter().map(ToString::to_string).collect();
+        let verbs = if verbs.len() == 1 { verbs.concat() } else { "request".into() };
+        let verbs = if self.verbs == Self::writes().verbs { "write".into() } else { verbs };
+        let (resource, namespace, name) = (&self.resource, &self.namespace, &self.name);
+        let text = |given: &Option<String>| given.clone().unwrap_or_else(any);
+        write!(f, "{verbs} {} of {} {}/{}", self.first, text(resource), text(namespace), text(name))
     }
 }
 

@@ -206,6 +206,19 @@ impl Api {
         counts
     }
 
+    /// Every request of this client that would write, in the order they came, each as the condition that strikes exactly
+    /// it when the same is run again: the n-th write to its object. After a run without faults these are the places
+    /// where to crash.
+    pub fn crash_points(&self, user: &str) -> Vec<When> {
+        let (mut seen, mut points): (Vec<When>, Vec<When>) = Default::default();
+        for (_, when) in self.shared.store().written.iter().filter(|(by, _)| &**by == user) {
+            seen.push(when.clone());
+            let n = seen.iter().filter(|w| *w == when).count();
+            points.push(when.clone().nth(n as u64));
+        }
+        points
+    }
+
     /// The object as stored, without a request: for oracles. `resource` is `plural.group` (`plural` in the core group),
     /// the namespace is empty for cluster-scoped kinds.
     pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {

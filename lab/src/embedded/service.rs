@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::{
     Shared, discovery,
-    faults::{Faults, Target, Then},
+    faults::{Faults, Target, Then, When},
     record::Asked,
     refusal::Refusal,
     request::{Request, Verb},
@@ -91,7 +91,12 @@ impl Endpoint {
         };
         let asked = Asked { user: self.user.to_string(), verb: request.verb, resource: request.resource() };
         let mut afterwards = Afterwards::default();
-        for fault in self.faults.strike(&target(&request, &asked.resource, &name(&request, body))) {
+        let name = name(&request, body);
+        let target = target(&request, &asked.resource, &name);
+        if request.verb.writes() {
+            self.shared.store().written.push((self.user.clone(), When::writes_to(&target)));
+        }
+        for fault in self.faults.strike(&target) {
             match fault {
                 Then::Delay(time) => tokio::time::sleep(time).await,
                 Then::DelayAnswer(time) => afterwards.delay += time,

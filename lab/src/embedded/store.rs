@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use super::{
+    faults::When,
     kind::Kind,
     object,
     record::{Asked, Count, Write},
@@ -70,6 +71,8 @@ pub(super) struct Store {
     pub(super) webhooks: Vec<Webhook>,
     pub(super) writes: Vec<Write>,
     pub(super) requests: BTreeMap<Asked, Count>,
+    /// Each request that would write, in the order they came: who, and what to strike it by.
+    pub(super) written: Vec<(Arc<str>, When)>,
 }
 
 impl Store {
@@ -87,6 +90,7 @@ impl Store {
             webhooks: Vec::new(),
             writes: Vec::new(),
             requests: BTreeMap::new(),
+            written: Vec::new(),
         }
     }
 

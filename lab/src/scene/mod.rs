@@ -31,6 +31,7 @@ use thiserror::Error;
 
 use crate::predictor::Predictor;
 
+mod apply;
 mod pods;
 mod wait;
 
@@ -55,6 +56,9 @@ pub enum Error {
     /// A pod of the real cluster could not be made or changed.
     #[error(transparent)]
     Real(#[from] crate::real::Error),
+    /// A text is no YAML of objects.
+    #[error("no Kubernetes objects: {0}")]
+    Yaml(String),
     /// The scene has no pod of this name.
     #[error("the scene has no pod {0}")]
     NoPod(String),
@@ -98,7 +102,7 @@ impl Scene {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let namespaces =
             Api::<DynamicObject>::all_with(client.clone(), &resource("", "v1", "Namespace", "namespaces"));
-        match namespaces.create(&PostParams::default(), &read(object)).await {
+        match namespaces.create(&PostParams::default(), &read(object)?).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(other) => return Err(other.into()),
@@ -192,19 +196,11 @@ impl Scene {
             "spec": {"hosts": [host], "http": [{"name": "primary", "route": route}]},
         }))
         .await
-    }
-
-    /// Creates any object of a kind that Sluice knows, in this namespace.
-    pub async fn apply(&self, object: Value) -> Result<(), Error> {
-        let kind = object["kind"].as_str().unwrap_or_default();
-        let (group, version) =
-            object["apiVersion"].as_str().unwrap_or_default().split_once('/').unwrap_or(("", "v1"));
-        let kind = resource(group, version, kind, &format!("{}s", kind.to_lowercase()));
-        self.create(&kind, object).await
+        .map(drop)
     }
 
     async fn create(&self, kind: &ApiResource, object: Value) -> Result<(), Error> {
-        self.api(kind).create(&PostParams::default(), &read(object)).await?;
+        self.api(kind).create(&PostParams::default(), &read(object)?).await?;
         Ok(())
     }
 
@@ -221,16 +217,7 @@ fn service_kind() -> ApiResource {
     resource("", "v1", "Service", "services")
 }
 
-/// The object as kube's client takes it; every object of a scene has type and metadata, so nothing is lost.
-fn read(object: Value) -> DynamicObject {
-    let kind = GroupVersionKind::gvk("", "v1", object["kind"].as_str().unwrap_or_default());
-    let mut read = DynamicObject::new("", &ApiResource::from_gvk(&kind));
-    read.types =
-        serde_json::from_value(json!({"apiVersion": object["apiVersion"], "kind": object["kind"]})).ok();
-    read.metadata = serde_json::from_value(object["metadata"].clone()).unwrap_or_default();
-    read.data = object;
-    if let Some(fields) = read.data.as_object_mut() {
-        fields.retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
-    }
-    read
+/// The object as kube's client takes it.
+fn read(object: Value) -> Result<DynamicObject, Error> {
+    serde_json::from_value(object).map_err(|e| Error::Yaml(e.to_string()))
 }

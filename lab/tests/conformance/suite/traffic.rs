@@ -13,6 +13,7 @@ tests![
     a_change_of_weights_is_obeyed_soon,
     a_pod_that_is_not_ready_gets_no_requests,
     replicas_share_the_requests_of_their_service,
+    yaml_of_any_kinds_is_applied_and_applied_again,
 ];
 
 struct Stage {
@@ -97,4 +98,23 @@ async fn replicas_share_the_requests_of_their_service(world: World) {
     let one =
         |stage: &Stage| std::future::ready(stage.gateway.ready_endpoints(&world.namespace, "iris-v1") == 1);
     stage.until("one is left", one).await;
+}
+
+async fn yaml_of_any_kinds_is_applied_and_applied_again(world: World) {
+    let scene = world.scene().await;
+    let yaml = |weight: u32| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{weight: '{weight}'}}\n---\n\
+             apiVersion: networking.istio.io/v1beta1\nkind: VirtualService\nmetadata: {{name: iris}}\n\
+             spec: {{hosts: [b], http: [{{name: primary, route: [{{destination: {{host: a}}, weight: {weight}}}]}}]}}\n"
+        )
+    };
+    for weight in [100, 50] {
+        let applied = scene.apply_yaml(&yaml(weight)).await.unwrap();
+        assert_eq!(applied.len(), 2);
+        let read = crate::world::virtual_services(&world).get("iris").await.unwrap();
+        assert_eq!(read.data["spec"]["http"][0]["route"][0]["weight"], weight);
+    }
+    let wrong = scene.apply_yaml("apiVersion: v1\nkind: Nothing\nmetadata: {name: a}\n").await.unwrap_err();
+    assert!(wrong.to_string().contains("Nothing"), "{wrong}");
 }
