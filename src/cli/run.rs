@@ -28,7 +28,7 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Every option can be given as an environment variable too. With -n it watches one namespace only, else all.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// The Prometheus that is the metrics source `default`, like http://prometheus.monitoring:9090
+    /// The Prometheus that is the metrics source `default`, like `http://prometheus.monitoring:9090`
     #[arg(long, value_name = "URL", env = "SLUICE_PROMETHEUS", value_parser = url)]
     pub prometheus: Option<String>,
     /// A file with named metrics sources
@@ -87,7 +87,7 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         cluster = url,
         namespace = options.namespace.as_deref().unwrap_or("(all)"),
-        lease = options.lease.as_ref().map(|lease| lease.identity.as_str()).unwrap_or("(none)"),
+        lease = options.lease.as_ref().map_or("(none)", |lease| lease.identity.as_str()),
         "starting"
     );
     tokio::select! {
