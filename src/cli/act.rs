@@ -215,17 +215,17 @@ async fn answer(
     let mut seen = pin!(watch_object(api.clone(), &created.name_any()).default_backoff());
     let answered = async {
         while let Some(event) = seen.next().await {
-            match event {
+            let error = match event {
                 Ok(Some(action)) if action.status.is_some() => return Ok(Some(action)),
-                Ok(Some(_) | None) => {}
-                Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
-                    let failure = Failure::from_kube(&error, &session.cluster, "RolloutAction");
-                    // Who may ask but not look gets no better by trying again.
-                    if matches!(failure, Failure::Cluster(_)) {
-                        return Err(failure);
-                    }
+                Ok(Some(_) | None) => continue,
+                Err(error) => error,
+            };
+            // Who may ask but not look gets no better by trying again; everything else may.
+            if let watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) = error {
+                let failure = Failure::from_kube(&error, &session.cluster, "RolloutAction");
+                if matches!(failure, Failure::Cluster(_)) {
+                    return Err(failure);
                 }
-                Err(_) => {}
             }
         }
         Ok(None)

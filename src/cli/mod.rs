@@ -87,9 +87,9 @@ pub struct Session<'a> {
     /// What `out` is shown on.
     pub screen: Screen,
     /// Where the output goes.
-    pub out: &'a mut dyn Write,
+    pub out: &'a mut (dyn Write + Send + Sync),
     /// Where remarks go.
-    pub err: &'a mut dyn Write,
+    pub err: &'a mut (dyn Write + Send + Sync),
 }
 
 // === impl Session ===
@@ -140,7 +140,8 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
         Command::Run(args) => {
-            run::start_log(args.log_format, "info");
+            // The runtime's own spans repeat on every line what the message says.
+            run::start_log(args.log_format, "info,kube_runtime=warn");
             return run::run(&args, &cli.cluster).await;
         }
         Command::Ask(command) => command,

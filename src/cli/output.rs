@@ -41,14 +41,18 @@ pub enum Plain {
 /// What standard output is: as wide as the terminal and coloured where it is one, unless `NO_COLOR` says otherwise.
 pub fn screen(program: &str) -> Screen {
     let terminal = stdout().is_terminal();
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     Screen {
         width: width_of(terminal),
         height: height_of(terminal),
-        colour: terminal && !refused,
+        colour: terminal && !colour_is_refused(),
         program: program.to_owned(),
     }
+}
+
+/// Whether the user, or the terminal, wants no colours.
+pub fn colour_is_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The same screen after its window may have changed.

@@ -1,6 +1,6 @@
 //! `sluice run`: the controller, with its options from the command line or from the environment.
 
-use std::{net::SocketAddr, path::PathBuf, process, time::Duration};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process, time::Duration};
 
 use clap::{Args, ValueEnum, builder::FalseyValueParser};
 use kube::Client;
@@ -10,6 +10,7 @@ use sluice_core::HostNames;
 use super::{
     connect::Cluster,
     exit::{Exit, Failure, root_cause},
+    output,
 };
 use crate::{
     controller::{self, Clock, LeaseOptions, Options, Telemetry},
@@ -27,7 +28,7 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// Every option can be given as an environment variable too. With -n it watches one namespace only, else all.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
-    /// The Prometheus that is the metrics source `default`, like http://prometheus.monitoring:9090
+    /// The Prometheus that is the metrics source `default`, like `http://prometheus.monitoring:9090`
     #[arg(long, value_name = "URL", env = "SLUICE_PROMETHEUS", value_parser = url)]
     pub prometheus: Option<String>,
     /// A file with named metrics sources
@@ -86,7 +87,7 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         cluster = url,
         namespace = options.namespace.as_deref().unwrap_or("(all)"),
-        lease = options.lease.as_ref().map(|lease| lease.identity.as_str()).unwrap_or("(none)"),
+        lease = options.lease.as_ref().map_or("(none)", |lease| lease.identity.as_str()),
         "starting"
     );
     tokio::select! {
@@ -160,7 +161,9 @@ fn url(text: &str) -> Result<String, String> {
 pub fn start_log(format: LogFormat, quiet: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && !output::colour_is_refused();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // A log that is there already, as in tests, stays.
     let _ = match format {
         LogFormat::Text => log.try_init(),

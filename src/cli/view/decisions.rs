@@ -21,15 +21,15 @@ pub(super) fn section(status: &RolloutStatus, now: DateTime<Utc>, screen: &Scree
     let column = |cell: fn(&Decision) -> String| {
         newest.iter().map(|decision| width(&cell(decision))).max().unwrap_or(0)
     };
-    let (numbers, kinds, weights) = (column(number), column(|one| one.kind_text()), column(weight));
+    let (numbers, kinds, weights) = (column(number), column(kind), column(weight));
     let ages = newest.iter().map(|decision| age(decision.at, now).len()).max().unwrap_or(0);
     for decision in newest {
         let when = format!("{:>ages$} ago", age(decision.at, now));
-        let kind = pad(&decision.kind_text(), kinds);
+        let what = pad(&kind(decision), kinds);
         let line = format!(
             "  {}  {when}  {}  {}{}",
             pad(&number(decision), numbers),
-            paint(decision.kind).on(screen.colour, &kind),
+            paint(decision.kind).on(screen.colour, &what),
             pad(&weight(decision), weights),
             decision.by.as_deref().map_or_else(String::new, |by| format!("  by {}", plain(by))),
         );
@@ -47,20 +47,14 @@ pub(super) fn log_line(decision: &Decision) -> String {
         "{}  {}  {}  {}{by}: {}",
         decision.at.format("%Y-%m-%dT%H:%M:%SZ"),
         number(decision),
-        decision.kind_text(),
+        kind(decision),
         weight(decision),
         plain(&decision.message)
     )
 }
 
-trait KindText {
-    fn kind_text(&self) -> String;
-}
-
-impl KindText for Decision {
-    fn kind_text(&self) -> String {
-        format!("{:?}", self.kind)
-    }
+fn kind(decision: &Decision) -> String {
+    format!("{:?}", decision.kind)
 }
 
 fn number(decision: &Decision) -> String {
@@ -68,8 +62,9 @@ fn number(decision: &Decision) -> String {
 }
 
 fn weight(decision: &Decision) -> String {
-    if decision.from_weight == decision.weight {
-        format!("{}%", decision.weight)
+    // After a promotion there is no canary, and its 0% would read as a loss.
+    if decision.kind == DecisionKind::Promoted || decision.from_weight == decision.weight {
+        format!("{}%", decision.from_weight)
     } else {
         format!("{}% → {}%", decision.from_weight, decision.weight)
     }

@@ -22,7 +22,7 @@ pub(crate) fn screen(width: impl Into<Option<usize>>) -> Screen {
 }
 
 /// A Rollout with a status and five steps.
-pub(crate) fn rollout(name: &str, created: i64, status: Value) -> Rollout {
+pub(crate) fn rollout(name: &str, created: i64, status: &Value) -> Rollout {
     let object = json!({
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "Rollout",
@@ -60,7 +60,7 @@ fn check(name: &str, verdict: &str, message: &str, canary: (u64, u64), stable: (
 }
 
 /// Both checks on requests pass, and the query has said this.
-fn checks(accuracy: Value) -> Value {
+fn checks(accuracy: &Value) -> Value {
     let errors =
         "0.24% (3 of 1240) of the canary's requests failed, at most 1% may; stable: 0.16% (2 of 1233)";
     let p99 = "0.4% (5 of 1240) of the canary's requests took longer than 250ms, at most 1% may";
@@ -86,7 +86,7 @@ pub(crate) fn healthy(name: &str) -> Rollout {
         "seq": 4, "stable": predictor(&format!("{name}-v2")), "stage": "idle",
         "decisions": [decision(4, 300_000, "Promoted", (100, 100), "the old stable has left the route")],
     });
-    rollout(name, 400_000, status)
+    rollout(name, 400_000, &status)
 }
 
 /// Waiting for a person in the gate of step 5.
@@ -103,7 +103,7 @@ pub(crate) fn waiting(name: &str) -> Rollout {
         "message": "step 5 waits for approval",
         "step": "5/6", "weight": 50,
         "progress": { "number": 5, "of": 6, "name": "5", "needsApproval": true },
-        "seq": 9, "checks": checks(accuracy), "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
+        "seq": 9, "checks": checks(&accuracy), "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
         "stage": { "step": { "index": 4, "elapsed": "12m10.25s", "evidence": { "requests": 12_402 } } },
         "decisions": [
             decision(1, 3000, "Started", (0, 0), "models/iris-v2:8000 is wanted"),
@@ -112,7 +112,7 @@ pub(crate) fn waiting(name: &str) -> Rollout {
             decision(9, 751, "Entered", (30, 50), "step 4 passed: 3 checks, 2m in place"),
         ],
     });
-    rollout(name, 3000, status)
+    rollout(name, 3000, &status)
 }
 
 /// Taken out of traffic because errors were too many.
@@ -129,7 +129,7 @@ pub(crate) fn rolled_back(name: &str) -> Rollout {
         "stage": "idle",
         "decisions": [decision(4, 5300, "Entered", (10, 20), "step 2 passed"), end],
     });
-    rollout(name, 7000, status)
+    rollout(name, 7000, &status)
 }
 
 /// On its way through step 1, with a spec that was edited and is wrong now.
@@ -157,7 +157,7 @@ pub(crate) fn edited(name: &str) -> Rollout {
 
 /// Never accepted.
 pub(crate) fn refused(name: &str) -> Rollout {
-    let mut one = rollout(name, 60, json!({}));
+    let mut one = rollout(name, 60, &json!({}));
     one.spec.steps[0].weight = Some(101);
     one.spec.steps[2].mirror = Some(10.0);
     let message = "spec.steps[0].weight: 101 is out of range";
@@ -172,7 +172,7 @@ pub(crate) fn refused(name: &str) -> Rollout {
 
 /// Not looked at by any controller yet.
 pub(crate) fn new(name: &str) -> Rollout {
-    let mut rollout = rollout(name, 3, json!({}));
+    let mut rollout = rollout(name, 3, &json!({}));
     rollout.status = None;
     rollout
 }
