@@ -86,10 +86,14 @@ pub(super) fn start(
     }
     Ok(stream::unfold(watcher, |mut watcher| async move {
         let event = watcher.next().await?;
-        let mut line = event.to_string();
-        line.push('\n');
-        Some((Bytes::from(line), watcher))
+        Some((Bytes::from(line(&event)), watcher))
     }))
+}
+
+/// An event as the real server writes it, the type first: clients rely on it when they read an object without
+/// knowing yet what it is.
+fn line(event: &Value) -> String {
+    format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"])
 }
 
 impl Watcher {
