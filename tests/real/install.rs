@@ -1,0 +1,51 @@
+//! Installing Sluice as `kubectl apply -k deploy` does, as far as that is about the API server.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sluice_lab::real::{Cluster, crds};
+
+/// Istio's kind and everything of `deploy/`.
+pub async fn install(cluster: &Cluster) -> Result<()> {
+    cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+    let files = resources(&repository().join("deploy"))?;
+    // As kubectl sorts them: namespaces and kinds before what needs them.
+    for wanted in [&["Namespace", "CustomResourceDefinition"][..], &[]] {
+        for file in &files {
+            let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let early = ["Namespace", "CustomResourceDefinition"]
+                .iter()
+                .any(|kind| text.lines().any(|line| line == format!("kind: {kind}")));
+            if early == wanted.is_empty() {
+                continue;
+            }
+            cluster.apply_yaml(&text).await.with_context(|| file.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files that a kustomization names, and those that the ones it names name.
+fn resources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let file = folder.join("kustomization.yaml");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    let kustomization: Value = serde_saphyr::from_str(&text)?;
+    let mut files = Vec::new();
+    for name in kustomization["resources"].as_array().into_iter().flatten() {
+        let path = folder.join(name.as_str().unwrap_or_default());
+        if path.is_dir() {
+            files.extend(resources(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    ensure!(!files.is_empty(), "{} names nothing", file.display());
+    Ok(files)
+}

@@ -1,0 +1,126 @@
+//! Reading raw objects, with arithmetic of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// The weights of one named route of a VirtualService by host, as Istio reads them: a single destination has all, an
+/// absent weight beside others is 0.
+pub fn weights(virtual_service: &Value, route: &str) -> BTreeMap<String, i64> {
+    let routes = virtual_service["spec"]["http"].as_array().cloned().unwrap_or_default();
+    let Some(route) = routes.iter().find(|candidate| candidate["name"] == route) else {
+        return BTreeMap::new();
+    };
+    let destinations = route["route"].as_array().cloned().unwrap_or_default();
+    let only = destinations.len() == 1;
+    let mut weights = BTreeMap::new();
+    for destination in &destinations {
+        let host = destination["destination"]["host"].as_str().unwrap_or_default();
+        let absent = if only { 100 } else { 0 };
+        let weight = destination["weight"].as_i64().unwrap_or(absent);
+        *weights.entry(host.to_owned()).or_default() += weight;
+    }
+    weights
+}
+
+/// Everything of a VirtualService that Sluice must leave alone: all but the destinations of the managed route, the stamp
+/// and what the server itself counts.
+pub fn the_rest(virtual_service: &Value, route: &str) -> Value {
+    let mut rest = virtual_service.clone();
+    for field in ["resourceVersion", "generation", "managedFields"] {
+        rest["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
+    }
+    if let Some(annotations) = rest["metadata"]["annotations"].as_object_mut() {
+        annotations.remove("sluice.dev/stamp");
+        if annotations.is_empty() {
+            rest["metadata"].as_object_mut().map(|metadata| metadata.remove("annotations"));
+        }
+    }
+    if rest["metadata"]["annotations"].is_null() {
+        rest["metadata"].as_object_mut().map(|metadata| metadata.remove("annotations"));
+    }
+    for candidate in rest["spec"]["http"].as_array_mut().into_iter().flatten() {
+        if candidate["name"] == route {
+            candidate["route"] = json!("managed");
+        }
+    }
+    rest
+}
+
+/// The entry of a Rollout in the stamp.
+pub fn stamp(virtual_service: &Value, rollout: &str) -> Option<Value> {
+    let text = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str()?;
+    let stamps: Value = serde_json::from_str(text).ok()?;
+    stamps.get(rollout).cloned()
+}
+
+/// A number that one value of a list follows another without repetition.
+pub fn without_repeats<T: PartialEq + Clone>(list: &[T]) -> Vec<T> {
+    let mut list = list.to_vec();
+    list.dedup();
+    list
+}
+
+/// Every version of one object, from the moment the recording began.
+pub struct Recording {
+    versions: Arc<Mutex<Vec<Value>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Recording {
+    /// Records what the server sends about the object of this name, the present version first. The watch is a raw one:
+    /// no version is left out.
+    pub async fn start(api: Api<DynamicObject>, name: &str) -> Result<Self> {
+        let fields = format!("metadata.name={name}");
+        let list = api.list(&ListParams::default().fields(&fields)).await?;
+        let mut version = list.metadata.resource_version.clone().unwrap_or_default();
+        let present: Vec<Value> =
+            list.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let versions = Arc::new(Mutex::new(present));
+        let kept = versions.clone();
+        let task = tokio::spawn(async move {
+            let params = WatchParams::default().fields(&fields);
+            loop {
+                let Ok(events) = api.watch(&params, &version).await else {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    continue;
+                };
+                let mut events = events.into_stream().boxed();
+                while let Some(Ok(event)) = events.next().await {
+                    let object = match event {
+                        WatchEvent::Added(object)
+                        | WatchEvent::Modified(object)
+                        | WatchEvent::Deleted(object) => object,
+                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
+                    };
+                    version = object.metadata.resource_version.clone().unwrap_or_default();
+                    if let Ok(value) = serde_json::to_value(&object) {
+                        kept.lock().unwrap().push(value);
+                    }
+                }
+            }
+        });
+        Ok(Self { versions, task })
+    }
+
+    /// All of them so far, the oldest first.
+    pub fn versions(&self) -> Vec<Value> {
+        self.versions.lock().unwrap().clone()
+    }
+
+    /// What `read` makes of each, in turn and without repetitions.
+    pub fn sequence<T: PartialEq + Clone>(&self, read: impl Fn(&Value) -> T) -> Vec<T> {
+        without_repeats(&self.versions().iter().map(read).collect::<Vec<_>>())
+    }
+}

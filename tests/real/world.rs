@@ -1,0 +1,308 @@
+//! The world of one test: a namespace with predictors, a VirtualService, and a Rollout to come.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::Client;
+use serde_json::{Value, json};
+use sluice_lab::gateway::{Load, Running};
+use sluice_lab::predictor::Predictor;
+use sluice_lab::real::pods::{self, LabPod, PodSpec, pod_address};
+use sluice_lab::real::wait;
+
+use crate::controller::Controller;
+use crate::lab::{LIMIT, Lab, Shared};
+use crate::oracle::{self, Recording};
+
+/// Name of the Rollout and of its VirtualService.
+pub const IRIS: &str = "iris";
+/// Name of the managed route.
+pub const ROUTE: &str = "primary";
+/// The port of pods, metrics included.
+pub const POD_PORT: u16 = 8080;
+
+/// The world of one test.
+pub struct World<'a> {
+    pub shared: &'a Shared,
+    pub namespace: String,
+    pub client: Client,
+    served: BTreeMap<String, (Predictor, LabPod)>,
+}
+
+/// A kind as the API's paths have it.
+fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
+    let plural = format!("{}s", kind.to_lowercase());
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural)
+}
+
+impl<'a> World<'a> {
+    /// A namespace with the predictors `iris-v1` and `iris-v2`, and a VirtualService whose route has the first.
+    pub async fn new(lab: &'a Lab, namespace: &str) -> Result<Self> {
+        let mut world = Self::empty(lab, namespace).await?;
+        world.serve("v1").await?;
+        world.serve("v2").await?;
+        world.create("networking.istio.io", "v1", &world.virtual_service()).await?;
+        Ok(world)
+    }
+
+    /// A namespace with nothing in it.
+    pub async fn empty(lab: &'a Lab, namespace: &str) -> Result<Self> {
+        let shared = lab.shared().await?;
+        let client = shared.cluster.admin()?;
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace"));
+        namespaces.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
+        Ok(Self { shared, namespace: namespace.to_owned(), client, served: BTreeMap::new() })
+    }
+
+    /// Starts `iris-<version>`: a predictor on a pod address, its pod, and its Service on port 8000.
+    pub async fn serve(&mut self, version: &str) -> Result<()> {
+        self.service(version).await?;
+        self.pod(version).await
+    }
+
+    /// The Service `iris-<version>` without anything behind it.
+    pub async fn service(&self, version: &str) -> Result<()> {
+        let name = format!("{IRIS}-{version}");
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 8000, "targetPort": "http"}]},
+        });
+        self.create("", "v1", &service).await.map(drop)
+    }
+
+    /// The predictor `iris-<version>` in a ready pod.
+    pub async fn pod(&mut self, version: &str) -> Result<()> {
+        let name = format!("{IRIS}-{version}");
+        let address = pod_address();
+        let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
+        let predictor = Predictor::on(listener, IRIS, version)?;
+        let spec = PodSpec::new(&self.namespace, format!("{name}-0"), address);
+        let pod = pods::run(&self.client, &spec.label("app", &name).port("http", POD_PORT)).await?;
+        self.served.insert(version.to_owned(), (predictor, pod));
+        Ok(())
+    }
+
+    pub fn predictor(&self, version: &str) -> &Predictor {
+        &self.served[version].0
+    }
+
+    pub fn pod_of(&self, version: &str) -> &LabPod {
+        &self.served[version].1
+    }
+
+    /// The host that users ask.
+    pub fn host(&self) -> String {
+        format!("{}.example.com", self.namespace)
+    }
+
+    /// As a person writes it, with what a route can carry besides destinations, known to Istio or not.
+    pub fn virtual_service(&self) -> Value {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": IRIS, "labels": {"team": "flowers"}},
+            "spec": {
+                "hosts": [self.host()],
+                "http": [
+                    {
+                        "name": "internal",
+                        "match": [{"headers": {"x-internal": {"exact": "yes"}}}],
+                        "route": [{"destination": {"host": "elsewhere.example.com"}}],
+                    },
+                    {
+                        "name": ROUTE,
+                        "match": [{"uri": {"prefix": "/v2/"}}],
+                        "timeout": "10s",
+                        "retries": {"attempts": 2, "perTryTimeout": "3s", "retryOn": "5xx,reset"},
+                        "headers": {"request": {"set": {"x-forwarded-proto": "https"}}},
+                        "unheardOf": {"deep": [1, {"list": null}]},
+                        "route": [{
+                            "destination": {"host": "iris-v1", "port": {"number": 8000}},
+                            "headers": {"response": {"remove": ["server"]}},
+                            "weight": 100,
+                        }],
+                    },
+                ],
+            },
+        })
+    }
+
+    /// A Rollout that wants `iris-<version>`, with these parts of the spec besides. Looks every 300 ms; no checks.
+    pub fn rollout(&self, version: &str, more: Value) -> Value {
+        let mut spec = json!({
+            "target": {"service": {"name": format!("{IRIS}-{version}")}},
+            "routes": [{"virtualService": IRIS, "http": [ROUTE]}],
+            "interval": "300ms",
+            "settle": "300ms",
+        });
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
+        }
+        json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": IRIS}, "spec": spec,
+        })
+    }
+
+    /// Users who ask so many times a second.
+    pub fn users(&self, per_second: f64) -> Running {
+        Load::infer(&self.host(), IRIS).rate(per_second).start(&self.shared.gateway)
+    }
+
+    /// A controller of this namespace.
+    pub fn controller(&self) -> Result<Controller> {
+        Controller::start(self.shared, &self.namespace, "one")
+    }
+
+    // === objects ===
+
+    pub fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource(group, version, kind))
+    }
+
+    pub fn virtual_services(&self) -> Api<DynamicObject> {
+        self.api("networking.istio.io", "v1", "VirtualService")
+    }
+
+    pub fn rollouts(&self) -> Api<DynamicObject> {
+        self.api("sluice.dev", "v1alpha1", "Rollout")
+    }
+
+    pub fn actions(&self) -> Api<DynamicObject> {
+        self.api("sluice.dev", "v1alpha1", "RolloutAction")
+    }
+
+    pub async fn create(&self, group: &str, version: &str, object: &Value) -> Result<Value> {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let object: DynamicObject = serde_json::from_value(object.clone())?;
+        let created = self.api(group, version, kind).create(&PostParams::default(), &object).await;
+        Ok(serde_json::to_value(created.with_context(|| format!("create {kind}"))?)?)
+    }
+
+    pub async fn create_rollout(&self, rollout: &Value) -> Result<Value> {
+        self.create("sluice.dev", "v1alpha1", rollout).await
+    }
+
+    /// The VirtualService as it is.
+    pub async fn route(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self.virtual_services().get(IRIS).await?)?)
+    }
+
+    /// The Rollout as it is.
+    pub async fn status(&self) -> Result<Value> {
+        Ok(serde_json::to_value(self.rollouts().get(IRIS).await?)?["status"].take())
+    }
+
+    /// Changes the Rollout's spec, as `kubectl patch --type merge` does.
+    pub async fn edit(&self, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    /// Wants another version.
+    pub async fn want(&self, version: &str) -> Result<()> {
+        self.edit(json!({"target": {"service": {"name": format!("{IRIS}-{version}")}}})).await
+    }
+
+    pub async fn delete_rollout(&self) -> Result<()> {
+        self.rollouts().delete(IRIS, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    // === waiting ===
+
+    /// Records every version of the VirtualService.
+    pub async fn record(&self) -> Result<Recording> {
+        Recording::start(self.virtual_services(), IRIS).await
+    }
+
+    /// Waits for the Rollout to be in a phase for a reason.
+    pub async fn phase(&self, phase: &str, reason: &str) -> Result<Value> {
+        self.status_is(&format!("the phase is {phase} ({reason})"), |status| {
+            status["phase"] == phase && status["reason"] == reason
+        })
+        .await
+    }
+
+    /// Waits for a status that `holds`.
+    pub async fn status_is(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
+        let what = format!("{}: {what}", self.namespace);
+        let seen = wait::until(LIMIT, what, || async {
+            let status = self.status().await.map_err(|error| error.to_string())?;
+            if holds(&status) { Ok(status) } else { Err(brief(&status)) }
+        });
+        Ok(seen.await?)
+    }
+
+    /// Waits until the canary's weight on the route is this.
+    pub async fn weight_is(&self, service: &str, weight: i64) -> Result<Value> {
+        let what = format!("{}: {service} has weight {weight}", self.namespace);
+        let seen = wait::until(LIMIT, what, || async {
+            let route = self.route().await.map_err(|error| error.to_string())?;
+            let weights = oracle::weights(&route, ROUTE);
+            if weights.get(service).copied().unwrap_or(0) == weight {
+                return Ok(route);
+            }
+            let status = self.status().await.map_err(|error| error.to_string())?;
+            Err(format!("{weights:?}, {}", brief(&status)))
+        });
+        Ok(seen.await?)
+    }
+
+    /// Waits until the step in flight is the one of this number, counted from 1, with its traffic in place.
+    pub async fn step(&self, number: u64, service: &str, weight: i64) -> Result<()> {
+        self.status_is(&format!("step {number}"), |status| status["progress"]["number"] == number).await?;
+        self.weight_is(service, weight).await.map(drop)
+    }
+
+    /// Waits until the gateway obeys the VirtualService as it is now.
+    pub async fn obeyed(&self) -> Result<()> {
+        let route = self.route().await?;
+        let version = route["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let wanted: u64 = version.parse()?;
+        wait::until(LIMIT, "the gateway obeys", || async {
+            let obeyed = self.shared.gateway.obeys(&self.namespace, IRIS);
+            match obeyed.as_deref().map(str::parse::<u64>) {
+                Some(Ok(obeyed)) if obeyed >= wanted => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// The part of a status that tells what went wrong.
+pub fn brief(status: &Value) -> String {
+    let decisions = status["decisions"].as_array().cloned().unwrap_or_default();
+    let decisions: Vec<String> = decisions
+        .iter()
+        .map(|d| format!("{} {}->{} {}", d["kind"], d["fromWeight"], d["weight"], d["message"]))
+        .collect();
+    format!(
+        "phase {} ({}): {}; step {}, stage {}, checks {}; decisions:\n  {}",
+        status["phase"],
+        status["reason"],
+        status["message"],
+        status["step"],
+        status["stage"],
+        status["checks"],
+        decisions.join("\n  ")
+    )
+}
+
+/// Fails with both sides unless they are equal.
+pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) -> Result<()> {
+    ensure!(seen == expected, "{what}: expected {expected:?}, found {seen:?}");
+    Ok(())
+}
+
+/// A condition of a status.
+pub fn condition(status: &Value, kind: &str) -> Result<Value> {
+    let conditions = status["conditions"].as_array();
+    let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
+    found.cloned().ok_or_else(|| anyhow!("no condition {kind}: {}", brief(status)))
+}
