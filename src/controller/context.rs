@@ -83,6 +83,15 @@ impl Context {
         self.memories.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Resolves when all caches are filled; an error if that takes too long, so that nobody waits for it who is told to
+    /// stop meanwhile.
+    pub(super) async fn caches_filled(&self) -> Result<(), Error> {
+        let what = "filling the caches".to_owned();
+        timeout(REQUEST_LIMIT, self.stores.ready())
+            .await
+            .map_err(|_| Error::TimedOut { what, limit: REQUEST_LIMIT })
+    }
+
     /// A request that changes nothing.
     pub(super) async fn read<T>(
         &self,

@@ -23,7 +23,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::StreamExt;
 use kube::{
     Client,
-    runtime::controller::{Action, Config as ControllerConfig, Controller},
+    runtime::controller::{self, Action, Config as ControllerConfig, Controller},
 };
 use sluice_core::HostNames;
 use tokio_util::sync::CancellationToken;
@@ -112,17 +112,25 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
         .watches_stream(watches.services, stores::Stores::of_service(&mapper))
         .watches_stream(watches.slices, stores::Stores::of_slice(&mapper))
         .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
-        .graceful_shutdown_on(lost.cancelled_owned());
-    let ready = options.telemetry.clone();
+        .graceful_shutdown_on(lost.clone().cancelled_owned());
+    let (telemetry, ending) = (options.telemetry.clone(), lost.clone());
     tokio::spawn(async move {
-        stores.ready().await;
-        ready.synced();
+        if ending.run_until_cancelled(stores.ready()).await.is_some() {
+            telemetry.synced();
+        }
     });
     controller
         .run(reconcile::reconcile, on_error, context)
         .for_each(|outcome| async move {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "reconcile ended with an error");
+            match outcome {
+                // A watch that fails, for want of a permission above all, would leave the controller blind.
+                Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
+                Err(controller::Error::RunnerError(error)) => {
+                    tracing::warn!(%error, "the controller's runner failed")
+                }
+                // Said where it happened, and the Rollout is gone, respectively.
+                Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_))
+                | Ok(_) => {}
             }
         })
         .await;

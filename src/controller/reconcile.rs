@@ -43,7 +43,7 @@ pub(super) fn reconcile(
 }
 
 async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Result<Action, Error> {
-    context.stores.ready().await;
+    context.caches_filled().await?;
     let memory = context.memory(&rollout);
     let mut memory = memory.lock().await;
     for _ in 0..MOST_TURNS {
