@@ -258,8 +258,10 @@ fn version(object: &RolloutObject) -> String {
 fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
     let plan = seen.plans.in_force(state);
     let wake = machine::wake(plan, state);
+    let looks = state.step().is_some_and(|step| step.withdrawn.is_none());
     match plan {
-        Some(plan) if plan.metrics.is_some() && state.in_flight() => {
+        // Not an interval from now, but from the last look: what happened in between is no reason to look later.
+        Some(plan) if plan.metrics.is_some() && looks => {
             memory.next_look(Instant::now(), plan.interval).clamp(Duration::from_millis(5), wake)
         }
         Some(_) | None => wake,
