@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::api::DynamicObject;
-use sluice_core::{api::RolloutStatus, carrier::ObjectName, machine::State};
+use sluice_core::{
+    api::{Decision, RolloutStatus},
+    carrier::ObjectName,
+    machine::State,
+};
 use tokio::time::Instant;
 
 use super::subject::RolloutObject;
@@ -30,6 +34,8 @@ pub(super) struct Memory {
     pub(super) virtual_services: BTreeMap<ObjectName, DynamicObject>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
+    /// A decision that took traffic away and could not be recorded.
+    pub(super) unrecorded: Option<Decision>,
     /// What kept the routes from being written the last time.
     pub(super) obstacle: Option<String>,
     /// Queries that the source called invalid, or valid.

@@ -95,11 +95,14 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         Change::Checkpoint => (None, true),
         Change::Nothing => (None, false),
     };
-    let status = status(subject, &mut seen, &state, decision.as_ref());
+    // What was done before it could be recorded is recorded now.
+    let late = memory.unrecorded.take().filter(|late| late.seq == state.seq && decision.is_none());
+    let news = decision.as_ref().or(late.as_ref());
+    let status = status(subject, &mut seen, &state, news);
 
     // Stage 3: it is recorded.
     let now = Instant::now();
-    let due = decision.is_some()
+    let due = news.is_some()
         || checkpoint
         || machine::worth_writing(&subject.status, &status, memory.since_written(now));
     let recorded = if due {
@@ -121,11 +124,14 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     if let Some(decision) = &decision {
         context.telemetry.decided(decision, seen.at.elapsed());
         log(subject, decision);
-        if recorded.is_ok() {
-            events::decided(context, subject, decision).await;
-        }
     }
-    recorded?;
+    if let Err(error) = recorded {
+        memory.unrecorded = decision.or(late);
+        return Err(error);
+    }
+    if let Some(news) = news {
+        events::decided(context, subject, news).await;
+    }
     let Some(done) = acted? else { return Ok(Next::Again) };
     context.telemetry.reconciled(&subject.uid, status.phase);
     if due {
