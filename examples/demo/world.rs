@@ -80,7 +80,8 @@ impl World {
 
     /// The Rollout as it is stored.
     pub fn rollout(&self) -> Result<Rollout> {
-        let stored = self.api.object("rollouts.sluice.dev", NAMESPACE, MODEL).context("the Rollout is gone")?;
+        let stored =
+            self.api.object("rollouts.sluice.dev", NAMESPACE, MODEL).context("the Rollout is gone")?;
         Ok(serde_json::from_value(stored.as_ref().clone())?)
     }
 

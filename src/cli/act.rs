@@ -221,7 +221,8 @@ async fn answer(
                 Err(error) => error,
             };
             // Who may ask but not look gets no better by trying again; everything else may.
-            if let watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) = error {
+            if let watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) = error
+            {
                 let failure = Failure::from_kube(&error, &session.cluster, "RolloutAction");
                 if matches!(failure, Failure::Cluster(_)) {
                     return Err(failure);

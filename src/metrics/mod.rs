@@ -180,7 +180,7 @@ impl Metrics {
         let arms = arms(question, &profile)?;
         let shape = Shape::of(question, &arms);
         memory.prepare(&shape, question.now);
-        let reading = self.read(question, &profile, &arms, memory, deadline).await?;
+        let reading = self.read(question, &profile, memory, deadline).await?;
         memory.take(shape, &reading, question, &arms)
     }
 
@@ -188,7 +188,6 @@ impl Metrics {
         &self,
         question: &Question<'_>,
         profile: &Profile,
-        arms: &Arms,
         memory: &Memory,
         deadline: Instant,
     ) -> Result<Reading, Trouble> {

@@ -4,7 +4,11 @@
 //! What is asserted is read from the raw objects, the gateway's and the predictors' counts and the server's audit log, and
 //! computed here; nothing of the code under test is asked. Each test has a namespace and a controller of its own, so all
 //! of them run at the same time against one cluster.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test, though clippy knows only those of the usual harness")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test, though clippy knows only those of the usual harness"
+)]
 
 mod controller;
 mod install;

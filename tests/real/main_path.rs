@@ -27,7 +27,8 @@ pub async fn a_good_canary_goes_through_all_steps_and_becomes_stable(lab: &Lab) 
     world.phase("Healthy", "Live").await?;
     controller.stop().await?;
 
-    let sequence = recording.sequence(|route| oracle::weights(route, ROUTE).get("iris-v2").copied().unwrap_or(0));
+    let sequence =
+        recording.sequence(|route| oracle::weights(route, ROUTE).get("iris-v2").copied().unwrap_or(0));
     same("weights of the canary", &sequence, &vec![0, 5, 25, 50, 75, 100])?;
     for route in recording.versions() {
         let weights = oracle::weights(&route, ROUTE);

@@ -85,8 +85,7 @@ impl Recording {
         let fields = format!("metadata.name={name}");
         let list = api.list(&ListParams::default().fields(&fields)).await?;
         let mut version = list.metadata.resource_version.clone().unwrap_or_default();
-        let present: Vec<Value> =
-            list.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let present: Vec<Value> = list.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
         let versions = Arc::new(Mutex::new(present));
         let kept = versions.clone();
         let task = tokio::spawn(async move {
