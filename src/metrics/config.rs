@@ -175,13 +175,11 @@ pub enum ConfigError {
     #[error("--prometheus: {0}")]
     Url(String),
     /// A source cannot be used.
-    #[error("metrics source {name:?}, {field}: {message}")]
+    #[error("metrics source {name:?}: {message}")]
     Source {
         /// Name of the source.
         name: String,
-        /// The field.
-        field: String,
-        /// What is wrong with it.
+        /// The field, and what is wrong with it.
         message: String,
     },
     /// There is no HTTP client to be had.

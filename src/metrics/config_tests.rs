@@ -90,12 +90,17 @@ fn a_password_is_neither_printed_nor_kept_in_the_url() {
 
 #[test]
 fn a_credential_file_that_is_missing_is_found_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let no_pem = directory.path().join("ca");
+    fs::write(&no_pem, "no PEM").unwrap();
+    let no_pem = format!("caFile: {}", no_pem.display());
     for (field, name) in [
-        ("bearerTokenFile: /nonexistent/token", "credentials"),
-        ("basic: {username: u, passwordFile: /nonexistent/password}", "credentials"),
-        ("caFile: /nonexistent/ca", "TLS"),
-        ("headers: {X-A: {file: /nonexistent/header}}", "credentials"),
-        ("headers: {'a b': x}", "headers"),
+        (no_pem.as_str(), "holds no PEM certificate"),
+        ("bearerTokenFile: /nonexistent/token", "bearerTokenFile: /nonexistent/token cannot be read"),
+        ("basic: {username: u, passwordFile: /nonexistent/password}", "basic.passwordFile: /"),
+        ("caFile: /nonexistent/ca", "caFile: /"),
+        ("headers: {X-A: {file: /nonexistent/header}}", "headers.X-A: /"),
+        ("headers: {'a b': x}", "headers: \"a b\""),
     ] {
         let config = Config::read(&format!("sources: {{main: {{url: 'https://p', {field}}}}}")).unwrap();
         let message = crate::metrics::Metrics::new(config).err().unwrap().to_string();

@@ -69,7 +69,8 @@ pub struct Question<'a> {
     pub stable: &'a Arm,
     /// The one that wants to replace it, if one is in flight.
     pub canary: Option<&'a Arm>,
-    /// Predictors that have lost their traffic: were they asked anything?
+    /// Predictors that have lost their traffic: were they asked anything? Stable may be among them, when all traffic is the
+    /// canary's: its count of 0 is then a fact only where [`Measurement::retiring`] says so.
     pub retiring: &'a [Arm],
     /// Latency limits that checks have.
     pub limits: &'a [Bound],
@@ -179,7 +180,7 @@ impl Metrics {
         let arms = arms(question, &profile)?;
         let shape = Shape::of(question, &arms);
         memory.prepare(&shape, question.now);
-        let reading = self.read(question, &profile, &arms, memory, deadline).await?;
+        let reading = self.read(question, &profile, memory, deadline).await?;
         memory.take(shape, &reading, question, &arms)
     }
 
@@ -187,11 +188,10 @@ impl Metrics {
         &self,
         question: &Question<'_>,
         profile: &Profile,
-        arms: &Arms,
         memory: &Memory,
         deadline: Instant,
     ) -> Result<Reading, Trouble> {
-        let named = named(question, arms);
+        let named = named(question);
         let (port, path) = match question.metrics {
             MetricsPlan::Source { .. } => {
                 let server = self.server(question.metrics)?;
@@ -303,22 +303,17 @@ fn arms(question: &Question<'_>, profile: &Profile) -> Result<Arms, Trouble> {
     }
     let revision = |arm: &Arm| Arc::<str>::from(arm.predictor.revision());
     let (stable, canary) = (revision(question.stable), question.canary.map(revision));
-    let retiring = question
-        .retiring
-        .iter()
-        .map(revision)
-        .filter(|arm| *arm != stable && Some(arm) != canary.as_ref())
-        .collect();
+    let retiring = question.retiring.iter().map(revision).collect();
     Ok(Arms { stable, canary, retiring })
 }
 
 /// The arms with their revisions, and whether each is a retiring one.
-fn named<'a>(question: &Question<'a>, arms: &Arms) -> Vec<(Arc<str>, &'a Arm, bool)> {
+fn named<'a>(question: &Question<'a>) -> Vec<(Arc<str>, &'a Arm, bool)> {
     let judged = [Some(question.stable), question.canary].into_iter().flatten();
     let mut named: Vec<_> = judged.map(|arm| (arm.predictor.revision().into(), arm, false)).collect();
     for arm in question.retiring {
         let revision: Arc<str> = arm.predictor.revision().into();
-        if arms.retiring.contains(&revision) {
+        if named.iter().all(|(known, _, _)| *known != revision) {
             named.push((revision, arm, true));
         }
     }

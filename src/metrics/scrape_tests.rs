@@ -236,6 +236,21 @@ async fn requests_to_a_retiring_predictor_are_told_only_where_its_pods_answer() 
 }
 
 #[tokio::test]
+async fn stable_may_be_asked_about_as_retiring_too() {
+    let (port, pods) = pods(2).await;
+    let [a, b] = &pods[..] else { panic!() };
+    let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());
+    let (stable, canary) = ([arm("iris-v1", &[a])], arm("iris-v2", &[b]));
+    let revision = stable[0].predictor.revision();
+    let ask = |second| Question { retiring: &stable, ..question(&plan, second, &stable[0], Some(&canary)) };
+    a.says(10, 0);
+    metrics.look(&ask(0), &mut memory).await;
+    a.says(12, 0);
+    let counts = metrics.look(&ask(10), &mut memory).await.counts.unwrap();
+    assert_eq!((counts.stable.requests, counts.retiring), (2, BTreeMap::from([(revision, 2)])));
+}
+
+#[tokio::test]
 async fn a_zero_is_said_only_of_a_time_that_is_of_the_step() {
     let (port, pods) = pods(1).await;
     let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());

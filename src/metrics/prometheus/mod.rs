@@ -5,6 +5,7 @@
 //! that it may be five minutes old, and `timestamp()` loses the metric's name, without which counters and buckets are one. The samples
 //! between two looks come along, so that a reset between them is seen too.
 
+mod access;
 mod answer;
 pub mod secrets;
 mod selector;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -43,6 +43,7 @@ pub fn redact(text: &str, secrets: &[Secret]) -> String {
 /// A mounted file. Kubernetes swaps it by a symbolic link when the secret is rotated.
 #[derive(Debug)]
 pub struct Mounted {
+    field: String,
     path: PathBuf,
     read: Mutex<Option<Read>>,
 }
@@ -60,18 +61,22 @@ impl fmt::Debug for Read {
 }
 
 impl Mounted {
-    /// The file at `path`, not read yet.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, read: Mutex::new(None) }
+    /// The file at `path` that the configuration names in `field`, not read yet.
+    pub fn new(field: impl Into<String>, path: PathBuf) -> Self {
+        Self { field: field.into(), path, read: Mutex::new(None) }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Says what is wrong with the file.
+    pub fn wrong(&self, what: &str) -> String {
+        format!("{}: {} {what}", self.field, self.path.display())
     }
 
     /// What is in it now.
-    pub fn content(&self) -> io::Result<Arc<[u8]>> {
+    pub fn content(&self) -> Result<Arc<[u8]>, String> {
+        self.read().map_err(|error| self.wrong(&format!("cannot be read: {error}")))
+    }
+
+    fn read(&self) -> io::Result<Arc<[u8]>> {
         let metadata = fs::metadata(&self.path)?;
         let (modified, length) = (metadata.modified().ok(), metadata.len());
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,13 +92,12 @@ impl Mounted {
     }
 
     /// What is in it now, without the line's end that editors leave.
-    pub fn secret(&self) -> io::Result<Secret> {
+    pub fn secret(&self) -> Result<Secret, String> {
         let content = self.content()?;
-        let text = std::str::from_utf8(&content)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))?;
+        let text = std::str::from_utf8(&content).map_err(|_| self.wrong("is no UTF-8 text"))?;
         let text = text.trim_end_matches(['\n', '\r']);
         if text.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
+            return Err(self.wrong("is empty"));
         }
         Ok(Secret::new(text.to_owned()))
     }
@@ -117,13 +121,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "first\n").unwrap();
-        let mounted = Mounted::new(path.clone());
+        let mounted = Mounted::new("bearerTokenFile", path.clone());
         assert_eq!(mounted.secret().unwrap().expose(), "first");
         assert!(Arc::ptr_eq(&mounted.content().unwrap(), &mounted.content().unwrap()));
         fs::write(&path, "the second\n").unwrap();
         assert_eq!(mounted.secret().unwrap().expose(), "the second");
         fs::write(&path, "\n").unwrap();
-        assert!(mounted.secret().is_err());
+        let message = mounted.secret().unwrap_err();
+        assert!(message.starts_with("bearerTokenFile: ") && message.ends_with("token is empty"), "{message}");
         fs::remove_file(&path).unwrap();
         assert!(mounted.secret().is_err());
     }

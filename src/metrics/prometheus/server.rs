@@ -1,8 +1,8 @@
-//! One configured server: its connection, its credentials, and how much it is asked at once.
+//! One configured server, and how much it is asked at once.
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,20 +15,18 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
 };
-use reqwest::{
-    Certificate, Client, Identity, RequestBuilder, StatusCode, Url,
-    header::{HeaderName, HeaderValue},
-};
+use reqwest::{Client, StatusCode, Url};
 use sluice_core::judge::Trouble;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
+    access::{Credentials, Identities, Tls},
     answer::{self, Answer},
-    secrets::{Mounted, Secret, redact},
+    secrets::{Secret, redact},
 };
 use crate::metrics::{
     ConfigError, Telemetry,
-    config::{self, Source},
+    config::Source,
     http::{self, unavailable},
 };
 
@@ -50,45 +48,6 @@ pub struct Server {
     telemetry: Telemetry,
 }
 
-/// What is sent to say who asks.
-#[derive(Debug)]
-struct Credentials {
-    headers: Vec<(HeaderName, Text)>,
-    bearer: Option<Text>,
-    basic: Option<(String, Text)>,
-}
-
-/// A secret, or where it is.
-#[derive(Debug)]
-enum Text {
-    Given(Secret),
-    File(Mounted),
-}
-
-impl Text {
-    fn read(&self) -> Result<Secret, String> {
-        match self {
-            Self::Given(secret) => Ok(secret.clone()),
-            Self::File(file) => file.secret().map_err(|error| unreadable(file, &error)),
-        }
-    }
-}
-
-/// Who is trusted, and who we are.
-#[derive(Debug)]
-struct Tls {
-    needed: bool,
-    ca: Option<Mounted>,
-    client: Option<(Mounted, Mounted)>,
-}
-
-/// The contents that a connection was made with.
-type Identities = Vec<Arc<[u8]>>;
-
-fn unreadable(file: &Mounted, error: &io::Error) -> String {
-    format!("{} cannot be read: {error}", file.path().display())
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
@@ -101,56 +60,27 @@ impl fmt::Debug for Server {
 impl Server {
     /// The server as configured, its files read once so that a missing one is found at the start.
     pub fn new(name: &str, source: Source, telemetry: Telemetry) -> Result<Self, ConfigError> {
-        let wrong = |field: &str, message: String| ConfigError::Source {
-            name: name.to_owned(),
-            field: field.to_owned(),
-            message,
-        };
-        let mut endpoint = source.url.url;
+        let wrong = |message: String| ConfigError::Source { name: name.to_owned(), message };
+        let mut endpoint = source.url.url.clone();
         let path = format!("{}/api/v1/query", endpoint.path().trim_end_matches('/'));
         endpoint.set_path(&path);
-        let headers = source
-            .headers
-            .into_iter()
-            .map(|(header, value)| {
-                let parsed = header.parse::<HeaderName>();
-                let parsed = parsed
-                    .map_err(|_| wrong("headers", format!("{header:?} is not the name of a header")))?;
-                let text = match value {
-                    config::HeaderValue::Literal(secret) => Text::Given(secret),
-                    config::HeaderValue::File(from) => Text::File(Mounted::new(from.file)),
-                };
-                Ok((parsed, text))
-            })
-            .collect::<Result<_, ConfigError>>()?;
-        let from_file = |path| Text::File(Mounted::new(path));
-        let basic = match (source.basic, source.url.userinfo) {
-            (Some(basic), _) => Some((basic.username, from_file(basic.password_file))),
-            (None, Some((user, password))) => Some((user, Text::Given(password))),
-            (None, None) => None,
-        };
-        let credentials = Credentials { headers, bearer: source.bearer_token_file.map(from_file), basic };
-        let tls = Tls {
-            needed: endpoint.scheme() == "https",
-            ca: source.ca_file.map(Mounted::new),
-            client: source
-                .client_certificate
-                .map(|client| (Mounted::new(client.cert_file), Mounted::new(client.key_file))),
-        };
+        let (timeout, slots) = (source.timeout.0, Semaphore::new(source.max_concurrent_queries));
+        let tls = Tls::new(&source);
+        let credentials = Credentials::new(source).map_err(wrong)?;
         let server = Self {
             name: name.to_owned(),
             endpoint,
-            timeout: source.timeout.0,
+            timeout,
             credentials,
             tls,
             connection: Mutex::new(None),
-            slots: Semaphore::new(source.max_concurrent_queries),
+            slots,
             underway: Mutex::default(),
             get_only: AtomicBool::new(false),
             telemetry,
         };
-        server.client().map_err(|message| wrong("TLS", message))?;
-        server.credentials.check().map_err(|message| wrong("credentials", message))?;
+        server.client().map_err(wrong)?;
+        server.credentials.check().map_err(wrong)?;
         Ok(server)
     }
 
@@ -246,78 +176,5 @@ impl Server {
         let client = self.tls.client(&identities)?;
         *connection = Some((client.clone(), identities));
         Ok(client)
-    }
-}
-
-impl Credentials {
-    fn check(&self) -> Result<(), String> {
-        for (header, text) in &self.headers {
-            header_value(header, &text.read()?)?;
-        }
-        for text in self.bearer.iter().chain(self.basic.as_ref().map(|(_, password)| password)) {
-            text.read()?;
-        }
-        Ok(())
-    }
-
-    fn add(&self, mut request: RequestBuilder, secrets: &mut Vec<Secret>) -> Result<RequestBuilder, String> {
-        for (header, text) in &self.headers {
-            let secret = text.read()?;
-            request = request.header(header, header_value(header, &secret)?);
-            secrets.push(secret);
-        }
-        if let Some(bearer) = &self.bearer {
-            let token = bearer.read()?;
-            request = request.bearer_auth(token.expose());
-            secrets.push(token);
-        }
-        if let Some((user, password)) = &self.basic {
-            let password = password.read()?;
-            request = request.basic_auth(user, Some(password.expose()));
-            secrets.push(password);
-        }
-        Ok(request)
-    }
-}
-
-fn header_value(header: &HeaderName, secret: &Secret) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(secret.expose())
-        .map_err(|_| format!("header {header}: its value has characters that a header cannot have"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-impl Tls {
-    fn read(&self) -> Result<Identities, String> {
-        self.ca
-            .iter()
-            .chain(self.client.iter().flat_map(|(cert, key)| [cert, key]))
-            .map(|file| file.content().map_err(|error| unreadable(file, &error)))
-            .collect()
-    }
-
-    /// A client with the contents that [`Tls::read`] has read, in its order.
-    fn client(&self, identities: &[Arc<[u8]>]) -> Result<Client, String> {
-        let mut builder = http::client();
-        let (authorities, own) = identities.split_at(usize::from(self.ca.is_some()));
-        if let (Some(file), [bundle]) = (&self.ca, authorities) {
-            let wrong = || format!("{} holds no PEM certificate", file.path().display());
-            let certificates = Certificate::from_pem_bundle(bundle).map_err(|_| wrong())?;
-            if certificates.is_empty() {
-                return Err(wrong());
-            }
-            builder = builder.tls_certs_only(certificates);
-        } else if !self.needed {
-            // No certificate is ever checked, so a machine without any does not matter.
-            builder = builder.tls_certs_only([]);
-        }
-        if let (Some((cert_file, _)), [cert, key]) = (&self.client, own) {
-            let pem = [&cert[..], b"\n", &key[..]].concat();
-            let identity = Identity::from_pem(&pem).map_err(|_| {
-                format!("{} and its key are no PEM certificate and key", cert_file.path().display())
-            })?;
-            builder = builder.identity(identity);
-        }
-        builder.build().map_err(|error| http::describe(&error))
     }
 }
