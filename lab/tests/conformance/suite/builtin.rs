@@ -57,7 +57,7 @@ fn samples() -> [(&'static str, Value, Value); 6] {
         ("ConfigMap", json!({"data": {"a": "1"}}), json!({"data": {"a": "2"}})),
         (
             "Service",
-            json!({"spec": {"selector": {"app": "a"}, "ports": [{"name": "http", "port": 8000, "protocol": "TCP", "targetPort": 8080}]}}),
+            json!({"spec": {"selector": {"app": "a"}, "ports": [{"name": "http", "port": 8000}]}}),
             json!({"spec": {"selector": {"app": "b"}}}),
         ),
         (
