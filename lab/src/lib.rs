@@ -1,8 +1,8 @@
 //! A Kubernetes and Istio laboratory: what makes Sluice tryable and testable in one command on any machine.
 //!
 //! [`embedded`] is a Kubernetes API in memory; [`real`] runs the real one, and a Prometheus, as processes in a network
-//! namespace. With both go [`predictor`], which answers inference requests as badly as it is told to, [`gateway`], which
-//! obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`].
+//! namespace. With both go [`predictor`], which answers inference requests as badly as it is told to, [`gateway`],
+//! which obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`].
 
 pub mod embedded;
 pub mod exposition;

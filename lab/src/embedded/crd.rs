@@ -15,7 +15,8 @@ pub(super) fn admit(object: &mut Value, key: &Key, store: &Store) {
     if key.resource != RESOURCE {
         return;
     }
-    let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": store.timestamp()});
+    let since = store.timestamp();
+    let condition = |kind: &str, reason: &str| json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": since});
     object["status"] = json!({
         "acceptedNames": object["spec"]["names"],
         "storedVersions": names(object).take(1).collect::<Vec<_>>(),

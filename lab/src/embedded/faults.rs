@@ -1,5 +1,5 @@
-//! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are dropped,
-//! doubled or late, and a crash at any write, before or after it was committed.
+//! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are
+//! dropped, doubled or late, and a crash at any write, before or after it was committed.
 //!
 //! Everything counts and nothing is random, so the same script gives the same run. Requests are counted when they
 //! arrive, also those that are then refused or change nothing; with several objects in play the order of requests is

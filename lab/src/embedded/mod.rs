@@ -206,9 +206,9 @@ impl Api {
         counts
     }
 
-    /// Every request of this client that would write, in the order they came, each as the condition that strikes exactly
-    /// it when the same is run again: the n-th write to its object. After a run without faults these are the places
-    /// where to crash.
+    /// Every request of this client that would write, in the order they came, each as the condition that strikes
+    /// exactly it when the same is run again: the n-th write to its object. After a run without faults these are the
+    /// places where to crash.
     pub fn crash_points(&self, user: &str) -> Vec<When> {
         let (mut seen, mut points): (Vec<When>, Vec<When>) = Default::default();
         for (_, when) in self.shared.store().written.iter().filter(|(by, _)| &**by == user) {

@@ -5,8 +5,8 @@
 //! labels of MLServer's middleware (`method`, `path`, `status_code`, `app_name`), `model_infer_request_success_total`
 //! and `_failure_total` with `model` and `version`. As in MLServer the `rest_server_*` metrics count every request but
 //! `/metrics`, `/v2/health/live` and `/v2/health/ready`, so also metadata and `.../ready` of a model; `version` is the
-//! version in the URL, and `None` (Python's word) where the URL has none. As MLServer with one port for both, `/metrics`
-//! is on the port of the model.
+//! version in the URL, and `None` (Python's word) where the URL has none. As MLServer with one port for both,
+//! `/metrics` is on the port of the model.
 //!
 //! Nothing is left to chance: an error share of 5% fails every 20th request, and the durations that are exported are
 //! the latencies that were set, not what a busy machine made of them.

@@ -1,7 +1,7 @@
 //! Objects of any kind, as JSON or YAML, made or changed through either API.
 //!
-//! Server-side apply would be the way on a real cluster; the embedded API has none, so an object that is there already is
-//! changed by a merge patch, and what the new text leaves out stays.
+//! Server-side apply would be the way on a real cluster; the embedded API has none, so an object that is there already
+//! is changed by a merge patch, and what the new text leaves out stays.
 
 use kube::{
     Api, ResourceExt,

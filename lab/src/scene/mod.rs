@@ -1,5 +1,5 @@
-//! Setting up a world for Sluice to act in, through any [`kube::Client`]: a namespace, Services with pods behind them, a
-//! VirtualService; and waiting for something to become true, with a limit.
+//! Setting up a world for Sluice to act in, through any [`kube::Client`]: a namespace, Services with pods behind them,
+//! a VirtualService; and waiting for something to become true, with a limit.
 //!
 //! ```no_run
 //! # async fn world() -> anyhow::Result<()> {

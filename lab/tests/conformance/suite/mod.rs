@@ -16,6 +16,7 @@ macro_rules! tests {
     };
 }
 
+mod builtin;
 mod collecting;
 mod create;
 mod delete;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<(String, Test)> {
         collecting::tests(),
         runtime::tests(),
         discovery::tests(),
+        builtin::tests(),
         traffic::tests(),
     ]
     .concat()
