@@ -161,11 +161,11 @@ async fn start() -> Result<Deployed> {
 }
 
 fn abort(claims: Option<&str>) -> RolloutAction {
-    action(json!({ "rollout": "iris", "do": "Abort" }), claims)
+    action(&json!({ "rollout": "iris", "do": "Abort" }), claims)
 }
 
 /// An action whose author claims that somebody asked for it.
-fn action(spec: Value, claims: Option<&str>) -> RolloutAction {
+fn action(spec: &Value, claims: Option<&str>) -> RolloutAction {
     let mut action: RolloutAction = serde_json::from_value(json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction",
         "metadata": { "generateName": "iris-" }, "spec": spec,
@@ -339,7 +339,7 @@ async fn an_action_without_what_it_needs_is_refused(lab: &Lab) -> Result<()> {
         (json!({ "rollout": "", "do": "Abort" }), "spec.rollout"),
         (json!({ "rollout": "iris", "do": "Abort", "step": 0 }), "greater than or equal to 1"),
     ] {
-        let error = create(cluster.user(ANN)?, "needed", &action(spec, None)).await.unwrap_err();
+        let error = create(cluster.user(ANN)?, "needed", &action(&spec, None)).await.unwrap_err();
         ensure!(error.to_string().contains(expected), "{error}");
     }
     Ok(())
