@@ -1,6 +1,7 @@
 //! The core decides and does nothing else: it has no client, no runtime and no sockets among its dependencies, so
 //! that the controller, the simulator and the property tests run the same code. The compiler keeps it so only as long
 //! as the manifest does.
+#![allow(clippy::expect_used, reason = "a test, though clippy knows only the functions marked so")]
 
 use std::{collections::BTreeSet, process::Command};
 

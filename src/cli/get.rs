@@ -22,8 +22,8 @@ use super::{
 pub struct GetArgs {
     /// Show everything about this one
     pub name: Option<String>,
-    /// Those of all namespaces
-    #[arg(short = 'A', long, conflicts_with_all = ["name", "namespace"])]
+    /// Those of all namespaces, whatever else says one
+    #[arg(short = 'A', long, conflicts_with = "name")]
     pub all_namespaces: bool,
     /// Keep it up to date until Ctrl-C: a terminal is drawn anew, a pipe gets a line for each change
     #[arg(short, long)]

@@ -49,6 +49,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the controller
+    ///
+    /// It watches all namespaces, or with -n one. Every option can be given in the environment too. The first signal
+    /// (Ctrl-C, or the one by which Kubernetes ends a container) lets it finish what is in progress, the second one
+    /// ends it.
     Run(run::RunArgs),
     /// Print the kinds for `kubectl apply`
     Crd(crd::CrdArgs),

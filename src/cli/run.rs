@@ -23,9 +23,7 @@ const LEASE: &str = "sluice-controller";
 /// How long a replica that does not answer keeps the others waiting.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// Run the controller
-///
-/// Every option can be given as an environment variable too. With -n it watches one namespace only, else all.
+/// How the controller runs.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
     /// The Prometheus that is the metrics source `default`, like `http://prometheus.monitoring:9090`

@@ -21,7 +21,6 @@ fn what_is_wrong_is_refused_and_says_what_was_expected() {
         ("sluice abort iris --step 3", "unexpected argument '--step'"),
         ("sluice get -o xml", "[possible values: table, wide, json, yaml, name]"),
         ("sluice get iris -A", "cannot be used with"),
-        ("sluice get -A -n models", "cannot be used with"),
         ("sluice crd -o table", "[possible values: yaml, json]"),
         ("sluice run --prometheus nowhere", "expected a URL"),
     ] {

@@ -1,11 +1,15 @@
 //! Showing Rollouts, once and for as long as a person wants.
 
+use clap::Parser;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use sluice::cli::{Ask, Cli, Session, get, view::Screen};
 use sluice_lab::embedded::{self, Refusal, Then, Verb, When};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
-use super::world::{Output, ask, create, healthy, in_the_gate, rollouts, session, set_status, sluice};
+use super::world::{
+    NAMESPACE, Output, ask, create, healthy, in_the_gate, rollouts, session, set_status, sluice,
+};
 
 #[tokio::test]
 async fn a_list_is_sorted_by_name_and_shows_what_cannot_be_read() {
@@ -73,14 +77,16 @@ async fn a_cluster_without_the_kinds_says_how_to_install_them() {
     assert!(failure.hint("sluice").unwrap().contains("sluice crd | kubectl apply"), "{failure}");
 }
 
-/// Runs `sluice ARGS` until `stop` is sent or dropped.
-fn follow(
+/// Runs `sluice ARGS` on a pipe until `stop` is sent or dropped.
+fn follow(api: &embedded::Api, args: &str) -> (Output, Output, oneshot::Sender<()>, JoinHandle<u8>) {
+    follow_on(api, args, Screen::default())
+}
+
+fn follow_on(
     api: &embedded::Api,
     args: &str,
-) -> (Output, Output, oneshot::Sender<()>, tokio::task::JoinHandle<u8>) {
-    use clap::Parser;
-    use sluice::cli::{Ask, Cli, Session, get, view::Screen};
-
+    screen: Screen,
+) -> (Output, Output, oneshot::Sender<()>, JoinHandle<u8>) {
     let (out, err) = (Output::new(), Output::new());
     let (stop, stopped) = oneshot::channel();
     let client = api.client_as("ann");
@@ -91,8 +97,8 @@ fn follow(
         let mut session = Session {
             client,
             cluster: "https://in.memory".to_owned(),
-            namespace: "default".to_owned(),
-            screen: Screen { program: "sluice".to_owned(), ..Screen::default() },
+            namespace: NAMESPACE.to_owned(),
+            screen,
             out: &mut to_out,
             err: &mut to_err,
         };
@@ -100,6 +106,29 @@ fn follow(
         ended.map_or_else(|failure| failure.exit().code(), |()| 0)
     });
     (out, err, stop, task)
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_picture_is_drawn_over() {
+    let api = embedded::Api::new();
+    create(&api, "iris").await;
+    let screen = Screen { width: Some(80), height: Some(24), ..Screen::default() };
+    let (out, err, stop, task) = follow_on(&api, "get iris --watch", screen);
+    out.holds("not looked at it yet").await;
+    set_status(&api, "iris", in_the_gate("iris")).await;
+    out.holds("step 2 waits for approval").await;
+    rollouts(&api).delete("iris", &DeleteParams::default()).await.unwrap();
+    out.holds("There is no Rollout \"iris\" any more.").await;
+    stop.send(()).unwrap();
+    assert_eq!(task.await.unwrap(), 0);
+    assert_eq!(err.text(), "");
+    // Every picture but the first goes back over all lines of the one before.
+    let text = out.text();
+    let pictures: Vec<&str> = text.split("\u{1b}[?7l").skip(1).collect();
+    for pair in pictures.windows(2) {
+        let up = format!("\u{1b}[{}F", pair[0].lines().count() - 1);
+        assert!(pair[1].starts_with(&up), "{pair:?}");
+    }
 }
 
 #[tokio::test]

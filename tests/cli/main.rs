@@ -1,4 +1,9 @@
 //! The command line, from its arguments to its exit code: as a process, and against an API in memory.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests, though clippy knows only the functions marked so"
+)]
 
 mod actions;
 mod arguments;
