@@ -1,71 +1,87 @@
-//! thin
+//! `cargo demo`: the main job, live, in under a minute and without a cluster.
+//!
+//! The controller is the same code as `sluice run`; around it are a Kubernetes API in memory, predictors, a gateway and
+//! users of the laboratory. One good release is promoted in steps, a second one breaks on its way and is rolled back.
+
+mod check;
+mod diff;
+mod moment;
+mod screen;
+mod story;
+mod text;
+mod users;
+mod view;
+mod words;
 mod world;
-use sluice_lab::gateway::Load;
-use std::time::{Duration, Instant};
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::{screen::Screen, story::Story, world::World};
+
+/// A good release is promoted, a bad one is rolled back: live, on this machine, in under a minute.
+///
+/// Exits with 0 if both ended as they should, as read from the stored VirtualService and the gateway's counts;
+/// else with 1; with 130 after Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "cargo demo", bin_name = "cargo demo")]
+struct Args {
+    /// Write lines instead of drawing on the terminal; the default where there is none
+    #[arg(long)]
+    plain: bool,
+    /// Write the controller's log, too, to standard error; with RUST_LOG for more or less of it. Implies --plain
+    #[arg(long)]
+    logs: bool,
+}
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    if std::env::args().any(|a| a == "--logs") {
-        tracing_subscriber::fmt().with_env_filter("info,sluice=debug").with_writer(std::io::stderr).init();
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.logs {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
     }
-    let world = world::World::start().await?;
-    let load = Load::infer(world::HOST, world::MODEL).rate(240.0).start(&world.gateway);
-    let start = Instant::now();
-    let mut seen = 0;
-    let mut phase = String::new();
-    let mut act = 0;
-    loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let rollout = world.rollout()?;
-        let status = rollout.status.clone().unwrap_or_default();
-        for d in status.decisions.iter().filter(|d| d.seq > seen) {
-            println!(
-                "{:>6.1?} #{} {:?} {}->{} {}",
-                start.elapsed(),
-                d.seq,
-                d.kind,
-                d.from_weight,
-                d.weight,
-                d.message
-            );
-        }
-        seen = status.seq;
-        let now = format!("{} {:?} {}", status.phase, status.reason, status.message);
-        if now != phase {
-            println!("{:>6.1?}    {now}", start.elapsed());
-            phase = now;
-        }
-        let vs = world.virtual_service()?;
-        if act == 2
-            && vs["spec"]["http"][1]["route"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .any(|r| r["destination"]["host"] == "iris-v3" && r["weight"] == 25)
-        {
-            world.v3.predictor.set_errors(0.2);
-            act = 3;
-            println!("broken");
-        }
-        if act == 0 && start.elapsed() > Duration::from_secs(2) {
-            world.release("iris-v2").await?;
-            act = 1;
-        }
-        if act == 1
-            && vs["spec"]["http"][1]["route"][0]["destination"]["host"] == "iris-v2"
-            && vs["spec"]["http"][1]["route"].as_array().unwrap().len() == 1
-            && status.phase == sluice_core::api::Phase::Healthy
-        {
-            println!("{}", vs["spec"]["http"][1]);
-            world.release("iris-v3").await?;
-            act = 2;
-        }
-        if start.elapsed() > Duration::from_secs(40) {
-            break;
+    let mut screen = Screen::new(args.plain || args.logs);
+    let ended = tokio::select! {
+        ended = demo(&mut screen) => ended,
+        code = told_to_stop() => Ok(ExitCode::from(code)),
+    };
+    // Gives the terminal back before anything else is written.
+    drop(screen);
+    match ended {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the demo cannot go on: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    println!("{:?}", load.report());
-    println!("{:#}", world.virtual_service()?);
-    println!("{:?}", world.api.write_requests("controller"));
-    world.stop().await
+}
+
+async fn demo(screen: &mut Screen) -> anyhow::Result<ExitCode> {
+    let world = World::start().await?;
+    let well = Story::new(&world, screen).tell().await?;
+    world.stop().await?;
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The exit code for the signal that came.
+async fn told_to_stop() -> u8 {
+    let one = async |kind: SignalKind| match signal(kind) {
+        Ok(mut stream) => drop(stream.recv().await),
+        // Without a handler the signal ends the process itself.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = one(SignalKind::interrupt()) => 130,
+        () = one(SignalKind::terminate()) => 143,
+    }
+}
+
+/// Whoever read has seen enough, like `head`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -163,9 +163,9 @@ fn rollout() -> Value {
             "target": {"service": {"name": "iris-v1"}},
             "routes": [{"virtualService": MODEL, "http": ["primary"]}],
             "steps": [
-                {"weight": 5, "for": "3s"},
-                {"weight": 25, "for": "3s"},
-                {"weight": 50, "for": "3s"},
+                {"weight": 5, "for": "4s"},
+                {"weight": 25, "for": "4s"},
+                {"weight": 50, "for": "4s"},
             ],
             "checks": [
                 {"name": "errors", "errors": {"max": "1%", "minRequests": 20}, "consecutiveFailures": 2},
