@@ -1,0 +1,9 @@
+//! The product on the embedded laboratory: the same controller as `sluice run`, an in-memory Kubernetes, predictors
+//! and a gateway that are real, users who send requests, and time that is virtual.
+//!
+//! Oracles read the raw objects and do their own arithmetic; they never call the code under test.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod examples;
+mod oracle;
+mod world;
