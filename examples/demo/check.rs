@@ -76,7 +76,8 @@ pub fn course(versions: &[Version], service: &str) -> Vec<u64> {
 pub fn took_this_way(versions: &[Version], service: &str, expected: &[u64], keeper: &str) -> Finding {
     let course = course(versions, service);
     let last = versions.last().map(|version| version.route.clone()).unwrap_or_default();
-    let alone = weight(&last, keeper) == 100 && last.iter().all(|(host, weight)| host == keeper || *weight == 0);
+    let alone =
+        weight(&last, keeper) == 100 && last.iter().all(|(host, weight)| host == keeper || *weight == 0);
     let way = course.iter().map(|weight| format!("{weight}%")).collect::<Vec<_>>().join(" → ");
     Finding::new(
         alone && course == expected,
@@ -117,7 +118,9 @@ pub fn rest_is_unchanged(versions: &[Version]) -> Finding {
     let rest = |version: &Version| {
         let mut rest = written(&version.object);
         for http in rest.pointer_mut("/spec/http").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(http) = http.as_object_mut().filter(|http| http.get("name").is_some_and(|n| n == ROUTE)) {
+            if let Some(http) =
+                http.as_object_mut().filter(|http| http.get("name").is_some_and(|n| n == ROUTE))
+            {
                 http.remove("route");
             }
         }
@@ -126,9 +129,11 @@ pub fn rest_is_unchanged(versions: &[Version]) -> Finding {
     let first = versions.first().map(rest);
     let changed = versions.iter().filter(|version| Some(rest(version)) != first).count();
     let text = match changed {
-        0 => "every field that Sluice does not manage is as it was, order included: match, retries, timeout, \
+        0 => {
+            "every field that Sluice does not manage is as it was, order included: match, retries, timeout, \
               headers, the other route, labels, annotations"
-            .to_owned(),
+                .to_owned()
+        }
         changed => format!("fields that Sluice does not manage changed in {changed} versions"),
     };
     Finding::new(changed == 0 && first.is_some(), text)
@@ -160,9 +165,8 @@ mod tests {
             version(&[("v1", 75), ("v2", 25)], "3s"),
             version(&[("v1", 0), ("v2", 100)], "3s"),
         ];
-        let holds = |versions: &[Version], expected: &[u64]| {
-            took_this_way(versions, "v2", expected, "v2").holds
-        };
+        let holds =
+            |versions: &[Version], expected: &[u64]| took_this_way(versions, "v2", expected, "v2").holds;
         assert!(holds(&way, &[0, 25, 100]));
         assert!(!holds(&way, &[0, 50, 100]), "another way");
         assert!(!holds(&way[..2], &[0, 25]), "another end");

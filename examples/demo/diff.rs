@@ -65,11 +65,8 @@ fn compare<'a>(before: &'a [String], after: &'a [String]) -> Vec<(Sign, &'a str)
     let mut common = vec![vec![0_usize; after.len() + 1]; before.len() + 1];
     for (i, old) in before.iter().enumerate().rev() {
         for (j, new) in after.iter().enumerate().rev() {
-            common[i][j] = if old == new {
-                common[i + 1][j + 1] + 1
-            } else {
-                common[i + 1][j].max(common[i][j + 1])
-            };
+            common[i][j] =
+                if old == new { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j) = (0, 0);
@@ -123,6 +120,9 @@ mod tests {
     #[test]
     fn what_server_and_sluice_keep_in_metadata_is_no_change() {
         assert_eq!(shown(&object("iris-v1", "1"), &object("iris-v1", "2")), [""; 0]);
-        assert_eq!(written(&object("x", "1"))["metadata"], json!({"name": "iris", "annotations": {"a": "b"}}));
+        assert_eq!(
+            written(&object("x", "1"))["metadata"],
+            json!({"name": "iris", "annotations": {"a": "b"}})
+        );
     }
 }

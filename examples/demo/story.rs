@@ -129,7 +129,8 @@ impl<'a> Story<'a> {
         let (first, last) = (&versions[0], &versions[versions.len() - 1]);
         let heaviest = versions.iter().max_by_key(|version| check::weight(&version.route, "iris-v3"));
         let diff = diff::changes(&first.object, &heaviest.unwrap_or(first).object);
-        self.screen.say(&words::difference("the VirtualService, before and at 25%", diff, "no difference"), 6)?;
+        self.screen
+            .say(&words::difference("the VirtualService, before and at 25%", diff, "no difference"), 6)?;
         let diff = diff::changes(&first.object, &last.object);
         self.screen.say(&words::difference("before and after the rollback", diff, "no difference"), 6)?;
         self.watch(Duration::from_secs(2)).await?;
@@ -166,7 +167,10 @@ impl<'a> Story<'a> {
     fn zero(&self, versions: &[Version], canary: &Total) -> Option<DateTime<Utc>> {
         let broke = self.broke.or(canary.first_failure)?;
         let after = versions.iter().filter(|version| version.at > broke);
-        after.into_iter().find(|version| check::weight(&version.route, "iris-v3") == 0).map(|version| version.at)
+        after
+            .into_iter()
+            .find(|version| check::weight(&version.route, "iris-v3") == 0)
+            .map(|version| version.at)
     }
 
     async fn release(&mut self, title: &str, service: &str) -> Result<()> {

@@ -45,7 +45,8 @@ pub fn in_short(moment: &Moment) -> Line {
             millis(arm.seen.p99)
         )
     };
-    let canary = moment.canary.as_ref().map_or_else(String::new, |canary| format!(" | canary {}", arm(canary)));
+    let canary =
+        moment.canary.as_ref().map_or_else(String::new, |canary| format!(" | canary {}", arm(canary)));
     Line::of(Paint::Plain, format!("{}  stable {}{canary}", clock(moment.elapsed), arm(&moment.stable)))
 }
 
@@ -60,7 +61,10 @@ fn title(moment: &Moment, columns: usize) -> Line {
     let time = format!(" {}:{:02} ──", seconds / 60, seconds % 60);
     let name = " sluice · Rollout models/iris ";
     let between = columns.saturating_sub(2 + name.chars().count() + time.chars().count());
-    Line::of(Paint::Dim, "──").and(Paint::Bold, name).and(Paint::Dim, "─".repeat(between)).and(Paint::Dim, time)
+    Line::of(Paint::Dim, "──")
+        .and(Paint::Bold, name)
+        .and(Paint::Dim, "─".repeat(between))
+        .and(Paint::Dim, time)
 }
 
 fn standing(moment: &Moment) -> Line {
@@ -272,7 +276,9 @@ mod tests {
         let line = |start: &str| lines.iter().find(|line| line.starts_with(start)).unwrap().clone();
         assert!(line(" intended").ends_with("  75 : 25"), "{}", line(" intended"));
         assert!(line(" observed").ends_with("75.4 : 24.6"));
-        assert!(line(" canary").ends_with("iris-v3       25%     24.6%       180      36  20.0%   9ms  12ms"));
+        assert!(
+            line(" canary").ends_with("iris-v3       25%     24.6%       180      36  20.0%   9ms  12ms")
+        );
         assert_eq!(line(" steps"), " steps     ✓ 5% ── ✗ 25% ── · promotion");
         assert!(lines[0].ends_with("1:05 ──"));
     }

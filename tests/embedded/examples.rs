@@ -12,7 +12,8 @@ use crate::{
 fn example(name: &str) -> Vec<Value> {
     let path = format!("{}/examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut objects: Vec<Value> =
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
     let rollout = objects.iter_mut().find(|object| object["kind"] == "Rollout").expect("a Rollout");
     let spec = &mut rollout["spec"];
     spec["interval"] = "1s".into();
@@ -64,6 +65,12 @@ async fn canary_promotes_in_three_steps() {
     let _sluice = world.controller();
     world.stands("Healthy", "Live").await;
     same(&oracle::canary_weights(&world.api), &vec![0, 5, 25, 50, 100], "the canary's weights");
-    same(&kinds(&world), &["Adopted", "Started", "Entered", "Entered", "Entered", "Promoting", "Promoted"].map(String::from).to_vec(), "decisions");
+    same(
+        &kinds(&world),
+        &["Adopted", "Started", "Entered", "Entered", "Entered", "Promoting", "Promoted"]
+            .map(String::from)
+            .to_vec(),
+        "decisions",
+    );
     oracle::check_history(&world.api);
 }

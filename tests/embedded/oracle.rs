@@ -39,8 +39,13 @@ pub fn routes_written(history: &[Write]) -> impl Iterator<Item = &Write> {
 pub fn decisions(api: &Api) -> Vec<(String, i64)> {
     let mut seen = Vec::new();
     let mut last = 0;
-    for write in api.history().iter().filter(|write| write.resource == "rollouts/status" && write.name == "iris") {
-        let decisions = write.after.iter().flat_map(|after| after["status"]["decisions"].as_array().into_iter().flatten());
+    for write in
+        api.history().iter().filter(|write| write.resource == "rollouts/status" && write.name == "iris")
+    {
+        let decisions = write
+            .after
+            .iter()
+            .flat_map(|after| after["status"]["decisions"].as_array().into_iter().flatten());
         for decision in decisions {
             let seq = decision["seq"].as_u64().expect("a number");
             if seq > last {
@@ -60,14 +65,16 @@ pub fn decisions(api: &Api) -> Vec<(String, i64)> {
 /// - and all else on the VirtualService stayed as it was.
 pub fn check_history(api: &Api) {
     let history = api.history();
-    let first = routes_written(&history).next().and_then(|write| write.after.clone()).expect("a first version");
+    let first =
+        routes_written(&history).next().and_then(|write| write.after.clone()).expect("a first version");
     let mut recorded = Vec::new();
     let mut newest_stamp = 0;
     for write in &history {
         let Some(after) = &write.after else { continue };
         if write.resource == "rollouts/status" {
             let decisions = after["status"]["decisions"].as_array().into_iter().flatten();
-            recorded.extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
+            recorded
+                .extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
         }
         if write.resource != "virtualservices" || write.user == "lab" {
             continue;
@@ -86,13 +93,20 @@ pub fn check_history(api: &Api) {
                 now.1
             );
         }
-        assert_eq!(unmanaged(after), unmanaged(&first), "what Sluice does not manage, in version {}", write.version);
+        assert_eq!(
+            unmanaged(after),
+            unmanaged(&first),
+            "what Sluice does not manage, in version {}",
+            write.version
+        );
     }
 }
 
 /// The number of the decision that a VirtualService shows; 0 where none.
 pub fn stamp(virtual_service: &Value) -> u64 {
-    let Some(text) = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str() else { return 0 };
+    let Some(text) = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str() else {
+        return 0;
+    };
     let stamps: Value = serde_json::from_str(text).expect("JSON");
     stamps[format!("{NAMESPACE}/iris")]["seq"].as_u64().expect("a number")
 }

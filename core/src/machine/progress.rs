@@ -185,7 +185,11 @@ fn stable_is_quiet(turn: &Turn<'_>) -> bool {
         return true;
     }
     let seen = turn.facts.look.as_ref().and_then(|look| look.counts.as_ref().ok());
-    seen.is_some_and(|seen| seen.stable.requests == 0)
+    let stable = turn.state.stable.as_ref().map(crate::Predictor::revision).unwrap_or_default();
+    // Where the source says so expressly: no requests counted may mean that nobody could count.
+    seen.is_some_and(|seen| {
+        seen.retiring.get(&stable).map_or(seen.stable.requests == 0, |requests| *requests == 0)
+    })
 }
 
 /// The next step, when this one may end.

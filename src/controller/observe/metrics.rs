@@ -86,6 +86,8 @@ pub(super) async fn look(
         None => None,
     };
     let mut retiring = Vec::new();
+    // At the promotion stable is on its way out: is it asked anything any more?
+    retiring.extend(step.filter(|step| step.index >= plan.promotion()).map(|_| stable.clone()));
     for leaving in &state.retiring {
         retiring.push(arm(context, &subject.namespace, leaving.predictor.clone(), ages, memory).await);
     }
