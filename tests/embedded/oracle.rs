@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluice_lab::embedded::{Api, Write};
 
-use crate::world::NAMESPACE;
+use crate::world::{CONTROLLER, NAMESPACE};
 
 /// What `iris-v1` and `iris-v2` get of the first route, in percent: as Istio reads it, where a destination alone has
 /// all and one without a weight among others has none.
@@ -39,8 +39,13 @@ pub fn routes_written(history: &[Write]) -> impl Iterator<Item = &Write> {
 pub fn decisions(api: &Api) -> Vec<(String, i64)> {
     let mut seen = Vec::new();
     let mut last = 0;
-    for write in api.history().iter().filter(|write| write.resource == "rollouts/status" && write.name == "iris") {
-        let decisions = write.after.iter().flat_map(|after| after["status"]["decisions"].as_array().into_iter().flatten());
+    for write in
+        api.history().iter().filter(|write| write.resource == "rollouts/status" && write.name == "iris")
+    {
+        let decisions = write
+            .after
+            .iter()
+            .flat_map(|after| after["status"]["decisions"].as_array().into_iter().flatten());
         for decision in decisions {
             let seq = decision["seq"].as_u64().expect("a number");
             if seq > last {
@@ -53,27 +58,32 @@ pub fn decisions(api: &Api) -> Vec<(String, i64)> {
     seen
 }
 
+/// Just the kinds of them.
+pub fn kinds(api: &Api) -> Vec<String> {
+    decisions(api).into_iter().map(|(kind, _)| kind).collect()
+}
+
 /// Fails unless, in every version that anybody could have seen,
 /// - the weights of the pair add up to all traffic,
 /// - the canary got more only after a decision with just that weight was recorded,
 /// - the number in the stamp never fell,
-/// - and all else on the VirtualService stayed as it was.
+/// - and a write of the controller changed nothing on the VirtualService but the route and the stamp.
 pub fn check_history(api: &Api) {
     let history = api.history();
-    let first = routes_written(&history).next().and_then(|write| write.after.clone()).expect("a first version");
     let mut recorded = Vec::new();
     let mut newest_stamp = 0;
     for write in &history {
         let Some(after) = &write.after else { continue };
         if write.resource == "rollouts/status" {
             let decisions = after["status"]["decisions"].as_array().into_iter().flatten();
-            recorded.extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
+            recorded
+                .extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
         }
-        if write.resource != "virtualservices" || write.user == "lab" {
+        if write.resource != "virtualservices" || write.user != CONTROLLER {
             continue;
         }
-        let before = write.before.as_ref().map_or((0, 0), |before| weights(before));
-        let now = weights(after);
+        let object = write.before.as_ref().expect("the controller creates none");
+        let (before, now) = (weights(object), weights(after));
         assert_eq!(now.0 + now.1, 100, "the pair's weights in version {}: {now:?}", write.version);
         let stamp = stamp(after);
         assert!(stamp >= newest_stamp, "stamp {stamp} after {newest_stamp} in version {}", write.version);
@@ -86,13 +96,20 @@ pub fn check_history(api: &Api) {
                 now.1
             );
         }
-        assert_eq!(unmanaged(after), unmanaged(&first), "what Sluice does not manage, in version {}", write.version);
+        assert_eq!(
+            unmanaged(after),
+            unmanaged(object),
+            "what Sluice does not manage, in version {}",
+            write.version
+        );
     }
 }
 
 /// The number of the decision that a VirtualService shows; 0 where none.
 pub fn stamp(virtual_service: &Value) -> u64 {
-    let Some(text) = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str() else { return 0 };
+    let Some(text) = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str() else {
+        return 0;
+    };
     let stamps: Value = serde_json::from_str(text).expect("JSON");
     stamps[format!("{NAMESPACE}/iris")]["seq"].as_u64().expect("a number")
 }
@@ -100,6 +117,13 @@ pub fn stamp(virtual_service: &Value) -> u64 {
 fn unmanaged(virtual_service: &Value) -> Value {
     let mut rest = virtual_service.clone();
     rest["spec"]["http"][0]["route"] = Value::Null;
-    rest["metadata"] = rest["metadata"]["labels"].clone();
+    if let Some(metadata) = rest["metadata"].as_object_mut() {
+        metadata
+            .retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "generation" | "annotations"));
+    }
+    let annotations = &virtual_service["metadata"]["annotations"];
+    let mut annotations = annotations.as_object().cloned().unwrap_or_default();
+    annotations.remove("sluice.dev/stamp");
+    rest["metadata"]["annotations"] = annotations.into();
     rest
 }

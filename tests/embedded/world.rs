@@ -28,7 +28,7 @@ pub const HOST: &str = "iris.example.com";
 /// The name under which a controller's requests are recorded.
 pub const CONTROLLER: &str = "sluice";
 /// Nothing in these tests takes longer (virtual time).
-pub const LIMIT: Duration = Duration::from_secs(1200);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The cluster. All of it lives on the test's own thread, so that virtual time cannot run away from it.
 pub struct World {
@@ -73,7 +73,11 @@ impl World {
         let scene = Scene::new(&api.client(), NAMESPACE).await.unwrap();
         let v1 = scene.serve("iris-v1", "iris", "v1").await.unwrap();
         let v2 = scene.serve("iris-v2", "iris", "v2").await.unwrap();
-        assert_eq!(v1.predictor.address().port(), POD_PORT, "these tests want a loopback address for each pod");
+        assert_eq!(
+            v1.predictor.address().port(),
+            POD_PORT,
+            "these tests want a loopback address for each pod"
+        );
         let gateway = Gateway::start(&api.client_as("gateway"));
         gateway.synced().await;
         Self { api, scene, v1, v2, gateway, load: None, clock, heartbeat }
@@ -134,7 +138,10 @@ impl World {
 
     /// Merges a change into the Rollout `iris`.
     pub async fn patch_rollout(&self, change: Value) {
-        self.objects("sluice.dev", "v1alpha1", "Rollout").patch("iris", &merge(), &Patch::Merge(change)).await.unwrap();
+        self.objects("sluice.dev", "v1alpha1", "Rollout")
+            .patch("iris", &merge(), &Patch::Merge(change))
+            .await
+            .unwrap();
     }
 
     /// Merges a change into the status of the Rollout `iris`, past the controller.
@@ -150,7 +157,10 @@ impl World {
 
     /// Deletes the Rollout `iris`.
     pub async fn delete_rollout(&self) {
-        self.objects("sluice.dev", "v1alpha1", "Rollout").delete("iris", &DeleteParams::default()).await.unwrap();
+        self.objects("sluice.dev", "v1alpha1", "Rollout")
+            .delete("iris", &DeleteParams::default())
+            .await
+            .unwrap();
     }
 
     /// Merges a change into the VirtualService `iris`, as a person or Git would.
@@ -228,7 +238,11 @@ impl World {
         let what = format!("the route gives {v1} to iris-v1 and {v2} to iris-v2");
         let look = || async {
             let weights = crate::oracle::weights(&self.virtual_service());
-            if weights == (v1, v2) { Ok(()) } else { Err(format!("{weights:?}, {}", summary(&self.status()))) }
+            if weights == (v1, v2) {
+                Ok(())
+            } else {
+                Err(format!("{weights:?}, {}", summary(&self.status())))
+            }
         };
         or_fail(eventually(LIMIT, &what, look)).await;
     }
@@ -281,9 +295,12 @@ async fn or_fail<T, E: std::fmt::Display>(looked: impl Future<Output = Result<T,
 }
 
 fn summary(status: &Value) -> String {
-    let stands = format!("{} {}: {} at {}%", status["phase"], status["reason"], status["message"], status["weight"]);
+    let stands =
+        format!("{} {}: {} at {}%", status["phase"], status["reason"], status["message"], status["weight"]);
     let decisions = status["decisions"].as_array().into_iter().flatten();
-    let decisions = decisions.map(|d| format!("\n  #{} {} {} -> {}: {}", d["seq"], d["kind"], d["fromWeight"], d["weight"], d["message"]));
+    let decisions = decisions.map(|d| {
+        format!("\n  #{} {} {} -> {}: {}", d["seq"], d["kind"], d["fromWeight"], d["weight"], d["message"])
+    });
     stands + &decisions.collect::<String>()
 }
 
