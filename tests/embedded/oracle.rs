@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluice_lab::embedded::{Api, Write};
 
-use crate::world::NAMESPACE;
+use crate::world::{CONTROLLER, NAMESPACE};
 
 /// What `iris-v1` and `iris-v2` get of the first route, in percent: as Istio reads it, where a destination alone has
 /// all and one without a weight among others has none.
@@ -58,15 +58,18 @@ pub fn decisions(api: &Api) -> Vec<(String, i64)> {
     seen
 }
 
+/// Just the kinds of them.
+pub fn kinds(api: &Api) -> Vec<String> {
+    decisions(api).into_iter().map(|(kind, _)| kind).collect()
+}
+
 /// Fails unless, in every version that anybody could have seen,
 /// - the weights of the pair add up to all traffic,
 /// - the canary got more only after a decision with just that weight was recorded,
 /// - the number in the stamp never fell,
-/// - and all else on the VirtualService stayed as it was.
+/// - and a write of the controller changed nothing on the VirtualService but the route and the stamp.
 pub fn check_history(api: &Api) {
     let history = api.history();
-    let first =
-        routes_written(&history).next().and_then(|write| write.after.clone()).expect("a first version");
     let mut recorded = Vec::new();
     let mut newest_stamp = 0;
     for write in &history {
@@ -76,11 +79,11 @@ pub fn check_history(api: &Api) {
             recorded
                 .extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
         }
-        if write.resource != "virtualservices" || write.user == "lab" {
+        if write.resource != "virtualservices" || write.user != CONTROLLER {
             continue;
         }
-        let before = write.before.as_ref().map_or((0, 0), |before| weights(before));
-        let now = weights(after);
+        let object = write.before.as_ref().expect("the controller creates none");
+        let (before, now) = (weights(object), weights(after));
         assert_eq!(now.0 + now.1, 100, "the pair's weights in version {}: {now:?}", write.version);
         let stamp = stamp(after);
         assert!(stamp >= newest_stamp, "stamp {stamp} after {newest_stamp} in version {}", write.version);
@@ -95,7 +98,7 @@ pub fn check_history(api: &Api) {
         }
         assert_eq!(
             unmanaged(after),
-            unmanaged(&first),
+            unmanaged(object),
             "what Sluice does not manage, in version {}",
             write.version
         );
@@ -114,6 +117,13 @@ pub fn stamp(virtual_service: &Value) -> u64 {
 fn unmanaged(virtual_service: &Value) -> Value {
     let mut rest = virtual_service.clone();
     rest["spec"]["http"][0]["route"] = Value::Null;
-    rest["metadata"] = rest["metadata"]["labels"].clone();
+    if let Some(metadata) = rest["metadata"].as_object_mut() {
+        metadata
+            .retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "generation" | "annotations"));
+    }
+    let annotations = &virtual_service["metadata"]["annotations"];
+    let mut annotations = annotations.as_object().cloned().unwrap_or_default();
+    annotations.remove("sluice.dev/stamp");
+    rest["metadata"]["annotations"] = annotations.into();
     rest
 }

@@ -28,7 +28,7 @@ pub const HOST: &str = "iris.example.com";
 /// The name under which a controller's requests are recorded.
 pub const CONTROLLER: &str = "sluice";
 /// Nothing in these tests takes longer (virtual time).
-pub const LIMIT: Duration = Duration::from_secs(1200);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// The cluster. All of it lives on the test's own thread, so that virtual time cannot run away from it.
 pub struct World {
