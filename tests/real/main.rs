@@ -54,7 +54,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
         main_path: [
-            a_good_canary_goes_through_all_steps_and_becomes_stable,
+            a_good_canary_is_promoted_through_four_steps,
+            a_good_canary_is_promoted_through_four_steps_by_scraping,
+            a_breach_at_the_third_step_takes_all_traffic_away,
+            a_breach_at_the_third_step_takes_all_traffic_away_by_scraping,
+            answers_that_come_late_take_all_traffic_away,
         ],
     );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
