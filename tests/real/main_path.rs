@@ -120,13 +120,9 @@ async fn every_decision_has_an_event(world: &World<'_>, status: &Value) -> Resul
 async fn at_rest(world: &World<'_>, controller: &Controller) -> Result<()> {
     let audit = world.shared.cluster.audit();
     for turn in 0..10 {
-        let before = controller.looks()?;
+        let looks = controller.looks()?;
         world.touch(turn).await?;
-        wait::until(LIMIT, "the controller has looked", || async {
-            let looks = controller.looks().map_err(|error| error.to_string())?;
-            if looks > before { Ok(()) } else { Err("not yet".to_owned()) }
-        })
-        .await?;
+        world.until_looks(controller, looks + 1).await?;
     }
     world.edit(json!({"interval": "400ms"})).await?;
     world.status_is("the edit was seen", |status| {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::Client;
 use serde_json::{Value, json};
 use sluice::cli::view::Screen;
 use sluice::cli::{self, AskArgs, Plain, Session};
@@ -266,7 +266,103 @@ impl<'a> World<'a> {
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
+    /// [`ask`](Self::ask) once the traffic of the step is on the route and the controller has seen it.
+    pub async fn ask_in_place(&self, what: Do, reason: &str) -> Result<String, String> {
+        let limit = tokio::time::Instant::now() + LIMIT;
+        loop {
+            match self.ask(what, reason).await {
+                Err(failure) if failure.contains("not in place yet") && tokio::time::Instant::now() < limit => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens the gate of the current step.
+    pub async fn approve(&self) -> Result<()> {
+        self.ask(Do::Approve, "fine").await.map(drop).map_err(|failure| anyhow!("approve: {failure}"))
+    }
+
+    /// Creates an action by hand and waits for the answer.
+    pub async fn action(&self, mut spec: Value) -> Result<Value> {
+        spec["rollout"] = json!(IRIS);
+        let action = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction",
+            "metadata": {"generateName": "by-hand-"}, "spec": spec,
+        });
+        let created = self.create("sluice.dev", "v1alpha1", &action).await?;
+        let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let answered = wait::until(LIMIT, format!("{spec} is answered"), || async {
+            let action = self.actions().get(&name).await.map_err(|error| error.to_string())?;
+            if action.data["status"].is_null() { Err("not yet".to_owned()) } else { Ok(action) }
+        });
+        Ok(serde_json::to_value(answered.await?)?)
+    }
+
+    /// What was asked for so far and what became of it, in the order of the answers.
+    pub async fn the_record_is(&self, expected: &[&str]) -> Result<()> {
+        let list = self.actions().list(&ListParams::default()).await?;
+        let text = |action: &DynamicObject, pointer: &str| {
+            action.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let mut actions = list.items;
+        actions.sort_by_key(|action| text(action, "/status/handledAt"));
+        let seen: Vec<_> =
+            actions.iter().map(|a| format!("{} {}", text(a, "/spec/do"), text(a, "/status/phase"))).collect();
+        same("actions", &seen, &expected.iter().map(|line| (*line).to_owned()).collect())
+    }
+
     // === waiting ===
+
+    /// Waits until the controller has looked so often in all.
+    pub async fn until_looks(&self, controller: &Controller, looks: u64) -> Result<()> {
+        wait::until(LIMIT, format!("{}: the controller has looked {looks} times", self.namespace), || async {
+            match controller.looks() {
+                Ok(seen) if seen >= looks => Ok(()),
+                Ok(seen) => Err(format!("{seen} times")),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The controller looks three times more, each time with a reason to, and no weight changes.
+    pub async fn stays_like_this(&self, controller: &Controller) -> Result<()> {
+        let before = oracle::weights(&self.route().await?, ROUTE);
+        for turn in 0..3 {
+            let looks = controller.looks()?;
+            self.touch(turn).await?;
+            self.until_looks(controller, looks + 1).await?;
+        }
+        same("weights", &oracle::weights(&self.route().await?, ROUTE), &before)
+    }
+
+    /// Waits until there is no Rollout any more.
+    pub async fn gone(&self) -> Result<()> {
+        wait::until(LIMIT, format!("{}: the Rollout is gone", self.namespace), || async {
+            match self.rollouts().get_opt(IRIS).await {
+                Ok(None) => Ok(()),
+                Ok(Some(rollout)) => Err(format!("{:?}, {}", rollout.metadata.finalizers, brief(&rollout.data["status"]))),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until a Rollout is refused; its condition `Accepted`.
+    pub async fn refusal_of(&self, name: &str) -> Result<Value> {
+        let refusal = wait::until(LIMIT, format!("{}: Rollout {name} is refused", self.namespace), || async {
+            let rollout = self.rollouts().get(name).await.map_err(|error| error.to_string())?;
+            let status = &rollout.data["status"];
+            match condition(status, "Accepted") {
+                Ok(accepted) if accepted["status"] == "False" => Ok(accepted),
+                Ok(accepted) => Err(format!("{accepted}, {}", brief(status))),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        Ok(refusal.await?)
+    }
 
     /// Records every version of the VirtualService.
     pub async fn record(&self) -> Result<Recording> {
