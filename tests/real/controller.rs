@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use sluice::controller::{self, Clock, LeaseOptions, Options, Telemetry};
 use sluice::metrics::{Config, Metrics};
 use sluice_core::HostNames;
@@ -13,12 +15,19 @@ use crate::lab::{CONTROLLER, Shared};
 
 /// A running controller of one namespace. Dropping it kills it, as a crash would.
 pub struct Controller {
-    stop: oneshot::Sender<()>,
+    registry: Registry,
+    stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), controller::Error>>,
 }
 
 /// How long a lease of a test lasts: a replica that does not answer is waited for as long.
 pub const LEASE_DURATION: Duration = Duration::from_secs(5);
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 impl Controller {
     /// Starts one that leads when it has the lease of its namespace.
@@ -39,21 +48,34 @@ impl Controller {
             clock,
             telemetry: Telemetry::default(),
         };
+        let mut registry = Registry::default();
+        options.telemetry.register(&mut registry);
         let client = shared.cluster.user(CONTROLLER)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
-        Ok(Self { stop, task: tokio::spawn(controller::run(client, options, stopped)) })
+        Ok(Self { registry, stop: Some(stop), task: tokio::spawn(controller::run(client, options, stopped)) })
     }
 
     /// Tells it to stop, and waits until it has.
-    pub async fn stop(self) -> Result<()> {
-        let _ = self.stop.send(());
-        Ok(self.task.await.context("the controller")??)
+    pub async fn stop(mut self) -> Result<()> {
+        if let Some(stop) = self.stop.take() {
+            // Who has ended by itself says below why.
+            let _ = stop.send(());
+        }
+        Ok((&mut self.task).await.context("the controller")??)
+    }
+
+    /// How often it has looked at its Rollouts so far: what tells a test that it has, and nothing else.
+    pub fn looks(&self) -> Result<u64> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        let count = |line: &str| line.strip_prefix("reconciles_total{")?.split_once("} ")?.1.parse::<u64>().ok();
+        Ok(text.lines().filter_map(count).sum())
     }
 
     /// Ends it at once: nothing of what it has in hand is finished.
-    pub async fn kill(self) {
+    pub async fn kill(mut self) {
         self.task.abort();
-        let _ = self.task.await;
+        let _ = (&mut self.task).await;
     }
 }

@@ -4,8 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use kube::api::{Api, ListParams};
 use serde_json::Value;
-use sluice_lab::real::{Cluster, crds};
+use sluice_core::api::RolloutAction;
+use sluice_lab::real::{Cluster, crds, wait};
+
+use crate::lab::{CONTROLLER, LIMIT, PERSON};
 
 /// Istio's kind and everything of `deploy/`.
 pub async fn install(cluster: &Cluster) -> Result<()> {
@@ -24,8 +28,27 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
             cluster.apply_yaml(&text).await.with_context(|| file.display().to_string())?;
         }
     }
+    cluster.apply_yaml(APPROVER).await?;
+    allowed(cluster, CONTROLLER).await?;
+    allowed(cluster, PERSON).await
+}
+
+/// The authorizer reads roles from a cache, so a user who was just given rights has them in a moment.
+async fn allowed(cluster: &Cluster, user: &str) -> Result<()> {
+    let actions: Api<RolloutAction> = Api::all(cluster.user(user)?);
+    let rights = format!("{user} has their rights");
+    wait::until(LIMIT, rights, async || actions.list(&ListParams::default()).await).await?;
     Ok(())
 }
+
+/// A person who may approve, by the role of `deploy/` and nothing else.
+const APPROVER: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: approvers}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: sluice-approver}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: ada}]
+";
 
 /// The folder of the repository.
 pub fn repository() -> &'static Path {

@@ -11,10 +11,15 @@
 )]
 
 mod controller;
+mod drift;
 mod install;
 mod lab;
+mod leader;
+mod life;
 mod main_path;
 mod oracle;
+mod people;
+mod queries;
 mod world;
 
 use std::process::ExitCode;
@@ -54,7 +59,49 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
         main_path: [
-            a_good_canary_goes_through_all_steps_and_becomes_stable,
+            a_good_canary_is_promoted_through_four_steps,
+            a_good_canary_is_promoted_through_four_steps_by_scraping,
+            a_breach_at_the_third_step_takes_all_traffic_away,
+            a_breach_at_the_third_step_takes_all_traffic_away_by_scraping,
+            answers_that_come_late_take_all_traffic_away,
+        ],
+        drift: [
+            weights_that_a_hand_changed_are_put_back,
+            a_manifest_from_git_does_not_undo_a_step,
+            a_manifest_from_git_brings_no_rejected_canary_back,
+        ],
+        people: [
+            a_pause_stops_every_increase_until_it_is_resumed,
+            a_pause_in_the_spec_stops_increases_and_no_rollback,
+            a_gate_opens_by_approval_and_by_nothing_else,
+            promote_passes_one_step_and_full_passes_all,
+            an_abort_takes_all_traffic_away_and_a_retry_begins_anew,
+            an_action_for_a_past_step_is_refused,
+        ],
+        life: [
+            another_revision_supersedes_the_one_in_flight,
+            wanting_stable_again_gives_it_all_traffic_without_a_look,
+            deletion_in_mid_step_gives_the_route_back_to_stable,
+            deletion_without_a_virtual_service_does_not_hang,
+            a_wiped_status_ends_at_stable_and_starts_nothing,
+            a_status_wiped_at_rest_loses_no_user,
+            a_rollout_created_again_after_a_rollback_starts_nothing,
+            an_edit_of_the_steps_keeps_no_rollback_from_happening,
+            a_spec_that_became_wrong_keeps_no_rollback_from_happening,
+            a_second_rollout_on_the_route_keeps_no_rollback_from_happening,
+            a_canary_without_endpoints_gets_no_traffic,
+            nothing_is_rolled_back_onto_a_stable_without_endpoints,
+        ],
+        leader: [
+            one_of_two_leads_and_the_other_goes_on_when_it_stops,
+            the_lease_of_a_killed_leader_runs_out,
+            a_restarted_controller_goes_on_where_it_was,
+            what_happened_while_nobody_led_is_seen_afterwards,
+        ],
+        queries: [
+            a_query_that_holds_promotes,
+            a_query_that_does_not_hold_takes_all_traffic_away,
+            a_query_without_an_answer_neither_promotes_nor_rolls_back,
         ],
     );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())

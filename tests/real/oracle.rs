@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -32,17 +32,16 @@ pub fn weights(virtual_service: &Value, route: &str) -> BTreeMap<String, i64> {
 /// and what the server itself counts.
 pub fn the_rest(virtual_service: &Value, route: &str) -> Value {
     let mut rest = virtual_service.clone();
-    for field in ["resourceVersion", "generation", "managedFields"] {
-        rest["metadata"].as_object_mut().map(|metadata| metadata.remove(field));
-    }
-    if let Some(annotations) = rest["metadata"]["annotations"].as_object_mut() {
-        annotations.remove("sluice.dev/stamp");
-        if annotations.is_empty() {
-            rest["metadata"].as_object_mut().map(|metadata| metadata.remove("annotations"));
+    if let Some(metadata) = rest["metadata"].as_object_mut() {
+        metadata.retain(|field, _| !["resourceVersion", "generation", "managedFields"].contains(&field.as_str()));
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        let none_left = annotations.is_some_and(|annotations| {
+            annotations.remove("sluice.dev/stamp");
+            annotations.is_empty()
+        });
+        if none_left {
+            metadata.remove("annotations");
         }
-    }
-    if rest["metadata"]["annotations"].is_null() {
-        rest["metadata"].as_object_mut().map(|metadata| metadata.remove("annotations"));
     }
     for candidate in rest["spec"]["http"].as_array_mut().into_iter().flatten() {
         if candidate["name"] == route {
@@ -59,7 +58,7 @@ pub fn stamp(virtual_service: &Value, rollout: &str) -> Option<Value> {
     stamps.get(rollout).cloned()
 }
 
-/// A number that one value of a list follows another without repetition.
+/// The list without what is the same as what comes before it.
 pub fn without_repeats<T: PartialEq + Clone>(list: &[T]) -> Vec<T> {
     let mut list = list.to_vec();
     list.dedup();
@@ -95,7 +94,7 @@ impl Recording {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     continue;
                 };
-                let mut events = events.into_stream().boxed();
+                let mut events = events.boxed();
                 while let Some(Ok(event)) = events.next().await {
                     let object = match event {
                         WatchEvent::Added(object)
@@ -116,10 +115,5 @@ impl Recording {
     /// All of them so far, the oldest first.
     pub fn versions(&self) -> Vec<Value> {
         self.versions.lock().unwrap().clone()
-    }
-
-    /// What `read` makes of each, in turn and without repetitions.
-    pub fn sequence<T: PartialEq + Clone>(&self, read: impl Fn(&Value) -> T) -> Vec<T> {
-        without_repeats(&self.versions().iter().map(read).collect::<Vec<_>>())
     }
 }

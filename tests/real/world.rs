@@ -1,20 +1,23 @@
-//! The world of one test: a namespace with predictors, a VirtualService, and a Rollout to come.
+//! The world of one test: a namespace with predictors, users, a VirtualService, and a Rollout to come.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::Client;
 use serde_json::{Value, json};
+use sluice::cli::view::Screen;
+use sluice::cli::{self, AskArgs, Plain, Session};
+use sluice_core::api::{Do, GoDuration};
 use sluice_lab::gateway::{Load, Running};
 use sluice_lab::predictor::Predictor;
 use sluice_lab::real::pods::{self, LabPod, PodSpec, pod_address};
-use sluice_lab::real::wait;
+use sluice_lab::real::{Audit, AuditEntry, Target, wait};
 
 use crate::controller::Controller;
-use crate::lab::{LIMIT, Lab, Shared};
+use crate::lab::{CONTROLLER, LIMIT, Lab, PERSON, Shared};
 use crate::oracle::{self, Recording};
 
 /// Name of the Rollout and of its VirtualService.
@@ -22,13 +25,15 @@ pub const IRIS: &str = "iris";
 /// Name of the managed route.
 pub const ROUTE: &str = "primary";
 /// The port of pods, metrics included.
-pub const POD_PORT: u16 = 8080;
+pub const POD_PORT: u16 = 8082;
 
 /// The world of one test.
 pub struct World<'a> {
     pub shared: &'a Shared,
     pub namespace: String,
     pub client: Client,
+    /// What the API server was asked since the test began.
+    pub audit: Audit,
     served: BTreeMap<String, (Predictor, LabPod)>,
 }
 
@@ -55,7 +60,8 @@ impl<'a> World<'a> {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace"));
         namespaces.create(&PostParams::default(), &serde_json::from_value(object)?).await?;
-        Ok(Self { shared, namespace: namespace.to_owned(), client, served: BTreeMap::new() })
+        let audit = shared.cluster.audit();
+        Ok(Self { shared, namespace: namespace.to_owned(), client, audit, served: BTreeMap::new() })
     }
 
     /// Starts `iris-<version>`: a predictor on a pod address, its pod, and its Service on port 8000.
@@ -207,12 +213,156 @@ impl<'a> World<'a> {
         self.edit(json!({"target": {"service": {"name": format!("{IRIS}-{version}")}}})).await
     }
 
+    /// Makes the controller look without giving it a reason to write: labels and annotations change that are nothing to it.
+    pub async fn touch(&self, turn: u32) -> Result<()> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/touched": turn.to_string()}}}));
+        match turn % 3 {
+            0 => self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?,
+            1 => self.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?,
+            _ => self.api("", "v1", "Service").patch("iris-v1", &PatchParams::default(), &patch).await?,
+        };
+        Ok(())
+    }
+
     pub async fn delete_rollout(&self) -> Result<()> {
         self.rollouts().delete(IRIS, &DeleteParams::default()).await?;
         Ok(())
     }
 
+    /// Prometheus scrapes the predictors, and labels them as an operator's `ServiceMonitor` does.
+    pub async fn scraped(&self) -> Result<()> {
+        let targets = self.served.iter().map(|(version, (predictor, pod))| {
+            Target::new(predictor.address())
+                .label("namespace", &self.namespace)
+                .label("service", format!("{IRIS}-{version}"))
+                .label("pod", pod.name())
+        });
+        self.shared.scrape_too(targets).await
+    }
+
+    // === people ===
+
+    /// A person asks for something as with the command line; what it prints, or why not.
+    pub async fn ask(&self, what: Do, reason: &str) -> Result<String, String> {
+        let client = self.shared.cluster.user(PERSON).map_err(|error| error.to_string())?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let screen = Screen { width: None, height: None, colour: false, program: "sluice".to_owned() };
+        let mut session = Session {
+            client,
+            cluster: "https://lab".to_owned(),
+            namespace: self.namespace.clone(),
+            screen,
+            out: &mut out,
+            err: &mut err,
+        };
+        let args = AskArgs {
+            name: IRIS.to_owned(),
+            reason: Some(reason.to_owned()),
+            wait: GoDuration(LIMIT),
+            output: Plain::Text,
+        };
+        let done = cli::act(&mut session, what, &args).await;
+        done.map_err(|failure| failure.to_string())?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// [`ask`](Self::ask) once the traffic of the step is on the route and the controller has seen it.
+    pub async fn ask_in_place(&self, what: Do, reason: &str) -> Result<String, String> {
+        let limit = tokio::time::Instant::now() + LIMIT;
+        loop {
+            match self.ask(what, reason).await {
+                Err(failure) if failure.contains("not in place yet") && tokio::time::Instant::now() < limit => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens the gate of the current step.
+    pub async fn approve(&self) -> Result<()> {
+        self.ask(Do::Approve, "fine").await.map(drop).map_err(|failure| anyhow!("approve: {failure}"))
+    }
+
+    /// Creates an action by hand and waits for the answer.
+    pub async fn action(&self, mut spec: Value) -> Result<Value> {
+        spec["rollout"] = json!(IRIS);
+        let action = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction",
+            "metadata": {"generateName": "by-hand-"}, "spec": spec,
+        });
+        let created = self.create("sluice.dev", "v1alpha1", &action).await?;
+        let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let answered = wait::until(LIMIT, format!("{spec} is answered"), || async {
+            let action = self.actions().get(&name).await.map_err(|error| error.to_string())?;
+            if action.data["status"].is_null() { Err("not yet".to_owned()) } else { Ok(action) }
+        });
+        Ok(serde_json::to_value(answered.await?)?)
+    }
+
+    /// What was asked for so far and what became of it, in the order of the answers.
+    pub async fn the_record_is(&self, expected: &[&str]) -> Result<()> {
+        let list = self.actions().list(&ListParams::default()).await?;
+        let text = |action: &DynamicObject, pointer: &str| {
+            action.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let mut actions = list.items;
+        actions.sort_by_key(|action| text(action, "/status/handledAt"));
+        let seen: Vec<_> =
+            actions.iter().map(|a| format!("{} {}", text(a, "/spec/do"), text(a, "/status/phase"))).collect();
+        same("actions", &seen, &expected.iter().map(|line| (*line).to_owned()).collect())
+    }
+
     // === waiting ===
+
+    /// Waits until the controller has looked so often in all.
+    pub async fn until_looks(&self, controller: &Controller, looks: u64) -> Result<()> {
+        wait::until(LIMIT, format!("{}: the controller has looked {looks} times", self.namespace), || async {
+            match controller.looks() {
+                Ok(seen) if seen >= looks => Ok(()),
+                Ok(seen) => Err(format!("{seen} times")),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The controller looks three times more, each time with a reason to, and no weight changes.
+    pub async fn stays_like_this(&self, controller: &Controller) -> Result<()> {
+        let before = oracle::weights(&self.route().await?, ROUTE);
+        for turn in 0..3 {
+            let looks = controller.looks()?;
+            self.touch(turn).await?;
+            self.until_looks(controller, looks + 1).await?;
+        }
+        same("weights", &oracle::weights(&self.route().await?, ROUTE), &before)
+    }
+
+    /// Waits until there is no Rollout any more.
+    pub async fn gone(&self) -> Result<()> {
+        wait::until(LIMIT, format!("{}: the Rollout is gone", self.namespace), || async {
+            match self.rollouts().get_opt(IRIS).await {
+                Ok(None) => Ok(()),
+                Ok(Some(rollout)) => Err(format!("{:?}, {}", rollout.metadata.finalizers, brief(&rollout.data["status"]))),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Waits until a Rollout is refused; its condition `Accepted`.
+    pub async fn refusal_of(&self, name: &str) -> Result<Value> {
+        let refusal = wait::until(LIMIT, format!("{}: Rollout {name} is refused", self.namespace), || async {
+            let rollout = self.rollouts().get(name).await.map_err(|error| error.to_string())?;
+            let status = &rollout.data["status"];
+            match condition(status, "Accepted") {
+                Ok(accepted) if accepted["status"] == "False" => Ok(accepted),
+                Ok(accepted) => Err(format!("{accepted}, {}", brief(status))),
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        Ok(refusal.await?)
+    }
 
     /// Records every version of the VirtualService.
     pub async fn record(&self) -> Result<Recording> {
@@ -237,7 +387,7 @@ impl<'a> World<'a> {
         Ok(seen.await?)
     }
 
-    /// Waits until the canary's weight on the route is this.
+    /// Waits until a Service's weight on the route is this.
     pub async fn weight_is(&self, service: &str, weight: i64) -> Result<Value> {
         let what = format!("{}: {service} has weight {weight}", self.namespace);
         let seen = wait::until(LIMIT, what, || async {
@@ -252,17 +402,34 @@ impl<'a> World<'a> {
         Ok(seen.await?)
     }
 
-    /// Waits until the step in flight is the one of this number, counted from 1, with its traffic in place.
-    pub async fn step(&self, number: u64, service: &str, weight: i64) -> Result<()> {
-        self.status_is(&format!("step {number}"), |status| status["progress"]["number"] == number).await?;
-        self.weight_is(service, weight).await.map(drop)
+    /// Waits until the step in flight is the one of this number, counted from 1, with its weight on the route.
+    pub async fn step(&self, number: u64, service: &str, weight: i64) -> Result<Value> {
+        let what = format!("step {number} of {service}");
+        self.status_is(&what, |status| {
+            status["progress"]["number"] == number && status["canary"]["service"] == service
+        })
+        .await?;
+        self.weight_is(service, weight).await
+    }
+
+    /// Waits until the old predictor has left the route, so that nothing is left to do.
+    pub async fn only(&self, service: &str) -> Result<Value> {
+        let what = format!("{}: {service} is alone on the route", self.namespace);
+        let seen = wait::until(LIMIT, what, || async {
+            let route = self.route().await.map_err(|error| error.to_string())?;
+            let weights = oracle::weights(&route, ROUTE);
+            if weights.len() == 1 && weights.get(service) == Some(&100) {
+                return Ok(route);
+            }
+            let status = self.status().await.map_err(|error| error.to_string())?;
+            Err(format!("{weights:?}, {}", brief(&status)))
+        });
+        Ok(seen.await?)
     }
 
     /// Waits until the gateway obeys the VirtualService as it is now.
     pub async fn obeyed(&self) -> Result<()> {
-        let route = self.route().await?;
-        let version = route["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-        let wanted: u64 = version.parse()?;
+        let wanted = version(&self.route().await?)?;
         wait::until(LIMIT, "the gateway obeys", || async {
             let obeyed = self.shared.gateway.obeys(&self.namespace, IRIS);
             match obeyed.as_deref().map(str::parse::<u64>) {
@@ -273,6 +440,82 @@ impl<'a> World<'a> {
         .await?;
         Ok(())
     }
+
+    /// So many requests of users now; who answered how many of them.
+    pub async fn asked(&self, count: u64) -> Result<BTreeMap<String, u64>> {
+        self.obeyed().await?;
+        let report = Load::infer(&self.host(), IRIS).count(count).run(&self.shared.gateway).await;
+        Ok(report.by_predictor)
+    }
+
+    // === oracles ===
+
+    /// Every version of the VirtualService up to the present one.
+    pub async fn versions(&self, recording: &Recording) -> Result<Vec<Value>> {
+        let present = version(&self.route().await?)?;
+        let seen = wait::until(LIMIT, "the recording has caught up", || async {
+            let versions = recording.versions();
+            match versions.last().map(version) {
+                Some(Ok(last)) if last >= present => Ok(versions),
+                other => Err(format!("it is at {other:?}")),
+            }
+        });
+        Ok(seen.await?)
+    }
+
+    /// The weights that a Service had, one after the other.
+    pub async fn sequence(&self, recording: &Recording, service: &str) -> Result<Vec<i64>> {
+        let weight = |route: &Value| oracle::weights(route, ROUTE).get(service).copied().unwrap_or(0);
+        Ok(oracle::without_repeats(&self.versions(recording).await?.iter().map(weight).collect::<Vec<_>>()))
+    }
+
+    /// In every version the weights add up to 100, all else is as in `original`, and the number of the decision in the
+    /// stamp never falls.
+    pub async fn only_weights_moved(&self, recording: &Recording, original: &Value) -> Result<()> {
+        let mut number = 0;
+        for route in self.versions(recording).await? {
+            same("sum of weights", &oracle::weights(&route, ROUTE).values().sum::<i64>(), &100)?;
+            same_json("the rest", &oracle::the_rest(&route, ROUTE), &oracle::the_rest(original, ROUTE))?;
+            let stamped = oracle::stamp(&route, &self.key()).and_then(|stamp| stamp["seq"].as_u64());
+            ensure!(stamped.unwrap_or(0) >= number, "the stamp fell from {number} to {stamped:?}");
+            number = stamped.unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// The Rollout's key in stamps.
+    pub fn key(&self) -> String {
+        format!("{}/{IRIS}", self.namespace)
+    }
+
+    /// What the controller asked of this namespace.
+    pub fn asked_by_controller(&self) -> Result<Vec<AuditEntry>> {
+        let mut entries = self.audit.of(CONTROLLER)?;
+        entries.retain(|entry| entry.namespace == self.namespace);
+        Ok(entries)
+    }
+
+    /// The changes that the controller asked for in this namespace: the lease is in another.
+    pub fn writes(&self) -> Result<Vec<AuditEntry>> {
+        let mut entries = self.asked_by_controller()?;
+        entries.retain(AuditEntry::is_write);
+        Ok(entries)
+    }
+
+    /// Ends the controller, and sees that the server never refused it anything: `deploy/` gave it the rights it uses, and
+    /// what it writes is what the schema takes.
+    pub async fn end(&self, controller: Controller) -> Result<()> {
+        controller.stop().await?;
+        let refused = |entry: &AuditEntry| entry.code >= 400 && entry.code != 409 && entry.code != 404;
+        let refused: Vec<_> = self.asked_by_controller()?.into_iter().filter(refused).collect();
+        ensure!(refused.is_empty(), "the controller was refused: {refused:?}");
+        Ok(())
+    }
+}
+
+fn version(object: &Value) -> Result<u64> {
+    let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    version.parse().with_context(|| format!("resourceVersion {version:?}"))
 }
 
 /// The part of a status that tells what went wrong.
@@ -300,9 +543,21 @@ pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) 
     Ok(())
 }
 
+/// [`same`] for JSON, which is printed as such.
+pub fn same_json(what: &str, seen: &Value, expected: &Value) -> Result<()> {
+    ensure!(seen == expected, "{what}: expected\n  {expected}\nfound\n  {seen}");
+    Ok(())
+}
+
 /// A condition of a status.
 pub fn condition(status: &Value, kind: &str) -> Result<Value> {
     let conditions = status["conditions"].as_array();
     let found = conditions.into_iter().flatten().find(|condition| condition["type"] == kind);
     found.cloned().ok_or_else(|| anyhow!("no condition {kind}: {}", brief(status)))
+}
+
+/// The kinds of the decisions of a status, one after the other.
+pub fn decided(status: &Value) -> Vec<String> {
+    let decisions = status["decisions"].as_array();
+    decisions.into_iter().flatten().map(|d| d["kind"].as_str().unwrap_or_default().to_owned()).collect()
 }
