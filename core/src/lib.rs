@@ -11,6 +11,10 @@
 //! - [`target`] and [`carrier`]: where predictors come from and where weights are written: facts about the world,
 //!   and the difference between it and what is desired, as the fewest writes.
 
+// Tests of the machine and of its guarantees share a world that uses the public interface.
+#[cfg(test)]
+extern crate self as sluice_core;
+
 pub mod api;
 pub mod carrier;
 pub mod judge;

@@ -4,13 +4,17 @@
 //! revision or the step that it is about is no longer the current one.
 
 use super::progress::{end_of_steps, go_to};
+use super::safety::must_hold;
 use super::turn::{LONGEST_ANSWER, LONGEST_NAME, Turn, end_of_evidence, number, remember, retire};
 use super::{Asked, KEPT_ACTIONS, Outcome, Pause, RevisionOutcome, Stage};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, Do, Reason},
+    api::{ActionPhase, Decision, DecisionKind, Do, Finish, Reason},
     text::fit,
 };
+
+/// Why traffic is not given back.
+const NO_STABLE: &str = "stable has no ready endpoint: it cannot take the traffic back";
 
 /// What becomes of an action.
 enum Answer {
@@ -224,6 +228,9 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     let message = said(asked, if full { "promoted the canary" } else { "passed the step" });
     let next = if full { plan.promotion() } else { step.index + 1 };
     if next == plan.promotion() && !full {
+        if plan.finish == Finish::KeepStable && must_hold(turn) {
+            return Answer::Refused(NO_STABLE.to_owned());
+        }
         return Answer::Decided(end_of_steps(turn, Reason::Requested, message, Some(asked)));
     }
     Answer::Decided(go_to(turn, next, Reason::Requested, message, Some(asked)))
@@ -244,10 +251,8 @@ fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
             "{wanted} was neither rolled back nor lost: there is nothing to retry"
         ));
     }
-    if super::safety::must_hold(turn) {
-        return Answer::Refused(
-            "stable has no ready endpoint: it cannot take the traffic back first".to_owned(),
-        );
+    if must_hold(turn) {
+        return Answer::Refused(NO_STABLE.to_owned());
     }
     let message = said(asked, "asked to try again");
     let at = turn.facts.now;

@@ -105,8 +105,7 @@ pub(super) fn lacks_evidence_alone(turn: &Turn<'_>) -> bool {
         || turn.facts.canary_ready == 0
         || turn.facts.stable_ready == 0
         || step.withdrawn.is_some()
-        || !turn.in_place()
-        || step.in_place.0 < plan.settle
+        || !is_settled(turn, step)
         || step.elapsed.0 < planned.lasts
         || planned.approve && step.approved.is_none();
     !waits_for_something_else && !enough_evidence(plan, step, &turn.state.checks)
@@ -145,7 +144,7 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
             Reason::CanaryNotReady
         });
     }
-    let settled = turn.in_place() && step.in_place.0 >= plan.settle;
+    let settled = is_settled(turn, step);
     let Some(planned) = plan.steps.get(step.index) else {
         return (!settled || !stable_is_quiet(turn)).then_some(Reason::Promoting);
     };
@@ -164,10 +163,20 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
     if planned.approve && step.approved.is_none() {
         return Some(Reason::WaitingForApproval);
     }
-    if plan.finish == Finish::Wait && step.index + 1 == plan.promotion() {
-        return Some(Reason::WaitingForDecision);
+    if step.index + 1 == plan.promotion() {
+        match plan.finish {
+            Finish::Wait => return Some(Reason::WaitingForDecision),
+            // Stable is to have all again, and could not answer.
+            Finish::KeepStable if turn.facts.stable_ready == 0 => return Some(Reason::StableNotReady),
+            Finish::KeepStable | Finish::Promote => {}
+        }
     }
     turn.facts.refusal.as_ref().map(|refusal| refusal.reason)
+}
+
+/// Whether the traffic was settled all the time since the look before this one, so that a look of now counts.
+fn is_settled(turn: &Turn<'_>, step: &StepState) -> bool {
+    turn.in_place() && step.settled_at == step.age
 }
 
 /// Whether the canary in flight would have to go, because another revision is wanted. One that has earned all traffic

@@ -51,7 +51,7 @@ pub(super) fn adopt_newer_stamp(turn: &mut Turn<'_>) {
         return;
     }
     if is_of_another_life(turn, stamp) {
-        turn.given_up = Some(stamp.setting.max(turn.weight()));
+        turn.given_up = Some(stamp.setting);
         let stable = stamped_stable(stamp).or_else(|| turn.state.stable.clone());
         give_up(turn, stamp, stable);
         return;

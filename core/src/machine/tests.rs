@@ -1,1 +1,3 @@
-
+mod controller;
+mod life;
+mod world;

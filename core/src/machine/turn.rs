@@ -81,7 +81,7 @@ pub(super) struct Turn<'a> {
     pub(super) plan: Option<&'a Plan>,
     pub(super) facts: &'a Facts,
     pub(super) state: State,
-    /// The canary's share before a memory that is older than the routes was given up.
+    /// What the routes gave the canary, in percent, when a memory that is older than they are was given up.
     pub(super) given_up: Option<u8>,
 }
 
