@@ -191,9 +191,28 @@ impl<'a> World<'a> {
         self.create("sluice.dev", "v1alpha1", rollout).await
     }
 
+    /// Creates a Rollout as `kubectl` does: what the schema does not know is an error and not dropped. A dry run changes
+    /// nothing.
+    pub async fn create_strictly(&self, rollout: &Value, dry_run: bool) -> kube::Result<DynamicObject> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let path = format!(
+            "/apis/sluice.dev/v1alpha1/namespaces/{}/rollouts?fieldValidation=Strict{dry_run}",
+            self.namespace
+        );
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(rollout.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
+    }
+
     /// The VirtualService as it is.
     pub async fn route(&self) -> Result<Value> {
         Ok(serde_json::to_value(self.virtual_services().get(IRIS).await?)?)
+    }
+
+    /// The VirtualService as it is; null where there is none.
+    pub async fn route_if_any(&self) -> Result<Value> {
+        let route = self.virtual_services().get_opt(IRIS).await?;
+        Ok(route.map(serde_json::to_value).transpose()?.unwrap_or_default())
     }
 
     /// The Rollout as it is.
@@ -213,15 +232,20 @@ impl<'a> World<'a> {
         self.edit(json!({"target": {"service": {"name": format!("{IRIS}-{version}")}}})).await
     }
 
-    /// Makes the controller look without giving it a reason to write: labels and annotations change that are nothing to it.
+    /// Makes the controller look without giving it a reason to write: annotations change that are nothing to it.
     pub async fn touch(&self, turn: u32) -> Result<()> {
-        let patch =
-            Patch::Merge(json!({"metadata": {"annotations": {oracle::TOUCHED: turn.to_string()}}}));
+        let patch = touched(turn);
         match turn % 3 {
-            0 => self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?,
-            1 => self.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?,
-            _ => self.api("", "v1", "Service").patch("iris-v1", &PatchParams::default(), &patch).await?,
-        };
+            0 => self.touch_rollout(turn).await?,
+            1 => drop(self.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?),
+            _ => drop(self.api("", "v1", "Service").patch("iris-v1", &PatchParams::default(), &patch).await?),
+        }
+        Ok(())
+    }
+
+    /// [`touch`](Self::touch) by the Rollout itself.
+    pub async fn touch_rollout(&self, turn: u32) -> Result<()> {
+        self.rollouts().patch(IRIS, &PatchParams::default(), &touched(turn)).await?;
         Ok(())
     }
 
@@ -525,6 +549,10 @@ impl<'a> World<'a> {
         ensure!(refused.is_empty(), "the controller was refused: {refused:?}");
         Ok(())
     }
+}
+
+fn touched(turn: u32) -> Patch<Value> {
+    Patch::Merge(json!({"metadata": {"annotations": {oracle::TOUCHED: turn.to_string()}}}))
 }
 
 fn version(object: &Value) -> Result<u64> {
