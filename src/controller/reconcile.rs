@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{FutureExt, future::BoxFuture};
 use kube::runtime::controller::Action;
 use sluice_core::{
-    api::{Decision, DecisionKind, RolloutStatus},
+    api::{Decision, DecisionKind, Reason, RolloutStatus},
     machine::{self, Change, Stage, State},
 };
 use tokio::time::Instant;
@@ -22,6 +22,9 @@ use super::{
 
 /// Decisions that follow from one another at once, like "adopted" and "started"; more come after a pause.
 const MOST_TURNS: usize = 6;
+
+/// How long a Rollout whose route another one has waits before it looks again.
+const ROUTE_TAKEN: Duration = Duration::from_secs(10);
 
 /// What a turn leads to.
 enum Next {
@@ -263,7 +266,11 @@ fn version(object: &RolloutObject) -> String {
 /// How long nothing needs to happen.
 fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
     let plan = seen.plans.in_force(state);
-    let wake = machine::wake(plan, state);
+    let mut wake = machine::wake(plan, state);
+    // A neighbour that lets a route go is an event of its own, not of the Rollouts that wait for the route.
+    if seen.facts.refusal.as_ref().is_some_and(|refusal| refusal.reason == Reason::RouteTaken) {
+        wake = wake.min(plan.map_or(ROUTE_TAKEN, |plan| plan.interval.min(ROUTE_TAKEN)));
+    }
     let looks = state.step().is_some_and(|step| step.withdrawn.is_none());
     match plan {
         // Not an interval from now, but from the last look: what happened in between is no reason to look later.

@@ -69,7 +69,8 @@ impl Controller {
     pub fn looks(&self) -> Result<u64> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        let count = |line: &str| line.strip_prefix("reconciles_total{")?.split_once("} ")?.1.parse::<u64>().ok();
+        let count =
+            |line: &str| line.strip_prefix("reconciles_total{")?.split_once("} ")?.1.parse::<u64>().ok();
         Ok(text.lines().filter_map(count).sum())
     }
 

@@ -91,7 +91,8 @@ impl World<'_> {
     async fn apply_from_git(&self, manifest: &Value) -> Result<()> {
         loop {
             let mut object = manifest.clone();
-            object["metadata"]["resourceVersion"] = self.route().await?["metadata"]["resourceVersion"].clone();
+            object["metadata"]["resourceVersion"] =
+                self.route().await?["metadata"]["resourceVersion"].clone();
             let object = serde_json::from_value(object)?;
             match self.virtual_services().replace(IRIS, &PostParams::default(), &object).await {
                 Ok(_) => return Ok(()),

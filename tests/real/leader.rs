@@ -19,7 +19,8 @@ impl World<'_> {
     async fn holder_is(&self, identity: &str) -> Result<()> {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), "sluice-system");
         wait::until(LIMIT, format!("{identity:?} leads"), || async {
-            let lease = leases.get(&format!("sluice-{}", self.namespace)).await.map_err(|error| error.to_string())?;
+            let lease =
+                leases.get(&format!("sluice-{}", self.namespace)).await.map_err(|error| error.to_string())?;
             let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
             if holder == identity { Ok(()) } else { Err(format!("{holder:?} does")) }
         })

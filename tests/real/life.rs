@@ -34,9 +34,11 @@ pub async fn another_revision_supersedes_the_one_in_flight(lab: &Lab) -> Result<
     world.create_rollout(&world.rollout("v2", held())).await?;
     world.step(2, "iris-v2", 40).await?;
     world.want("v3").await?;
-    let status = world.status_is("v3 at step 2", |status| {
-        status["canary"]["service"] == "iris-v3" && status["progress"]["number"] == 2
-    }).await?;
+    let status = world
+        .status_is("v3 at step 2", |status| {
+            status["canary"]["service"] == "iris-v3" && status["progress"]["number"] == 2
+        })
+        .await?;
     world.weight_is("iris-v3", 40).await?;
 
     same("of the old one", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0])?;
@@ -52,7 +54,8 @@ pub async fn another_revision_supersedes_the_one_in_flight(lab: &Lab) -> Result<
     wait::until(LIMIT, "v2 left the route", || async {
         let weights = oracle::weights(&world.route().await.map_err(|error| error.to_string())?, ROUTE);
         if weights.contains_key("iris-v2") { Err(format!("{weights:?}")) } else { Ok(()) }
-    }).await?;
+    })
+    .await?;
     world.end(controller).await
 }
 
@@ -198,9 +201,11 @@ pub async fn a_spec_that_became_wrong_keeps_no_rollback_from_happening(lab: &Lab
     world.edit(json!({
         "steps": [{"mirror": 100}], "routes": [{"virtualService": "elsewhere"}], "metrics": {"source": "nowhere", "scrape": null},
     })).await?;
-    let status = world.status_is("the edit is refused", |status| {
-        condition(status, "Accepted").is_ok_and(|accepted| accepted["status"] == "False")
-    }).await?;
+    let status = world
+        .status_is("the edit is refused", |status| {
+            condition(status, "Accepted").is_ok_and(|accepted| accepted["status"] == "False")
+        })
+        .await?;
     let message = condition(&status, "Accepted")?["message"].to_string();
     ensure!(message.contains("spec.steps[0].mirror"), "{message}");
     world.predictor("v2").set_errors(0.5);
@@ -223,7 +228,10 @@ pub async fn a_second_rollout_on_the_route_keeps_no_rollback_from_happening(lab:
     let refusal = world.refusal_of("second").await?;
     same_json("reason", &refusal["reason"], &json!("RouteTaken"))?;
     let message = refusal["message"].as_str().unwrap_or_default();
-    ensure!(message.contains("VirtualService second/iris") && message.contains("Rollout second/iris"), "{message}");
+    ensure!(
+        message.contains("VirtualService second/iris") && message.contains("Rollout second/iris"),
+        "{message}"
+    );
 
     world.predictor("v2").set_errors(0.5);
     world.phase("RolledBack", "CheckFailed").await?;

@@ -20,6 +20,7 @@ mod main_path;
 mod oracle;
 mod people;
 mod queries;
+mod refused;
 mod world;
 
 use std::process::ExitCode;
@@ -103,6 +104,32 @@ fn main() -> anyhow::Result<ExitCode> {
             a_query_that_does_not_hold_takes_all_traffic_away,
             a_query_without_an_answer_neither_promotes_nor_rolls_back,
         ],
+        refused: [
+            an_unknown_action,
+            a_query_that_is_not_valid,
+            a_query_with_an_unknown_variable,
+            an_unknown_metrics_source,
+            what_this_version_does_not_do,
+            a_virtual_service_that_is_missing_until_it_is_there,
+            a_route_that_is_missing,
+            a_service_that_is_missing_until_it_is_there,
+            a_port_that_the_service_has_not,
+            two_rollouts_on_one_route,
+            an_ambiguous_route,
+            a_step_that_the_share_cannot_represent,
+            a_status_whose_stage_was_edited_counts_as_lost,
+            a_status_without_its_pinned_spec_stops_the_canary,
+            a_step_raised_by_hand_raises_no_traffic,
+            what_is_only_shown_is_put_right,
+            a_status_from_a_backup_takes_nothing_back,
+        ],
     );
+    for mistake in refused::MISTAKES {
+        let (runtime, lab) = (runtime.clone(), lab.clone());
+        trials.push(Trial::test(format!("refused::by_the_server::{}", mistake.name), move || {
+            let refused = refused::is_refused_by_the_server(&lab, mistake);
+            runtime.block_on(refused).map_err(|error| format!("{error:#}").into())
+        }));
+    }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }

@@ -61,9 +61,7 @@ async fn promoted(world: &World<'_>, spec: Value) -> Result<()> {
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 5, 25, 50, 75, 100])?;
     world.only_weights_moved(&recording, &original).await?;
     the_winner_has_the_losers_place(&original, &route)?;
-    let kinds = [
-        "Adopted", "Started", "Entered", "Entered", "Entered", "Entered", "Promoting", "Promoted",
-    ];
+    let kinds = ["Adopted", "Started", "Entered", "Entered", "Entered", "Entered", "Promoting", "Promoted"];
     same("decisions", &decided(&status), &kinds.map(str::to_owned).to_vec())?;
     one_after_the_other(&status)?;
     same_json("stable", &status["stable"]["service"], &json!("iris-v2"))?;
@@ -103,7 +101,8 @@ async fn every_decision_has_an_event(world: &World<'_>, status: &Value) -> Resul
     let mut wanted = decided(status);
     wanted.sort();
     wait::until(LIMIT, format!("there are Events {wanted:?}"), || async {
-        let events = events.list(&ListParams::default()).await.map_err(|error: kube::Error| error.to_string())?;
+        let events =
+            events.list(&ListParams::default()).await.map_err(|error: kube::Error| error.to_string())?;
         let ours = events.items.into_iter().filter(|event| {
             event.regarding.as_ref().and_then(|about| about.kind.as_deref()) == Some("Rollout")
         });
@@ -125,14 +124,19 @@ async fn at_rest(world: &World<'_>, controller: &Controller) -> Result<()> {
         world.until_looks(controller, looks + 1).await?;
     }
     world.edit(json!({"interval": "400ms"})).await?;
-    world.status_is("the edit was seen", |status| {
-        status["observedGeneration"] == condition(status, "Accepted").unwrap_or_default()["observedGeneration"]
-            && status["observedGeneration"].as_i64() > Some(1)
-    })
-    .await?;
+    world
+        .status_is("the edit was seen", |status| {
+            status["observedGeneration"]
+                == condition(status, "Accepted").unwrap_or_default()["observedGeneration"]
+                && status["observedGeneration"].as_i64() > Some(1)
+        })
+        .await?;
     let mut writes = audit.writes_of(crate::lab::CONTROLLER)?;
     writes.retain(|write| write.namespace == world.namespace);
-    let writes: Vec<_> = writes.iter().map(|write| format!("{} {}/{}", write.verb, write.resource, write.subresource)).collect();
+    let writes: Vec<_> = writes
+        .iter()
+        .map(|write| format!("{} {}/{}", write.verb, write.resource, write.subresource))
+        .collect();
     same("writes at rest", &writes, &vec!["patch rollouts/status".to_owned()])
 }
 

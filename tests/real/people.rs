@@ -71,7 +71,11 @@ pub async fn a_pause_in_the_spec_stops_increases_and_no_rollback(lab: &Lab) -> R
     ensure!(failure.contains("set spec.paused to false"), "{failure}");
     world.predictor("v2").set_errors(0.5);
     world.weight_is("iris-v2", 0).await?;
-    world.status_is("rolled back", |status| last(status)["kind"] == "RolledBack" || decided(status).contains(&"RolledBack".to_owned())).await?;
+    world
+        .status_is("rolled back", |status| {
+            last(status)["kind"] == "RolledBack" || decided(status).contains(&"RolledBack".to_owned())
+        })
+        .await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 50, 0])?;
     world.end(controller).await
 }
@@ -80,7 +84,8 @@ pub async fn a_gate_opens_by_approval_and_by_nothing_else(lab: &Lab) -> Result<(
     let world = World::new(lab, "approve").await?;
     let recording = world.record().await?;
     let controller = world.controller()?;
-    let steps = json!({"steps": [{"weight": 20, "for": "300ms", "approve": true}, {"weight": 40, "for": "1h"}]});
+    let steps =
+        json!({"steps": [{"weight": 20, "for": "300ms", "approve": true}, {"weight": 40, "for": "1h"}]});
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.phase("Waiting", "WaitingForApproval").await?;
     let looks = controller.looks()?;
@@ -91,7 +96,8 @@ pub async fn a_gate_opens_by_approval_and_by_nothing_else(lab: &Lab) -> Result<(
     ensure!(done.contains("approved the step"), "{done}");
     let status = world.status_is("step 2", |status| status["progress"]["number"] == 2).await?;
     world.weight_is("iris-v2", 40).await?;
-    let approval = status["decisions"].as_array().into_iter().flatten().find(|d| d["kind"] == "Approved").cloned();
+    let approval =
+        status["decisions"].as_array().into_iter().flatten().find(|d| d["kind"] == "Approved").cloned();
     let approval = approval.ok_or_else(|| anyhow!("no decision Approved"))?;
     same_json("by", &approval["by"], &json!(PERSON))?;
     let message = approval["message"].as_str().unwrap_or_default();
@@ -157,7 +163,8 @@ pub async fn an_abort_takes_all_traffic_away_and_a_retry_begins_anew(lab: &Lab) 
 pub async fn an_action_for_a_past_step_is_refused(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "past-step").await?;
     let controller = world.controller()?;
-    let steps = json!({"steps": [{"weight": 10, "approve": true}, {"weight": 30, "for": "1h", "approve": true}]});
+    let steps =
+        json!({"steps": [{"weight": 10, "approve": true}, {"weight": 30, "for": "1h", "approve": true}]});
     world.create_rollout(&world.rollout("v2", steps)).await?;
     let status = world.status_is("step 1", |status| status["progress"]["number"] == 1).await?;
     let revision = format!("{}/iris-v2:8000", world.namespace);
@@ -169,7 +176,10 @@ pub async fn an_action_for_a_past_step_is_refused(lab: &Lab) -> Result<()> {
     let cases = [
         (json!({"do": "Approve", "revision": revision, "step": 1}), "step 1 is not the current step: 2 is"),
         (json!({"do": "Promote", "revision": revision, "step": 1}), "step 1 is not the current step: 2 is"),
-        (json!({"do": "Promote", "revision": "elsewhere/iris-v9:8000", "step": 2}), "is not the current revision"),
+        (
+            json!({"do": "Promote", "revision": "elsewhere/iris-v9:8000", "step": 2}),
+            "is not the current revision",
+        ),
     ];
     for (spec, expected) in cases {
         let action = world.action(spec).await?;

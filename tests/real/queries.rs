@@ -19,6 +19,7 @@ const ACCURACY: &str = r#"avg(model_accuracy{namespace="{{namespace}}", service=
 pub async fn a_query_that_holds_promotes(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "query-holds").await?;
     let recording = world.record().await?;
+    let _users = world.users(50.0);
     world.scraped().await?;
     world.predictor("v1").set_gauge("model_accuracy", 0.5);
     world.predictor("v2").set_gauge("model_accuracy", 0.97);
@@ -27,7 +28,8 @@ pub async fn a_query_that_holds_promotes(lab: &Lab) -> Result<()> {
     let status = world.phase("Healthy", "Live").await?;
     world.only("iris-v2").await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 50, 100])?;
-    let values = status["decisions"].as_array().into_iter().flatten().map(|d| d["checks"][0]["value"].clone());
+    let values =
+        status["decisions"].as_array().into_iter().flatten().map(|d| d["checks"][0]["value"].clone());
     let values: Vec<Value> = values.filter(|value| !value.is_null()).collect();
     ensure!(!values.is_empty() && values.iter().all(|value| *value == json!(0.97)), "{values:?}");
     world.end(controller).await
@@ -36,6 +38,7 @@ pub async fn a_query_that_holds_promotes(lab: &Lab) -> Result<()> {
 pub async fn a_query_that_does_not_hold_takes_all_traffic_away(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "query-fails").await?;
     let recording = world.record().await?;
+    let _users = world.users(50.0);
     world.scraped().await?;
     world.predictor("v2").set_gauge("model_accuracy", 0.97);
     let controller = world.controller()?;
@@ -53,6 +56,7 @@ pub async fn a_query_that_does_not_hold_takes_all_traffic_away(lab: &Lab) -> Res
 pub async fn a_query_without_an_answer_neither_promotes_nor_rolls_back(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "query-empty").await?;
     let recording = world.record().await?;
+    let _users = world.users(50.0);
     world.scraped().await?;
     let controller = world.controller()?;
     // Nobody exports it.
@@ -61,7 +65,7 @@ pub async fn a_query_without_an_answer_neither_promotes_nor_rolls_back(lab: &Lab
     // Evidence that never comes is a person's business in the end.
     let status = world.phase("Waiting", "Paused").await?;
     let message = status["message"].as_str().unwrap_or_default();
-    ensure!(message.contains("no evidence for 1.5s"), "{message}");
+    ensure!(message.contains("no evidence for 1s500ms"), "{message}");
     same_json("weight", &status["weight"], &json!(10))?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10])?;
     // It comes, and a person says that it may go on.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::Client;
 use serde_json::{Value, json};
 use sluice::cli::view::Screen;
 use sluice::cli::{self, AskArgs, Plain, Session};
@@ -191,9 +191,28 @@ impl<'a> World<'a> {
         self.create("sluice.dev", "v1alpha1", rollout).await
     }
 
+    /// Creates a Rollout as `kubectl` does: what the schema does not know is an error and not dropped. A dry run changes
+    /// nothing.
+    pub async fn create_strictly(&self, rollout: &Value, dry_run: bool) -> kube::Result<DynamicObject> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let path = format!(
+            "/apis/sluice.dev/v1alpha1/namespaces/{}/rollouts?fieldValidation=Strict{dry_run}",
+            self.namespace
+        );
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(rollout.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+        self.client.request(request).await
+    }
+
     /// The VirtualService as it is.
     pub async fn route(&self) -> Result<Value> {
         Ok(serde_json::to_value(self.virtual_services().get(IRIS).await?)?)
+    }
+
+    /// The VirtualService as it is; null where there is none.
+    pub async fn route_if_any(&self) -> Result<Value> {
+        let route = self.virtual_services().get_opt(IRIS).await?;
+        Ok(route.map(serde_json::to_value).transpose()?.unwrap_or_default())
     }
 
     /// The Rollout as it is.
@@ -213,14 +232,20 @@ impl<'a> World<'a> {
         self.edit(json!({"target": {"service": {"name": format!("{IRIS}-{version}")}}})).await
     }
 
-    /// Makes the controller look without giving it a reason to write: labels and annotations change that are nothing to it.
+    /// Makes the controller look without giving it a reason to write: annotations change that are nothing to it.
     pub async fn touch(&self, turn: u32) -> Result<()> {
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/touched": turn.to_string()}}}));
+        let patch = touched(turn);
         match turn % 3 {
-            0 => self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?,
-            1 => self.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?,
-            _ => self.api("", "v1", "Service").patch("iris-v1", &PatchParams::default(), &patch).await?,
-        };
+            0 => self.touch_rollout(turn).await?,
+            1 => drop(self.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?),
+            _ => drop(self.api("", "v1", "Service").patch("iris-v1", &PatchParams::default(), &patch).await?),
+        }
+        Ok(())
+    }
+
+    /// [`touch`](Self::touch) by the Rollout itself.
+    pub async fn touch_rollout(&self, turn: u32) -> Result<()> {
+        self.rollouts().patch(IRIS, &PatchParams::default(), &touched(turn)).await?;
         Ok(())
     }
 
@@ -271,7 +296,8 @@ impl<'a> World<'a> {
         let limit = tokio::time::Instant::now() + LIMIT;
         loop {
             match self.ask(what, reason).await {
-                Err(failure) if failure.contains("not in place yet") && tokio::time::Instant::now() < limit => {}
+                Err(failure)
+                    if failure.contains("not in place yet") && tokio::time::Instant::now() < limit => {}
                 outcome => return outcome,
             }
         }
@@ -315,26 +341,35 @@ impl<'a> World<'a> {
 
     /// Waits until the controller has looked so often in all.
     pub async fn until_looks(&self, controller: &Controller, looks: u64) -> Result<()> {
-        wait::until(LIMIT, format!("{}: the controller has looked {looks} times", self.namespace), || async {
-            match controller.looks() {
-                Ok(seen) if seen >= looks => Ok(()),
-                Ok(seen) => Err(format!("{seen} times")),
-                Err(error) => Err(error.to_string()),
-            }
-        })
+        wait::until(
+            LIMIT,
+            format!("{}: the controller has looked {looks} times", self.namespace),
+            || async {
+                match controller.looks() {
+                    Ok(seen) if seen >= looks => Ok(()),
+                    Ok(seen) => Err(format!("{seen} times")),
+                    Err(error) => Err(error.to_string()),
+                }
+            },
+        )
         .await?;
         Ok(())
     }
 
     /// The controller looks three times more, each time with a reason to, and no weight changes.
     pub async fn stays_like_this(&self, controller: &Controller) -> Result<()> {
-        let before = oracle::weights(&self.route().await?, ROUTE);
+        let some = |route: &Value| {
+            let mut weights = oracle::weights(route, ROUTE);
+            weights.retain(|_, weight| *weight > 0);
+            weights
+        };
+        let before = some(&self.route().await?);
         for turn in 0..3 {
             let looks = controller.looks()?;
             self.touch(turn).await?;
             self.until_looks(controller, looks + 1).await?;
         }
-        same("weights", &oracle::weights(&self.route().await?, ROUTE), &before)
+        same("weights", &some(&self.route().await?), &before)
     }
 
     /// Waits until there is no Rollout any more.
@@ -342,7 +377,9 @@ impl<'a> World<'a> {
         wait::until(LIMIT, format!("{}: the Rollout is gone", self.namespace), || async {
             match self.rollouts().get_opt(IRIS).await {
                 Ok(None) => Ok(()),
-                Ok(Some(rollout)) => Err(format!("{:?}, {}", rollout.metadata.finalizers, brief(&rollout.data["status"]))),
+                Ok(Some(rollout)) => {
+                    Err(format!("{:?}, {}", rollout.metadata.finalizers, brief(&rollout.data["status"])))
+                }
                 Err(error) => Err(error.to_string()),
             }
         })
@@ -352,15 +389,16 @@ impl<'a> World<'a> {
 
     /// Waits until a Rollout is refused; its condition `Accepted`.
     pub async fn refusal_of(&self, name: &str) -> Result<Value> {
-        let refusal = wait::until(LIMIT, format!("{}: Rollout {name} is refused", self.namespace), || async {
-            let rollout = self.rollouts().get(name).await.map_err(|error| error.to_string())?;
-            let status = &rollout.data["status"];
-            match condition(status, "Accepted") {
-                Ok(accepted) if accepted["status"] == "False" => Ok(accepted),
-                Ok(accepted) => Err(format!("{accepted}, {}", brief(status))),
-                Err(error) => Err(error.to_string()),
-            }
-        });
+        let refusal =
+            wait::until(LIMIT, format!("{}: Rollout {name} is refused", self.namespace), || async {
+                let rollout = self.rollouts().get(name).await.map_err(|error| error.to_string())?;
+                let status = &rollout.data["status"];
+                match condition(status, "Accepted") {
+                    Ok(accepted) if accepted["status"] == "False" => Ok(accepted),
+                    Ok(accepted) => Err(format!("{accepted}, {}", brief(status))),
+                    Err(error) => Err(error.to_string()),
+                }
+            });
         Ok(refusal.await?)
     }
 
@@ -511,6 +549,10 @@ impl<'a> World<'a> {
         ensure!(refused.is_empty(), "the controller was refused: {refused:?}");
         Ok(())
     }
+}
+
+fn touched(turn: u32) -> Patch<Value> {
+    Patch::Merge(json!({"metadata": {"annotations": {oracle::TOUCHED: turn.to_string()}}}))
 }
 
 fn version(object: &Value) -> Result<u64> {

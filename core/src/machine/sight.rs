@@ -91,11 +91,17 @@ fn has_ended(turn: &Turn<'_>, stamp: &Stamp) -> bool {
         })
 }
 
-/// Whether no decrease that was decided on this memory explains a newer stamp: then the memory is an old one.
+/// Whether no decrease that was decided on this memory explains the stamp: then the memory is an old one, or an edited
+/// one.
 fn is_of_another_life(turn: &Turn<'_>, stamp: &Stamp) -> bool {
     let state = &turn.state;
-    if stamp.uid != turn.facts.uid || stamp.seq <= state.seq {
+    if stamp.uid != turn.facts.uid || stamp.seq < state.seq {
         return false;
+    }
+    if stamp.seq == state.seq {
+        // An increase is stamped as it was recorded, a decrease at 0: a memory that wants more than is stamped, and
+        // more than nothing is, was edited.
+        return is_same_canary(turn, stamp) && (1..turn.weight()).contains(&stamp.setting);
     }
     let canary = state.canary.as_ref().map(Predictor::revision);
     let same_stable =
@@ -228,10 +234,10 @@ pub(super) fn restored(turn: &mut Turn<'_>) -> Option<Decision> {
     let wanted = turn.facts.wanted.clone();
     let live = wanted.as_ref() == Some(&stable);
     let message = if live {
-        format!("the status was older than the routes: {stable} keeps all traffic")
+        format!("the status is older than the routes, or was edited: {stable} keeps all traffic")
     } else {
         format!(
-            "the status was older than the routes: {stable} keeps all traffic, nothing is tried until a retry"
+            "the status is older than the routes, or was edited: {stable} keeps all traffic, nothing is tried until a retry"
         )
     };
     let decision = turn.decide(DecisionKind::Recovered, Reason::StatusLost, message, None, |state| {

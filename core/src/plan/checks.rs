@@ -116,7 +116,9 @@ fn rule(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
 fn errors_rule(rule: &ErrorsCheck, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
     no_comparison_yet(rule.versus_stable.is_some(), path, errors);
     let Some(max) = rule.max else {
-        errors.invalid(path, "max is expected");
+        if rule.versus_stable.is_none() {
+            errors.invalid(path, "max is expected");
+        }
         return None;
     };
     Some((Rule::Errors { max }, rule.window, rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS)))
@@ -132,7 +134,9 @@ fn latency_rule(rule: &LatencyCheck, path: &str, errors: &mut PlanErrors) -> Opt
         );
     }
     let Some(max) = rule.max else {
-        errors.invalid(path, "max is expected");
+        if rule.versus_stable.is_none() {
+            errors.invalid(path, "max is expected");
+        }
         return None;
     };
     let Some(bound) = Bound::from_seconds(max.0.as_secs_f64()).filter(|bound| bound.0 > 0) else {
@@ -152,6 +156,7 @@ fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Parts {
         errors.unsupported(&format!("{path}.direction"), "comparison with stable; use min and max");
     }
     match (rule.min, rule.max) {
+        (None, None) if rule.versus_stable.is_some() => {}
         (None, None) => errors.invalid(path, "at least one of min and max is expected"),
         (Some(min), Some(max)) if min > max => errors.invalid(path, format!("min {min} is above max {max}")),
         _ => {}

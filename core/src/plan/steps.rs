@@ -33,6 +33,8 @@ pub(super) fn expand(steps: &[Step], errors: &mut PlanErrors) -> Vec<PlannedStep
                 let lasts = step.lasts.unwrap_or_default().0;
                 push(&mut planned, step, weight, lasts, step.approve);
             }
+            // Said above: a mirror or a match is a setting, only not one of this version.
+            (None, None) if step.mirror.is_some() || !step.matches.is_empty() => {}
             (None, None) => errors.invalid(&path, "a weight or a ramp is expected"),
         }
     }

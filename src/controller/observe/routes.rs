@@ -10,6 +10,7 @@ use sluice_core::{
     carrier::{self, ObjectName, World},
     machine::{self, Refusal, SeenTraffic, State},
     plan::Plan,
+    traffic::Setting,
 };
 
 use super::{outlook, plans::Plans};
@@ -66,7 +67,9 @@ pub(super) fn look_at_routes(
     };
     traffic.in_place = outlook(world, plan, state, &subject.uid).in_place();
     let refusal = unknown_from(from, &traffic).or_else(|| {
-        let desired = machine::desired(Some(plan), state);
+        // Before anything was decided: what would be.
+        let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
+        let desired = machine::desired(Some(plan), state).or_else(|| stable.map(Setting::all_to));
         let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
         carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject)).err()
     });

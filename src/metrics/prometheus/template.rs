@@ -11,6 +11,10 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, valu
 
 use super::selector;
 
+/// The variables.
+const NAMES: [&str; 7] =
+    ["canary.service", "stable.service", "namespace", "rollout", "revision", "step.start", "window"];
+
 /// What the variables stand for.
 pub struct Variables<'a> {
     /// Name of the canary's Service, if one is in flight.
@@ -71,6 +75,9 @@ pub fn fill(promql: &str, variables: &Variables<'_>) -> Result<String, String> {
     if let Some(other) = other_than_a_variable(promql) {
         return Err(format!("has {other:?} in it: expected only variables like {{{{canary.service}}}}"));
     }
+    if let Some(unknown) = unknown_variable(promql) {
+        return Err(format!("cannot be filled in: there is no variable {unknown:?}; expected {}", listed()));
+    }
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Custom("promql".into()));
@@ -97,15 +104,23 @@ fn other_than_a_variable(template: &str) -> Option<&str> {
     })
 }
 
+/// The first name in a template that is none of the variables.
+fn unknown_variable(template: &str) -> Option<&str> {
+    let mut names = template.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0.trim()));
+    names.find(|name| !NAMES.contains(name))
+}
+
+fn listed() -> String {
+    format!("{} in {{{{ }}}}", NAMES.join(", "))
+}
+
 fn describe(error: &minijinja::Error) -> String {
     let what = match error.kind() {
-        minijinja::ErrorKind::UndefinedError => "a variable that is not there".to_owned(),
+        // Known, and not there now.
+        minijinja::ErrorKind::UndefinedError => "there is no canary to name".to_owned(),
         _ => error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned),
     };
-    format!(
-        "cannot be filled in: {what}; expected canary.service, stable.service, namespace, rollout, revision, step.start \
-         and window in {{{{ }}}}"
-    )
+    format!("cannot be filled in: {what}; expected {}", listed())
 }
 
 #[cfg(test)]
