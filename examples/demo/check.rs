@@ -79,10 +79,12 @@ pub fn took_this_way(versions: &[Version], service: &str, expected: &[u64], keep
     let alone =
         weight(&last, keeper) == 100 && last.iter().all(|(host, weight)| host == keeper || *weight == 0);
     let way = course.iter().map(|weight| format!("{weight}%")).collect::<Vec<_>>().join(" → ");
-    Finding::new(
-        alone && course == expected,
-        format!("VirtualService: {service} went {way}; in the end {keeper} has {}%", weight(&last, keeper)),
-    )
+    let text = if service == keeper {
+        format!("{service} went {way}")
+    } else {
+        format!("{service} went {way}, and {keeper} has {}%", weight(&last, keeper))
+    };
+    Finding::new(alone && course == expected, text)
 }
 
 /// Between two counts of the gateway, one Service answered everything.
@@ -98,7 +100,7 @@ pub fn all_went_to(
         let new = delivered.total() - earlier;
         if namespace == NAMESPACE && name == service { own += new } else { others += new }
     }
-    let text = format!("gateway: of the next {} requests {own} went to {service}", own + others);
+    let text = format!("gateway: of the {} requests after that {own} went to {service}", own + others);
     Finding::new(own > 0 && others == 0, text)
 }
 
@@ -107,7 +109,7 @@ pub fn weights_add_up(versions: &[Version]) -> Finding {
     let sum = |version: &&Version| version.route.iter().map(|(_, weight)| weight).sum::<u64>() != 100;
     let wrong = versions.iter().filter(sum).count();
     let text = match wrong {
-        0 => format!("in all {} versions of the VirtualService the weights add up to 100", versions.len()),
+        0 => format!("the weights add up to 100 in all {} versions of the VirtualService", versions.len()),
         wrong => format!("in {wrong} of {} versions the weights do not add up to 100", versions.len()),
     };
     Finding::new(wrong == 0 && !versions.is_empty(), text)
@@ -129,11 +131,9 @@ pub fn rest_is_unchanged(versions: &[Version]) -> Finding {
     let first = versions.first().map(rest);
     let changed = versions.iter().filter(|version| Some(rest(version)) != first).count();
     let text = match changed {
-        0 => {
-            "every field that Sluice does not manage is as it was, order included: match, retries, timeout, \
-              headers, the other route, labels, annotations"
-                .to_owned()
-        }
+        0 => "all that Sluice does not manage is as it was: match, retries, timeout, headers, the other route, \
+              labels, annotations"
+            .to_owned(),
         changed => format!("fields that Sluice does not manage changed in {changed} versions"),
     };
     Finding::new(changed == 0 && first.is_some(), text)

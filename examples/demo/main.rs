@@ -14,12 +14,13 @@ mod view;
 mod words;
 mod world;
 
-use std::{io, process::ExitCode};
-
-use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use self::{screen::Screen, story::Story, world::World};
+use clap::Parser;
 
 /// A good release is promoted, a bad one is rolled back: live, on this machine, in under a minute.
 ///
@@ -31,7 +32,7 @@ struct Args {
     /// Write lines instead of drawing on the terminal; the default where there is none
     #[arg(long)]
     plain: bool,
-    /// Write the controller's log, too, to standard error; with RUST_LOG for more or less of it. Implies --plain
+    /// Write the controller's log, too, to standard error; with `RUST_LOG` for more or less of it. Implies --plain
     #[arg(long)]
     logs: bool,
 }
@@ -42,7 +43,9 @@ async fn main() -> ExitCode {
     if args.logs {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+        let colour =
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
     }
     let mut screen = Screen::new(args.plain || args.logs);
     let ended = tokio::select! {
@@ -68,17 +71,26 @@ async fn demo(screen: &mut Screen) -> anyhow::Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The exit code for the signal that came.
+/// The exit code for the signal that came: 128 and its number, as shells have it.
 async fn told_to_stop() -> u8 {
-    let one = async |kind: SignalKind| match signal(kind) {
-        Ok(mut stream) => drop(stream.recv().await),
-        // Without a handler the signal ends the process itself.
-        Err(_) => std::future::pending().await,
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Without a handler the signal ends the process itself.
+            std::future::pending::<()>().await;
+        }
     };
-    tokio::select! {
-        () = one(SignalKind::interrupt()) => 130,
-        () = one(SignalKind::terminate()) => 143,
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            return tokio::select! {
+                () = interrupted => 130,
+                _ = terminated.recv() => 143,
+            };
+        }
     }
+    interrupted.await;
+    130
 }
 
 /// Whoever read has seen enough, like `head`.

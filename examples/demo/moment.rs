@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sluice_core::api::{CheckRecord, DecisionKind, Phase, Rollout, RolloutStatus};
+use sluice_core::api::{Check, CheckRecord, DecisionKind, Phase, Rollout, RolloutStatus};
 
 use crate::users::{Seen, Users};
 
@@ -26,6 +26,8 @@ pub struct Moment {
     pub stable: Arm,
     /// Who wants to replace it, or wanted to.
     pub canary: Option<Arm>,
+    /// The checks' names and what they allow.
+    pub rules: Vec<(String, String)>,
     /// What the checks said at the last look that was written down.
     pub checks: Vec<CheckRecord>,
     /// How it came here.
@@ -92,6 +94,7 @@ impl Moment {
             steps: steps(rollout, &status),
             stable: arm(stable, if canary.is_some() { 100 - weight.min(100) } else { 100 }),
             canary: canary.map(|canary| arm(canary, weight)),
+            rules: rollout.spec.checks.iter().filter_map(rule).collect(),
             checks: status.checks,
             history: Vec::new(),
         }
@@ -106,6 +109,20 @@ impl Moment {
             stable: self.canary.is_none(),
         }
     }
+}
+
+/// A check's name and what it allows.
+fn rule(check: &Check) -> Option<(String, String)> {
+    let errors = check.errors.as_ref().and_then(|errors| errors.max);
+    let latency = check.latency.as_ref().and_then(|latency| Some((latency.quantile?, latency.max?)));
+    let text = match (errors, latency) {
+        (Some(max), _) => format!("at most {max} of the canary's requests may fail"),
+        (None, Some((quantile, max))) => {
+            format!("{}% of the canary's requests must not take longer than {max}", quantile * 100.0)
+        }
+        (None, None) => return None,
+    };
+    Some((check.name.clone(), text))
 }
 
 #[allow(clippy::cast_precision_loss)]
@@ -181,6 +198,15 @@ mod tests {
             assert_eq!(places.iter().map(|(weight, _)| *weight).collect::<Vec<_>>(), [5, 25, 100]);
             assert_eq!(places.iter().map(|(_, place)| *place).collect::<Vec<_>>(), expected, "{decisions:?}");
         }
+    }
+
+    #[test]
+    fn rules_are_told_with_their_limits() {
+        let told = |check: Value| rule(&serde_json::from_value(check).unwrap()).unwrap().1;
+        let errors = json!({"name": "e", "errors": {"max": "1%"}});
+        assert_eq!(told(errors), "at most 1% of the canary's requests may fail");
+        let latency = json!({"name": "l", "latency": {"quantile": 0.99, "max": "100ms"}});
+        assert_eq!(told(latency), "99% of the canary's requests must not take longer than 100ms");
     }
 
     #[test]

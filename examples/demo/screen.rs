@@ -78,7 +78,7 @@ impl Screen {
         match self {
             Self::Live(live) => {
                 let (columns, rows) = size();
-                let mut lines = view(moment, columns, rows);
+                let mut lines = view(moment, columns, rows, live.colour);
                 lines.truncate(rows.saturating_sub(1));
                 let lines: Vec<String> =
                     lines.iter().map(|line| line.show(Some(columns), live.colour)).collect();
@@ -89,7 +89,7 @@ impl Screen {
                 let due = plain.last.is_none_or(|(at, before)| {
                     before != weight || moment.elapsed.saturating_sub(at) >= LOG_EVERY
                 });
-                if !due {
+                if !due || moment.stable.name.is_empty() {
                     return Ok(());
                 }
                 plain.last = Some((moment.elapsed, weight));
@@ -138,7 +138,8 @@ fn frame(drawn: usize, said: &[String], view: &[String]) -> String {
         let _ = write!(text, "\u{1b}[{drawn}A");
     }
     for line in said.iter().chain(view) {
-        let _ = write!(text, "{line}\u{1b}[K\n");
+        // Cleared before and not after: at the last column that would take the last character.
+        let _ = writeln!(text, "\u{1b}[2K{line}");
     }
     text += "\u{1b}[J\u{1b}[?7h";
     if view.is_empty() {
@@ -160,9 +161,9 @@ mod tests {
     fn a_view_replaces_the_one_before_and_what_was_said_stays_above() {
         let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
         let first = frame(0, &[], &lines(&["a", "b"]));
-        assert!(!first.contains('A') && first.contains("a\u{1b}[K\nb\u{1b}[K\n"));
+        assert!(!first.contains('A') && first.contains("\u{1b}[2Ka\n\u{1b}[2Kb\n"));
         let second = frame(2, &lines(&["said"]), &lines(&["c", "d"]));
-        let order = ["\u{1b}[2A", "said\u{1b}[K\n", "c\u{1b}[K\n", "d\u{1b}[K\n", "\u{1b}[J"];
+        let order = ["\u{1b}[2A", "Ksaid\n", "Kc\n", "Kd\n", "\u{1b}[J"];
         let places: Vec<usize> = order.iter().map(|part| second.find(part).unwrap()).collect();
         assert!(places.is_sorted(), "{second:?}");
     }

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a point is added to the history.
 const POINT_EVERY: Duration = Duration::from_millis(500);
 /// The longest that a release may take: several times what it needs.
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(30);
 /// The share of its requests that the bad release fails once it is broken.
 const BROKEN: f64 = 0.2;
 /// The weight at which it breaks.
@@ -88,15 +88,15 @@ impl<'a> Story<'a> {
         let mut all: Vec<Finding> = good.into_iter().chain(bad).collect();
         all.extend([check::weights_add_up(&versions), check::rest_is_unchanged(&versions)]);
         let well = all.iter().all(|finding| finding.holds);
-        let title = if well { "Both ended as they should" } else { "This did not end as it should" };
-        self.screen.say(&words::act(&format!("{title}, after {}s", self.elapsed().as_secs()), ""), 0)?;
+        self.screen.say(&words::end(well, self.elapsed()), 2)?;
         self.screen.say(&words::findings(&all), 4)?;
-        self.screen.say(&words::what_next(), 30)?;
+        self.screen.say(&words::what_next(), 26)?;
         Ok(well)
     }
 
     async fn good_release(&mut self) -> Result<Vec<Finding>> {
         let from = self.versions().len();
+        let way: Vec<u64> = [0].into_iter().chain(self.weights()?).collect();
         self.release("A good release", "iris-v2").await?;
         let promoted = |seen: &Seen| seen.is_alone("iris-v2") && seen.is(Phase::Healthy);
         self.until("iris-v2 is promoted", promoted).await?;
@@ -111,17 +111,20 @@ impl<'a> Story<'a> {
         let took = last.at - versions.get(from).map_or(first.at, |version| version.at);
         let took = format!("{}.{} s", took.num_seconds(), took.num_milliseconds() % 1000 / 100);
         Ok(vec![
-            check::took_this_way(&versions[from - 1..], "iris-v2", &[0, 5, 25, 50, 100], "iris-v2"),
+            check::took_this_way(&versions[from - 1..], "iris-v2", &way, "iris-v2"),
             check::all_went_to("iris-v2", &before, &self.world.gateway.delivered()),
-            Finding::new(failed == 0, format!("promoted in {took}, and {failed} requests failed")),
+            Finding::new(failed == 0, format!("it took {took}, and {} failed", requests(failed))),
         ])
     }
 
     async fn bad_release(&mut self) -> Result<Vec<Finding>> {
         let from = self.versions().len();
         let asked = self.requests();
+        let weights = self.weights()?;
+        let broken = weights.iter().position(|weight| *weight >= BREAKS_AT).unwrap_or(weights.len());
+        let way: Vec<u64> = [0].into_iter().chain(weights.into_iter().take(broken + 1)).chain([0]).collect();
         self.breaks = true;
-        self.release("A release that breaks when it gets 25%", "iris-v3").await?;
+        self.release(&format!("A release that breaks when it gets {BREAKS_AT}%"), "iris-v3").await?;
         let gone = |seen: &Seen| seen.is_alone("iris-v2") && seen.is(Phase::RolledBack);
         self.until("iris-v3 is rolled back", gone).await?;
         let before = self.world.gateway.delivered();
@@ -129,13 +132,15 @@ impl<'a> Story<'a> {
         let (first, last) = (&versions[0], &versions[versions.len() - 1]);
         let heaviest = versions.iter().max_by_key(|version| check::weight(&version.route, "iris-v3"));
         let diff = diff::changes(&first.object, &heaviest.unwrap_or(first).object);
-        self.screen
-            .say(&words::difference("the VirtualService, before and at 25%", diff, "no difference"), 6)?;
+        self.screen.say(
+            &words::difference("the VirtualService, before and at its height", diff, "no difference"),
+            6,
+        )?;
         let diff = diff::changes(&first.object, &last.object);
         self.screen.say(&words::difference("before and after the rollback", diff, "no difference"), 6)?;
         self.watch(Duration::from_secs(2)).await?;
         let mut findings = vec![
-            check::took_this_way(&versions, "iris-v3", &[0, 5, 25, 0], "iris-v2"),
+            check::took_this_way(&versions, "iris-v3", &way, "iris-v2"),
             check::all_went_to("iris-v2", &before, &self.world.gateway.delivered()),
         ];
         findings.push(self.price(&versions, asked));
@@ -153,12 +158,12 @@ impl<'a> Story<'a> {
         };
         let took = (zero - first).num_milliseconds();
         let text = format!(
-            "{}.{} s from its first failed request to weight 0; {} of {} requests failed because of it, \
-             {others} for other reasons",
+            "{}.{} s from its first failed request to weight 0; of {} requests it failed {}{}",
             took / 1000,
             took % 1000 / 100,
+            self.requests() - asked,
             canary.failed,
-            self.requests() - asked
+            if others == 0 { String::new() } else { format!(", and {} failed otherwise", requests(others)) },
         );
         Finding::new(took >= 0, text)
     }
@@ -176,7 +181,7 @@ impl<'a> Story<'a> {
     async fn release(&mut self, title: &str, service: &str) -> Result<()> {
         let patch = format!("'{{\"spec\":{{\"target\":{{\"service\":{{\"name\":\"{service}\"}}}}}}}}'");
         let command = format!("kubectl patch rollout iris --type merge -p {patch}");
-        self.screen.say(&words::act(title, &command), 4)?;
+        self.screen.say(&words::act(title, &command), 2)?;
         self.world.release(service).await
     }
 
@@ -235,6 +240,13 @@ impl<'a> Story<'a> {
         Ok(Seen { rollout, route })
     }
 
+    /// The weights of all steps and of the promotion.
+    fn weights(&self) -> Result<Vec<u64>> {
+        let steps = self.world.rollout()?.spec.steps;
+        let weights = steps.iter().filter_map(|step| u64::try_from(step.weight?).ok());
+        Ok(weights.chain([100]).collect())
+    }
+
     fn versions(&self) -> Vec<Version> {
         check::versions(&self.world.api.history())
     }
@@ -245,5 +257,13 @@ impl<'a> Story<'a> {
 
     fn elapsed(&self) -> Duration {
         (Utc::now() - self.began).to_std().unwrap_or_default()
+    }
+}
+
+fn requests(count: u64) -> String {
+    match count {
+        0 => "no request".to_owned(),
+        1 => "1 request".to_owned(),
+        count => format!("{count} requests"),
     }
 }

@@ -104,6 +104,14 @@ impl Line {
         shown
     }
 
+    /// Without spaces at its end.
+    fn trimmed(mut self) -> Self {
+        if let Some((_, last)) = self.0.last_mut() {
+            last.truncate(last.trim_end_matches(' ').len());
+        }
+        self
+    }
+
     /// In lines of at most `width` columns, broken between words; all but the first begin with `indent` spaces.
     pub fn wrapped(&self, width: Option<usize>, indent: usize) -> Vec<Self> {
         let Some(width) = width else { return vec![self.clone()] };
@@ -113,7 +121,7 @@ impl Line {
             for word in words(text) {
                 let columns = word.trim_end().width();
                 if column + columns > width && column > indent {
-                    lines.push(std::mem::take(&mut line));
+                    lines.push(std::mem::take(&mut line).trimmed());
                     line = line.plain(" ".repeat(indent));
                     column = indent;
                 }
@@ -162,6 +170,9 @@ mod tests {
     fn paragraphs_break_between_words_and_keep_their_colours() {
         let lines: Vec<String> = line().wrapped(Some(14), 2).iter().map(|l| l.show(None, false)).collect();
         assert_eq!(lines, ["iris-v2 broke", "  at weight 25"]);
+        for width in 13..40 {
+            assert!(line().wrapped(Some(width), 2).iter().all(|line| line.width() <= width), "{width}");
+        }
         assert_eq!(line().wrapped(None, 2), [line()]);
     }
 }

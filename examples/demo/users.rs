@@ -86,7 +86,7 @@ impl Users {
             seen.failed += u64::from(answer.failed);
             times.push(answer.took);
         }
-        taken.into_iter().map(|(by, (seen, times))| (by, timed(seen, times))).collect()
+        taken.into_iter().map(|(by, (seen, times))| (by, timed(&seen, times))).collect()
     }
 
     /// All answers so far, by predictor; the empty name where no predictor answered.
@@ -105,13 +105,13 @@ fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn timed(seen: Seen, mut times: Vec<Duration>) -> Seen {
+fn timed(seen: &Seen, mut times: Vec<Duration>) -> Seen {
     times.sort_unstable();
     let at = |percent: usize| {
         let rank = (times.len() * percent).div_ceil(100).max(1);
         times.get(rank - 1).copied().unwrap_or_default()
     };
-    Seen { p50: at(50), p99: at(99), ..seen }
+    Seen { p50: at(50), p99: at(99), ..seen.clone() }
 }
 
 async fn ask(gateway: Gateway, log: Arc<Mutex<Log>>) {
@@ -161,7 +161,7 @@ mod tests {
     fn quantiles_are_those_of_the_ranks() {
         let times = |n: u64| (1..=n).rev().map(Duration::from_millis).collect::<Vec<_>>();
         let of = |n| {
-            let seen = timed(Seen::default(), times(n));
+            let seen = timed(&Seen::default(), times(n));
             (seen.p50.as_millis(), seen.p99.as_millis())
         };
         assert_eq!((of(0), of(1), of(2), of(100), of(200)), ((0, 0), (1, 1), (1, 2), (50, 99), (100, 198)));

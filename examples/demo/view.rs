@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_core::{api::Phase, judge::Verdict};
 
 use crate::{
-    moment::{Arm, Moment, Place, Point},
+    moment::{Arm, Moment, NUMBERS_TIME, Place, Point},
     text::{Line, Paint},
 };
 
@@ -16,11 +16,11 @@ const ROWS_WITHOUT_GRAPH: usize = 18;
 /// A view is never wider than this: bars that are too long are no easier to read.
 const WIDEST: usize = 110;
 
-/// The view on a terminal of this size.
-pub fn view(moment: &Moment, columns: usize, rows: usize) -> Vec<Line> {
+/// The view on a terminal of this size, with or without colours.
+pub fn view(moment: &Moment, columns: usize, rows: usize, colour: bool) -> Vec<Line> {
     let columns = columns.min(WIDEST);
     let mut lines = vec![title(moment, columns), Line::new(), standing(moment), steps(moment), Line::new()];
-    lines.extend(bars(moment, columns));
+    lines.extend(bars(moment, columns, colour));
     lines.push(Line::new());
     lines.extend(table(moment));
     if rows > ROWS_WITHOUT_GRAPH + GRAPH_ROWS + 1 {
@@ -96,7 +96,7 @@ fn steps(moment: &Moment) -> Line {
 }
 
 /// The pair's shares, intended and observed, as bars of one length.
-fn bars(moment: &Moment, columns: usize) -> [Line; 2] {
+fn bars(moment: &Moment, columns: usize, colour: bool) -> [Line; 2] {
     let intended = f64::from(moment.canary.as_ref().map_or(0, |canary| canary.intended)) / 100.0;
     let observed = moment.canary.as_ref().map_or(Some(0.0), |canary| canary.observed);
     let tail = 16;
@@ -105,8 +105,8 @@ fn bars(moment: &Moment, columns: usize) -> [Line; 2] {
         let canary = canary.unwrap_or_default();
         let right = scaled(canary, width).max(usize::from(canary > 0.0)).min(width);
         label(name)
-            .and(Paint::Cyan, "█".repeat(width - right))
-            .and(Paint::Yellow, "▒".repeat(right))
+            .and(Paint::Cyan, "▇".repeat(width - right))
+            .and(Paint::Yellow, if colour { "▇" } else { "░" }.repeat(right))
             .plain(format!("  {tail}"))
     };
     let whole = (intended * 100.0).round();
@@ -126,11 +126,10 @@ fn table(moment: &Moment) -> Vec<Line> {
         let start = end.saturating_sub(name.chars().count());
         line.to(start).and(Paint::Dim, name)
     };
-    let mut titles = Line::new().to(LABEL);
+    let mut titles = label(&format!("last {} s", NUMBERS_TIME.as_secs()));
     for (name, end) in ["intended", "observed", "requests", "failed", "", "p50", "p99"].iter().zip(ENDS) {
         titles = head(titles, name, end);
     }
-    let titles = titles.to(ENDS[6] + 2).and(Paint::Dim, "(last 3 s)");
     let mut lines = vec![titles, row("stable", Paint::Cyan, Some(&moment.stable))];
     lines.push(row("canary", Paint::Yellow, moment.canary.as_ref()));
     lines
@@ -164,7 +163,7 @@ fn row(role: &str, paint: Paint, arm: Option<&Arm>) -> Line {
     line
 }
 
-/// The wanted predictor's share over time, a column each half second, red while it failed requests.
+/// The target's share over time, a column each half second, red while it failed requests.
 fn graph(history: &[Point], columns: usize) -> Vec<Line> {
     let width = columns.saturating_sub(LABEL + 1);
     let shown = &history[history.len().saturating_sub(width)..];
@@ -172,8 +171,8 @@ fn graph(history: &[Point], columns: usize) -> Vec<Line> {
     for row in (0..GRAPH_ROWS).rev() {
         let label = match row {
             0 => "0%",
-            1 => "share of",
-            2 => "the wanted",
+            1 => "share",
+            2 => "target's",
             _ => "100%",
         };
         let mut line = self::label(label);
@@ -198,13 +197,13 @@ fn graph(history: &[Point], columns: usize) -> Vec<Line> {
 }
 
 fn checks(moment: &Moment) -> Vec<Line> {
-    if moment.checks.is_empty() {
-        return vec![
-            label("checks").and(Paint::Dim, "errors  at most 1% of the canary's requests may fail"),
-            label("").and(Paint::Dim, "p99     at most 1% of them may take longer than 100ms"),
-        ];
-    }
+    let begin = |index: usize| label(if index == 0 { "checks" } else { "" });
     let mut lines = Vec::new();
+    if moment.checks.is_empty() {
+        for (index, (name, rule)) in moment.rules.iter().enumerate() {
+            lines.push(begin(index).and(Paint::Dim, format!("· {name:<8}{rule}")));
+        }
+    }
     for (index, check) in moment.checks.iter().enumerate() {
         let (paint, sign) = match check.verdict {
             Verdict::Pass => (Paint::Green, '✓'),
@@ -213,8 +212,7 @@ fn checks(moment: &Moment) -> Vec<Line> {
             Verdict::Fail => (Paint::Red, '✗'),
         };
         let name = format!("{sign} {:<8}", check.name);
-        let line = label(if index == 0 { "checks" } else { "" }).and(paint, name);
-        lines.push(line.plain(check.message.clone()));
+        lines.push(begin(index).and(paint, name).plain(check.message.clone()));
     }
     lines
 }
@@ -261,13 +259,14 @@ mod tests {
             steps: vec![(5, Place::Done), (25, Place::Failed), (100, Place::ToCome)],
             stable: arm("iris-v2", 75, 0.754, 0),
             canary: Some(arm("iris-v3", 25, 0.246, 36)),
+            rules: vec![("errors".into(), "at most 1% may fail".into()); 2],
             history: vec![Point { share: 0.25, failing: true, stable: false }; 300],
             ..Moment::default()
         }
     }
 
     fn shown(columns: usize, rows: usize) -> Vec<String> {
-        view(&moment(), columns, rows).iter().map(|line| line.show(None, false)).collect()
+        view(&moment(), columns, rows, false).iter().map(|line| line.show(None, false)).collect()
     }
 
     #[test]
@@ -276,9 +275,8 @@ mod tests {
         let line = |start: &str| lines.iter().find(|line| line.starts_with(start)).unwrap().clone();
         assert!(line(" intended").ends_with("  75 : 25"), "{}", line(" intended"));
         assert!(line(" observed").ends_with("75.4 : 24.6"));
-        assert!(
-            line(" canary").ends_with("iris-v3       25%     24.6%       180      36  20.0%   9ms  12ms")
-        );
+        let cells: Vec<String> = line(" canary").split_whitespace().map(str::to_owned).collect();
+        assert_eq!(cells, ["canary", "iris-v3", "25%", "24.6%", "180", "36", "20.0%", "9ms", "12ms"]);
         assert_eq!(line(" steps"), " steps     ✓ 5% ── ✗ 25% ── · promotion");
         assert!(lines[0].ends_with("1:05 ──"));
     }
@@ -287,9 +285,10 @@ mod tests {
     fn nothing_is_wider_than_80_columns_and_the_graph_needs_room() {
         for (rows, graph) in [(24, true), (20, false)] {
             let lines = shown(80, rows);
-            assert_eq!(lines.iter().any(|line| line.contains("100% ")), graph);
+            assert!(lines.len() < rows, "what was decided needs a line, too");
+            assert_eq!(lines.iter().any(|line| line.starts_with(" 100%")), graph);
             for line in lines {
-                assert!(line.chars().count() <= 90, "{line:?}");
+                assert!(line.chars().count() <= 80, "{line:?}");
             }
         }
     }

@@ -20,19 +20,17 @@ pub fn beginning() -> Vec<Line> {
     vec![
         Line::of(Paint::Bold, "Sluice, live: a good release is promoted, a bad one is rolled back."),
         item("controller", "the one of `sluice run`, on a Kubernetes API in memory".into()),
-        item("predictors", "iris-v1 (live), iris-v2, iris-v3: HTTP servers with MLServer's metrics".into()),
-        item("users", format!("{RATE} requests a second, through a gateway that obeys the VirtualService")),
+        item("predictors", "iris-v1 (live), iris-v2, iris-v3; they export MLServer's metrics".into()),
+        item("gateway", "does what the VirtualService `iris` says".into()),
+        item("users", format!("{RATE} requests a second")),
         Line::new(),
     ]
 }
 
 /// A new act.
 pub fn act(title: &str, command: &str) -> Vec<Line> {
-    let mut lines = vec![Line::new(), Line::of(Paint::Bold, format!("■ {title}"))];
-    if !command.is_empty() {
-        lines.push(Line::of(Paint::Dim, format!("  $ {command}")));
-    }
-    lines
+    let title = Line::of(Paint::Bold, format!("■ {title}"));
+    vec![Line::new(), title, Line::of(Paint::Dim, format!("  $ {command}"))]
 }
 
 /// Something that the demo does.
@@ -63,10 +61,10 @@ pub fn decision(decision: &Decision, elapsed: Duration, whole: bool) -> Line {
 
 /// Why a step passed: what the checks counted, without their rules.
 fn in_short(decision: &Decision) -> String {
-    let mut text = decision.message.split("; ").next().unwrap_or_default().to_owned();
+    let mut text = decision.message.split([',', ';']).next().unwrap_or_default().to_owned();
     for check in &decision.checks {
         if let Some(canary) = &check.canary {
-            text += &format!(" · {}: {} of {} bad", check.name, canary.bad, canary.requests);
+            text += &format!(" · {} {}/{}", check.name, canary.bad, canary.requests);
         }
     }
     text
@@ -82,6 +80,19 @@ pub fn difference(title: &str, diff: Vec<Line>, none: &str) -> Vec<Line> {
     lines
 }
 
+/// The end, and how it is known.
+pub fn end(well: bool, elapsed: Duration) -> Vec<Line> {
+    let title = if well { "Both ended as they should" } else { "This did not end as it should" };
+    vec![
+        Line::new(),
+        Line::of(Paint::Bold, format!("■ {title}, after {} s", elapsed.as_secs())),
+        Line::of(
+            Paint::Dim,
+            "  as the stored VirtualService and the gateway's counts say, not the controller",
+        ),
+    ]
+}
+
 /// What came of it.
 pub fn findings(findings: &[Finding]) -> Vec<Line> {
     let sign = |finding: &Finding| {
@@ -92,14 +103,14 @@ pub fn findings(findings: &[Finding]) -> Vec<Line> {
 
 /// What to do next.
 pub fn what_next() -> Vec<Line> {
-    let item = |what: &str, text: &str| Line::of(Paint::Bold, format!("  {what:<28}")).plain(text);
+    let item = |what: &str, text: &str| Line::of(Paint::Bold, format!("  {what:<24}")).plain(text);
     vec![
         Line::new(),
         Line::of(Paint::Bold, "Try next"),
-        item("cargo demo --plain --logs", "the same as a log, with the controller's own"),
-        item("cargo test --workspace", "everything, on a real Kubernetes and Prometheus too"),
-        item("examples/demo/world.rs", "the Rollout of this demo: change its steps and run again"),
-        item("README.md", "install it on a cluster, and write a first Rollout"),
+        item("cargo demo --logs", "the same as a log, with the controller's own"),
+        item("cargo test --workspace", "everything, on a real Kubernetes too"),
+        item("examples/demo/world.rs", "this demo's Rollout: change its steps, run again"),
+        item("README.md", "install it on a cluster, write a first Rollout"),
     ]
 }
 
@@ -125,7 +136,7 @@ mod tests {
     fn a_step_that_passed_is_told_in_short_and_a_rollback_whole() {
         let at = Duration::from_millis(5_100);
         let say = |decision: &Decision, whole| super::decision(decision, at, whole).show(None, false);
-        let short = "0:05.1  Entered 5% → 25%  step 1 passed after 3s, 24 requests · errors: 0 of 24 bad";
+        let short = "0:05.1  Entered 5% → 25%  step 1 passed after 3s · errors 0/24";
         assert_eq!(say(&passed(), false), short);
         assert!(say(&passed(), true).ends_with("24 requests; errors: 0% (0 of 24) of …"));
         let broken = Decision {

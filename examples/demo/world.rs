@@ -37,12 +37,10 @@ pub struct World {
     pub api: embedded::Api,
     /// Where users' requests come in.
     pub gateway: Gateway,
-    /// Live at the beginning.
-    pub v1: Served,
-    /// The good release.
-    pub v2: Served,
     /// The release that breaks.
     pub v3: Served,
+    /// The one that is live at the beginning, and the good release: they serve until they are dropped.
+    _others: [Served; 2],
     stop: CancellationToken,
     controller: JoinHandle<Result<(), controller::Error>>,
 }
@@ -58,9 +56,14 @@ impl World {
             anyhow::Ok(served)
         };
         let (v1, v2, v3) = (serve("v1", 14).await?, serve("v2", 9).await?, serve("v3", 8).await?);
-        // Where the machine has one loopback address only, pods have ports of their own.
+        // Where the machine has one loopback address only, pods have ports of their own, and those of a Rollout are
+        // scraped on one and the same port.
         let ports = [&v1, &v2, &v3].map(|served| served.predictor.address().port());
-        anyhow::ensure!(ports == [POD_PORT; 3], "this machine has not enough loopback addresses: {ports:?}");
+        anyhow::ensure!(
+            ports == [POD_PORT; 3],
+            "each predictor needs a loopback address of its own, like 127.10.0.2, as Linux has them; this machine \
+             has only 127.0.0.1, or its port {POD_PORT} is taken on all others"
+        );
         scene.apply(virtual_service()).await?;
         scene.apply(rollout()).await?;
         let gateway = Gateway::start(&api.client_as("gateway"));
@@ -70,7 +73,7 @@ impl World {
         let (options, stopped) = (options()?, stop.clone());
         let controller =
             tokio::spawn(async move { controller::run(client, options, stopped.cancelled_owned()).await });
-        Ok(Self { api, gateway, v1, v2, v3, stop, controller })
+        Ok(Self { api, gateway, v3, _others: [v1, v2], stop, controller })
     }
 
     /// The VirtualService as it is stored.
