@@ -45,12 +45,17 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The machine's memory for a stored status: the grown one if it grew from just that.
-    pub(super) fn state(&self, stored: &RolloutStatus) -> State {
+    /// The machine's memory for a stored status, the grown one if it grew from just that, and how long ago it last saw
+    /// the world. A memory that somebody else wrote has seen nothing yet: time from before does not count for what was
+    /// decided meanwhile.
+    pub(super) fn state(&mut self, stored: &RolloutStatus, now: Instant) -> (State, Duration) {
+        let seen = self.seen.replace(now);
         let stored = State::from(stored);
-        match &self.grown {
-            Some((base, grown)) if *base == stored => grown.clone(),
-            Some(_) | None => stored,
+        match (&self.grown, seen) {
+            (Some((base, grown)), Some(seen)) if *base == stored => {
+                (grown.clone(), now.saturating_duration_since(seen))
+            }
+            (Some(_) | None, _) => (stored, Duration::ZERO),
         }
     }
 
@@ -64,13 +69,6 @@ impl Memory {
         self.grown = None;
         self.rollout = None;
         self.virtual_services.clear();
-    }
-
-    /// Time since the machine last saw the world; none the first time.
-    pub(super) fn elapse(&mut self, now: Instant) -> Duration {
-        let elapsed = self.seen.map_or(Duration::ZERO, |seen| now.saturating_duration_since(seen));
-        self.seen = Some(now);
-        elapsed
     }
 
     /// How long ago the status was written.

@@ -38,8 +38,7 @@ pub(super) struct Observation {
 }
 
 pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut Memory) -> Observation {
-    let elapsed = memory.elapse(Instant::now());
-    let state = memory.state(&subject.status);
+    let (state, elapsed) = memory.state(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
     let objects = routes::virtual_services(context, &plans, memory);
