@@ -33,7 +33,8 @@ pub(super) fn abort(turn: &mut Turn<'_>) -> Option<Decision> {
     hear(turn, |what| what == Do::Abort)
 }
 
-/// Heard before anything that the machine decides itself.
+/// Heard before anything that lets traffic grow, but after what takes it away: a pause must not keep a canary waiting
+/// that has to go.
 pub(super) fn pause(turn: &mut Turn<'_>) -> Option<Decision> {
     hear(turn, |what| what == Do::Pause)
 }

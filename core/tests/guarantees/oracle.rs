@@ -13,7 +13,7 @@ use sluice_core::{
 use crate::{
     controller::{Commit, Write, outlook_now},
     events::SERVICES,
-    world::{Saw, World, entries, stamp, weight},
+    world::{BAD, Saw, World, entries, stamp, weight},
 };
 
 #[derive(Default)]
@@ -26,6 +26,7 @@ pub struct Oracle {
     /// Since the step was entered: requests and seconds that were fed in.
     requests: u64,
     seconds: u64,
+    bad: bool,
     /// The last look of each controller since it began.
     looks: [Option<Saw>; 2],
     /// Stable when the status was lost, until a person asks for a retry or it is what is wanted.
@@ -43,6 +44,7 @@ impl Oracle {
         if let Saw::Requests(requests, _) = saw {
             self.requests += requests;
         }
+        self.bad |= saw == BAD;
         if saw != Saw::NotAsked {
             self.looks[controller] = Some(saw);
         }
@@ -126,6 +128,8 @@ impl Oracle {
             }
             (_, None) => assert!(!entered, "4"),
         }
+        let failed = decision.as_ref().is_some_and(|decision| decision.reason == Reason::CheckFailed);
+        assert!(self.bad || !failed, "11: rolled back, and nobody saw a breach");
         if entered {
             let (from, to) = (step(before).unwrap(), step(after).unwrap());
             let canary = &after.canary.as_ref().unwrap().service;
@@ -141,11 +145,8 @@ impl Oracle {
             }
         }
         if step(before).map(|step| step.index) != step(after).map(|step| step.index) || entered {
-            (self.requests, self.seconds, self.approved) = (0, 0, false);
+            (self.requests, self.seconds, self.approved, self.bad) = (0, 0, false, false);
         }
-        let outage = matches!(self.looks[controller], Some(Saw::Outage | Saw::Baseline));
-        let failed = decision.as_ref().is_some_and(|decision| decision.reason == Reason::CheckFailed);
-        assert!(!(outage && failed), "11: rolled back in an outage");
     }
 
     fn passed(&self, controller: usize, after: &RolloutStatus, from: &StepState, to: &StepState) {
