@@ -1,5 +1,6 @@
 //! The controller under test, in this process and under its own RBAC.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -67,11 +68,23 @@ impl Controller {
 
     /// How often it has looked at its Rollouts so far: what tells a test that it has, and nothing else.
     pub fn looks(&self) -> Result<u64> {
+        Ok(self.reconciles()?.values().sum())
+    }
+
+    /// Whether it could not do what it wanted at any time, as on a machine that is too busy.
+    pub fn was_disturbed(&self) -> Result<bool> {
+        Ok(self.reconciles()?.keys().any(|outcome| outcome != "ok"))
+    }
+
+    /// Looks by outcome.
+    fn reconciles(&self) -> Result<BTreeMap<String, u64>> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
-        let count =
-            |line: &str| line.strip_prefix("reconciles_total{")?.split_once("} ")?.1.parse::<u64>().ok();
-        Ok(text.lines().filter_map(count).sum())
+        let count = |line: &str| {
+            let (outcome, count) = line.strip_prefix("reconciles_total{outcome=\"")?.split_once("\"} ")?;
+            Some((outcome.to_owned(), count.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(count).collect())
     }
 
     /// Ends it at once: nothing of what it has in hand is finished.

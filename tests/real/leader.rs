@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use sluice_lab::real::wait;
 
@@ -108,4 +108,21 @@ pub async fn what_happened_while_nobody_led_is_seen_afterwards(lab: &Lab) -> Res
     world.weight_is("iris-v2", 0).await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0])?;
     world.end(after).await
+}
+
+pub async fn a_leader_that_lost_its_lease_takes_it_again(lab: &Lab) -> Result<()> {
+    let world = World::new(lab, "lease-taken").await?;
+    let recording = world.record().await?;
+    let controller = world.controller()?;
+    world.create_rollout(&world.rollout("v2", held())).await?;
+    world.step(2, "iris-v2", 40).await?;
+    // Somebody takes it who then does nothing with it: another replica that was partitioned away.
+    let leases: Api<Lease> = Api::namespaced(world.client.clone(), "sluice-system");
+    let patch = json!({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 3}});
+    leases.patch("sluice-lease-taken", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    world.holder_is("one").await?;
+    world.approve().await?;
+    world.step(3, "iris-v2", 70).await?;
+    same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 70])?;
+    world.end(controller).await
 }

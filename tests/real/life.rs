@@ -73,7 +73,8 @@ pub async fn wanting_stable_again_gives_it_all_traffic_without_a_look(lab: &Lab)
 
     // That was no verdict: it is tried again when it is wanted again.
     world.want("v2").await?;
-    world.step(1, "iris-v2", 10).await?;
+    world.step(2, "iris-v2", 40).await?;
+    same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0, 10, 40])?;
     world.end(controller).await
 }
 
@@ -162,7 +163,8 @@ pub async fn a_rollout_created_again_after_a_rollback_starts_nothing(lab: &Lab) 
     world.stays_like_this(&controller).await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0])?;
     world.ask(Do::Retry, "it is mended").await.map_err(|failure| anyhow!(failure))?;
-    world.step(1, "iris-v2", 10).await?;
+    world.step(2, "iris-v2", 40).await?;
+    same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0, 10, 40])?;
     world.end(controller).await
 }
 

@@ -98,6 +98,7 @@ fn main() -> anyhow::Result<ExitCode> {
             the_lease_of_a_killed_leader_runs_out,
             a_restarted_controller_goes_on_where_it_was,
             what_happened_while_nobody_led_is_seen_afterwards,
+            a_leader_that_lost_its_lease_takes_it_again,
         ],
         queries: [
             a_query_that_holds_promotes,

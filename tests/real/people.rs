@@ -166,7 +166,8 @@ pub async fn an_action_for_a_past_step_is_refused(lab: &Lab) -> Result<()> {
     let steps =
         json!({"steps": [{"weight": 10, "approve": true}, {"weight": 30, "for": "1h", "approve": true}]});
     world.create_rollout(&world.rollout("v2", steps)).await?;
-    let status = world.status_is("step 1", |status| status["progress"]["number"] == 1).await?;
+    world.step(1, "iris-v2", 10).await?;
+    let status = world.status().await?;
     let revision = format!("{}/iris-v2:8000", world.namespace);
     same("revision", &last(&status)["revision"], &json!(revision))?;
     asked(world.ask(Do::Approve, "go").await)?;
