@@ -50,12 +50,12 @@ pub struct Sluice {
 }
 
 impl World {
-    /// Services `iris-v1`, with all traffic of the VirtualService `iris`, and `iris-v2`, both with a ready pod; a hundred
+    /// Services `iris-v1`, with all traffic of the VirtualService `iris`, and `iris-v2`, both with a ready pod; fifty
     /// requests a second.
     pub async fn new() -> Self {
         let world = Self::without_routes().await;
         world.scene.virtual_service("iris", HOST, &[("iris-v1", Some(100))]).await.unwrap();
-        world.with_users(100.0).await
+        world.with_users(50.0).await
     }
 
     /// The same without a VirtualService and without users.
