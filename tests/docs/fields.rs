@@ -65,17 +65,15 @@ fn fields(schema: &Value, path: &str, required: bool, into: &mut BTreeMap<String
 
 /// The type of a field with its limits, in words.
 fn kind(schema: &Value) -> String {
-    let at_most =
-        |limit: &str| schema[limit].as_u64().map_or_else(String::new, |most| format!(", at most {most}"));
     if let Some(words) = schema["enum"].as_array() {
         let words: Vec<String> =
             words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
         return format!("one of {}", words.join(", "));
     }
     match schema["type"].as_str() {
-        Some("array") => format!("list{} of {}", at_most("maxItems"), plural(&kind(&schema["items"]))),
+        Some("array") => format!("list of {}", several(&schema["maxItems"], &schema["items"])),
         Some("object") if schema.get("additionalProperties").is_some() => {
-            format!("map{} of {}", at_most("maxProperties"), plural(&kind(&schema["additionalProperties"])))
+            format!("map of {}", several(&schema["maxProperties"], &schema["additionalProperties"]))
         }
         Some("string") => text(schema),
         Some(number @ ("integer" | "number")) => number.to_owned() + &range(schema),
@@ -85,9 +83,13 @@ fn kind(schema: &Value) -> String {
     }
 }
 
-fn plural(kind: &str) -> String {
-    let (first, rest) = kind.split_at(kind.find(',').unwrap_or(kind.len()));
-    if first.starts_with("one of") { kind.to_owned() } else { format!("{first}s{rest}") }
+/// Several of one kind, with the limit to their number and those to each.
+fn several(most: &Value, each: &Value) -> String {
+    let most = most.as_u64().map_or_else(String::new, |most| format!("at most {most} "));
+    match kind(each).split_once(',') {
+        Some((kind, limits)) => format!("{most}{kind}s,{limits} each"),
+        None => format!("{most}{}s", kind(each)),
+    }
 }
 
 fn text(schema: &Value) -> String {

@@ -34,6 +34,7 @@ impl Way {
         let mut object = rollout(&steps);
         object["spec"]["interval"] = "500ms".into();
         object["spec"]["settle"] = "500ms".into();
+        object["spec"]["checks"][0]["errors"]["minRequests"] = 4.into();
         world.create(object).await;
         world
     }

@@ -63,7 +63,7 @@ async fn nothing_is_written_after_a_rollback() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_while_a_gate_is_shut_but_a_checkpoint_a_minute() {
-    let world = World::new().await;
+    let world = World::new().await.with_users(10.0).await;
     world.create(rollout(&json!([{"weight": 50, "for": "1s", "approve": true}]))).await;
     let _sluice = world.controller();
     world.stands("Waiting", "WaitingForApproval").await;

@@ -34,8 +34,8 @@ pub const LIMIT: Duration = Duration::from_secs(300);
 pub struct World {
     pub api: embedded::Api,
     pub scene: Scene,
-    pub v1: Served,
     pub v2: Served,
+    _v1: Served,
     gateway: Gateway,
     load: Option<Running>,
     clock: Clock,
@@ -80,7 +80,7 @@ impl World {
         );
         let gateway = Gateway::start(&api.client_as("gateway"));
         gateway.synced().await;
-        Self { api, scene, v1, v2, gateway, load: None, clock, heartbeat }
+        Self { api, scene, v2, _v1: v1, gateway, load: None, clock, heartbeat }
     }
 
     /// Users send so many requests a second from now on.
@@ -255,12 +255,6 @@ impl Drop for World {
 }
 
 impl Sluice {
-    /// Waits until it has crashed, and buries it.
-    pub async fn crashes(self) {
-        let crashed = self.connection.faults().crashed();
-        tokio::time::timeout(LIMIT, crashed).await.expect("the crash that was asked for");
-    }
-
     /// Whether it has crashed by now.
     pub fn has_crashed(&self) -> bool {
         self.connection.faults().has_crashed()
