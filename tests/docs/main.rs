@@ -21,22 +21,22 @@ use serde_json::Value;
 use sluice_core::api::{Rollout, RolloutAction};
 
 /// A path in the repository.
-pub fn root(path: &str) -> PathBuf {
+pub(crate) fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A file, whole.
-pub fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// The reference.
-pub fn reference() -> String {
+pub(crate) fn reference() -> String {
     read(&root("docs/reference.md"))
 }
 
 /// README, everything in `docs/`, and every example.
-pub fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let mut all = vec![root("README.md"), root("CHANGELOG.md")];
     for (folder, extension) in [("docs", "md"), ("examples", "yaml")] {
         let paths = fs::read_dir(root(folder)).unwrap().map(|entry| entry.unwrap().path());
@@ -47,7 +47,7 @@ pub fn documents() -> Vec<PathBuf> {
 }
 
 /// The schema of a kind: what is below `spec` and `status`.
-pub fn schema(kind: &str) -> Value {
+pub(crate) fn schema(kind: &str) -> Value {
     let definition = match kind {
         "Rollout" => serde_json::to_value(Rollout::crd()),
         "RolloutAction" => serde_json::to_value(RolloutAction::crd()),
@@ -57,7 +57,7 @@ pub fn schema(kind: &str) -> Value {
 }
 
 /// The fenced blocks of a document, each with its language and the line it begins at.
-pub fn blocks(text: &str) -> Vec<(String, usize, String)> {
+pub(crate) fn blocks(text: &str) -> Vec<(String, usize, String)> {
     let mut all = Vec::new();
     let mut current: Option<(String, usize, String)> = None;
     for (number, line) in text.lines().enumerate() {

@@ -91,9 +91,8 @@ impl Controllers<'_> {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(crate::world::LIMIT, look).await.is_err() {
-            panic!("it never ended: {:#}", self.world.status());
-        }
+        let ended = tokio::time::timeout(crate::world::LIMIT, look).await;
+        assert!(ended.is_ok(), "it never ended: {:#}", self.world.status());
     }
 }
 

@@ -184,7 +184,7 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     let refuses = webhook(&world);
     world.v2.predictor.set_errors(0.5);
     world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic, which nobody can change");
     let since = tokio::time::Instant::now();
     refuses.store(false, Ordering::Relaxed);

@@ -95,7 +95,7 @@ async fn a_cache_that_is_behind_a_rollback_never_undoes_it() {
             .await;
         world.weighs(100, 0).await;
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic after the rollback");
     oracle::check_history(&world.api);
 }

@@ -28,7 +28,7 @@ pub const HOST: &str = "iris.example.com";
 /// The name under which a controller's requests are recorded.
 pub const CONTROLLER: &str = "sluice";
 /// Nothing in these tests takes longer (virtual time).
-pub const LIMIT: Duration = Duration::from_secs(300);
+pub const LIMIT: Duration = Duration::from_mins(5);
 
 /// The cluster. All of it lives on the test's own thread, so that virtual time cannot run away from it.
 pub struct World {
@@ -55,7 +55,7 @@ impl World {
     pub async fn new() -> Self {
         let world = Self::without_routes().await;
         world.scene.virtual_service("iris", HOST, &[("iris-v1", Some(100))]).await.unwrap();
-        world.with_users(50.0).await
+        world.with_users(50.0)
     }
 
     /// The same without a VirtualService and without users.
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// Users send so many requests a second from now on.
-    pub async fn with_users(mut self, per_second: f64) -> Self {
+    pub fn with_users(mut self, per_second: f64) -> Self {
         self.load = Some(Load::infer(HOST, "iris").rate(per_second).start(&self.gateway));
         self
     }
