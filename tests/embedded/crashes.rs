@@ -34,6 +34,7 @@ impl Way {
         let mut object = rollout(&steps);
         object["spec"]["interval"] = "500ms".into();
         object["spec"]["settle"] = "500ms".into();
+        object["spec"]["checks"][0]["errors"]["minRequests"] = 4.into();
         world.create(object).await;
         world
     }
@@ -90,9 +91,8 @@ impl Controllers<'_> {
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(crate::world::LIMIT, look).await.is_err() {
-            panic!("it never ended: {:#}", self.world.status());
-        }
+        let ended = tokio::time::timeout(crate::world::LIMIT, look).await;
+        assert!(ended.is_ok(), "it never ended: {:#}", self.world.status());
     }
 }
 

@@ -52,7 +52,7 @@ async fn applied(name: &str) -> World {
             other => panic!("{other:?} in an example"),
         }
     }
-    world.with_users(100.0).await
+    world.with_users(100.0)
 }
 
 /// Asserts what the canary got, one weight after the other, and what was decided.

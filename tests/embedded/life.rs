@@ -76,7 +76,7 @@ async fn a_retry_starts_a_rolled_back_revision_again_from_the_first_step() {
     let _sluice = world.controller();
     world.stands("RolledBack", "CheckFailed").await;
     world.v2.predictor.set_errors(0.0);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic without a retry");
     world.ask("Retry", "again").await;
     world.stands("Healthy", "Live").await;
@@ -128,7 +128,7 @@ async fn a_status_that_is_wiped_starts_and_promotes_nothing() {
     world.patch_status(wiped).await;
     world.weighs(100, 0).await;
     world.stands("Stalled", "StatusLost").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic");
     same(&world.status()["stable"]["service"], &"iris-v1".into(), "stable");
     world.ask("Retry", "again").await;

@@ -184,7 +184,7 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     let refuses = webhook(&world);
     world.v2.predictor.set_errors(0.5);
     world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic, which nobody can change");
     let since = tokio::time::Instant::now();
     refuses.store(false, Ordering::Relaxed);
@@ -194,14 +194,14 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_hangs_for_a_minute_changes_nothing_about_the_end() {
+async fn an_api_server_that_hangs_for_a_while_changes_nothing_about_the_end() {
     for what in [When::any(), When::writes(), When::reads(), route_writes(), status_writes()] {
         let world = World::new().await;
         world.create(half()).await;
         let sluice = world.controller();
         world.weighs(50, 50).await;
         sluice.connection.faults().on(what.clone(), Then::Hang);
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
         sluice.connection.faults().clear();
         world.stands("Healthy", "Live").await;
         same(&oracle::canary_weights(&world.api), &vec![0, 50, 100], &format!("while {what:?} hung"));

@@ -63,13 +63,13 @@ async fn nothing_is_written_after_a_rollback() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_written_while_a_gate_is_shut_but_a_checkpoint_a_minute() {
-    let world = World::new().await;
+    let world = World::new().await.with_users(10.0);
     world.create(rollout(&json!([{"weight": 50, "for": "1s", "approve": true}]))).await;
     let _sluice = world.controller();
     world.stands("Waiting", "WaitingForApproval").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = world.api.write_requests(CONTROLLER);
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     let mut expected = before;
     *expected.get_mut("rollouts/status").unwrap() += 2;
     same(&world.api.write_requests(CONTROLLER), &expected, "write requests in two minutes at a gate");

@@ -13,10 +13,10 @@ use crate::{
 /// What the controller watches.
 const WATCHED: [&str; 5] = ["rollouts", "virtualservices", "services", "endpointslices", "rolloutactions"];
 
-async fn promotes_though(resource: &str, then: EventThen) {
+async fn promotes_though(resource: &str, when: fn(When) -> When, then: EventThen) {
     let world = World::new().await;
     let connection = world.api.connect(CONTROLLER);
-    connection.faults().on_event(When::any().resource(resource), then.clone());
+    connection.faults().on_event(when(When::any().resource(resource)), then.clone());
     let _sluice = world.controller_over(connection, None);
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.create(rollout(&json!([{"weight": 20, "for": "2s"}, {"weight": 50, "for": "2s"}]))).await;
@@ -28,28 +28,29 @@ async fn promotes_though(resource: &str, then: EventThen) {
 #[tokio::test(start_paused = true)]
 async fn events_that_come_twice_do_no_harm() {
     for resource in WATCHED {
-        promotes_though(resource, EventThen::Duplicate).await;
+        promotes_though(resource, |when| when, EventThen::Duplicate).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn events_that_come_late_do_no_harm() {
     for resource in WATCHED {
-        promotes_though(resource, EventThen::Delay(Duration::from_secs(3))).await;
+        promotes_though(resource, |when| when, EventThen::Delay(Duration::from_secs(3))).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn watches_that_expire_are_started_anew() {
     for resource in WATCHED {
-        promotes_though(resource, EventThen::Expire).await;
+        promotes_though(resource, |when| when, EventThen::Expire).await;
     }
 }
 
+// Not every time: the next watch begins before the event that ended the one before, and would never see it.
 #[tokio::test(start_paused = true)]
 async fn watches_that_end_are_started_anew() {
     for resource in WATCHED {
-        promotes_though(resource, EventThen::Close).await;
+        promotes_though(resource, |when| when.times(20), EventThen::Close).await;
     }
 }
 
@@ -94,7 +95,7 @@ async fn a_cache_that_is_behind_a_rollback_never_undoes_it() {
             .await;
         world.weighs(100, 0).await;
     }
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic after the rollback");
     oracle::check_history(&world.api);
 }
