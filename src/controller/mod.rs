@@ -126,7 +126,7 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
                 // A watch that fails, for want of a permission above all, would leave the controller blind.
                 Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
                 Err(controller::Error::RunnerError(error)) => {
-                    tracing::warn!(%error, "the controller's runner failed")
+                    tracing::warn!(%error, "the controller's runner failed");
                 }
                 // Said where it happened, and the Rollout is gone, respectively.
                 Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_))
