@@ -118,7 +118,7 @@ fn rule(check: &Check) -> Option<(String, String)> {
     let text = match (errors, latency) {
         (Some(max), _) => format!("at most {max} of the canary's requests may fail"),
         (None, Some((quantile, max))) => {
-            format!("{}% of the canary's requests must not take longer than {max}", quantile * 100.0)
+            format!("{}% of the canary's requests must finish within {max}", quantile * 100.0)
         }
         (None, None) => return None,
     };
@@ -206,7 +206,7 @@ mod tests {
         let errors = json!({"name": "e", "errors": {"max": "1%"}});
         assert_eq!(told(errors), "at most 1% of the canary's requests may fail");
         let latency = json!({"name": "l", "latency": {"quantile": 0.99, "max": "100ms"}});
-        assert_eq!(told(latency), "99% of the canary's requests must not take longer than 100ms");
+        assert_eq!(told(latency), "99% of the canary's requests must finish within 100ms");
     }
 
     #[test]
