@@ -1,7 +1,9 @@
 //! Stage 4: what was decided is done. Every write is one of a set that may be applied in part and in any order.
 
+use std::sync::Arc;
+
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
@@ -11,17 +13,91 @@ use sluice_core::{
     machine::{Handled, KEPT_ACTIONS, State},
 };
 
-use super::{Error, context::Context, memory::Memory, stores::virtual_service, subject::Subject};
+use super::{
+    Error,
+    context::Context,
+    memory::Memory,
+    observe::{self, Observation},
+    persist,
+    stores::virtual_service,
+    subject::{RolloutObject, Subject},
+};
+
+/// How far acting came.
+pub(super) enum Done {
+    /// The world is as desired, as far as it exists.
+    All,
+    /// Somebody decided later than we know: not ours to write.
+    AllThatCanBe,
+    /// The Rollout is not what it was read as: it must be looked at again first.
+    Nothing,
+}
+
+/// Applies the difference between the world and what is desired, routes first: traffic may wait for them. `decided` says
+/// that a decision was just recorded, or could not be; without one a difference is drift.
+///
+/// # Errors
+/// The first write that failed; all others were tried.
+pub(super) async fn act(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    seen: &Observation,
+    state: &State,
+    decided: bool,
+) -> Result<Done, Error> {
+    let routes = match seen.plans.in_force(state) {
+        Some(plan) => {
+            let outlook = observe::with_world(context, subject, &seen.objects, |world| {
+                observe::outlook(world, plan, state, &subject.uid)
+            });
+            move_traffic(context, subject, memory, outlook, decided).await
+        }
+        None => Ok(Done::All),
+    };
+    let actions = answer_actions(context, subject, state).await;
+    let done = routes?;
+    actions?;
+    Ok(done)
+}
+
+async fn move_traffic(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    outlook: Outlook,
+    decided: bool,
+) -> Result<Done, Error> {
+    if outlook.effects.is_empty() {
+        memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
+        // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
+        return Ok(if outlook.ahead.is_empty() { Done::All } else { Done::AllThatCanBe });
+    }
+    // Drift: nothing was decided, and yet the routes are not what they should be. The cached Rollout may be behind a
+    // rollback, so it is read past the cache before anything is put back.
+    if !decided {
+        let fresh = persist::read_afresh(context, subject).await?;
+        let version = |object: &RolloutObject| object.resource_version().unwrap_or_default();
+        let known = memory.rollout.as_deref().map_or(subject.resource_version.clone(), version);
+        if version(&fresh) != known {
+            memory.rollout = Some(Arc::new(fresh));
+            return Ok(Done::Nothing);
+        }
+        tracing::info!(rollout = subject.display(), "putting the routes back to what was decided");
+    }
+    // The finalizer comes before the first write: routes that were touched are always given back.
+    if !subject.has_finalizer && !subject.deleted {
+        memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
+    }
+    write_routes(context, memory, outlook).await?;
+    Ok(Done::All)
+}
 
 /// Writes the VirtualServices, those that take traffic away first; each is tried whatever becomes of the others.
 ///
 /// # Errors
 /// The first write that failed.
-pub(super) async fn write_routes(
-    context: &Context,
-    memory: &mut Memory,
-    outlook: Outlook,
-) -> Result<(), Error> {
+async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) -> Result<(), Error> {
     let mut outcome = Ok(());
     memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
     for effect in outlook.effects {
@@ -51,7 +127,7 @@ async fn write_route(context: &Context, effect: &Effect) -> Result<DynamicObject
 }
 
 /// Answers the actions that were handled, and drops the oldest answered ones.
-pub(super) async fn answer_actions(context: &Context, subject: &Subject, state: &State) -> Result<(), Error> {
+async fn answer_actions(context: &Context, subject: &Subject, state: &State) -> Result<(), Error> {
     let actions = context.stores.actions_of(&subject.namespace, &subject.name);
     let api: Api<RolloutAction> = Api::namespaced(context.client.clone(), &subject.namespace);
     let mut outcome = Ok(());

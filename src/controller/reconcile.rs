@@ -11,7 +11,8 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{
-    Error, act,
+    Error,
+    act::{self, Done},
     context::Context,
     events,
     memory::Memory,
@@ -123,7 +124,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     }
 
     // Stage 4: it is done.
-    let acted = do_it(context, subject, memory, &seen, &state, decision.as_ref()).await;
+    let acted = act::act(context, subject, memory, &seen, &state, decision.is_some()).await;
     if let Some(decision) = &decision {
         context.telemetry.decided(decision, seen.at.elapsed());
         log(subject, decision);
@@ -135,7 +136,11 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     if let Some(news) = news {
         events::decided(context, subject, news).await;
     }
-    let Some(done) = acted? else { return Ok(Next::Again) };
+    let done = match acted? {
+        Done::All => true,
+        Done::AllThatCanBe => false,
+        Done::Nothing => return Ok(Next::Again),
+    };
     context.telemetry.reconciled(&subject.uid, status.phase);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
@@ -204,63 +209,6 @@ async fn record(
             Err(error)
         }
     }
-}
-
-/// Applies the difference between the world and what is desired, routes first: traffic may wait for them. Nothing where the
-/// Rollout must be read again first; else whether all is done that can be.
-async fn do_it(
-    context: &Context,
-    subject: &Subject,
-    memory: &mut Memory,
-    seen: &Observation,
-    state: &State,
-    decision: Option<&Decision>,
-) -> Result<Option<bool>, Error> {
-    let routes = write_routes(context, subject, memory, seen, state, decision).await;
-    let actions = act::answer_actions(context, subject, state).await;
-    let done = routes?;
-    actions?;
-    Ok(done)
-}
-
-async fn write_routes(
-    context: &Context,
-    subject: &Subject,
-    memory: &mut Memory,
-    seen: &Observation,
-    state: &State,
-    decision: Option<&Decision>,
-) -> Result<Option<bool>, Error> {
-    let Some(plan) = seen.plans.in_force(state) else { return Ok(Some(true)) };
-    let outlook = observe::with_world(context, subject, &seen.objects, |world| {
-        observe::outlook(world, plan, state, &subject.uid)
-    });
-    if outlook.effects.is_empty() {
-        memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
-        // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
-        return Ok(Some(outlook.ahead.is_empty()));
-    }
-    // Drift: nothing was decided, and yet the routes are not what they should be. The cached Rollout may be behind a
-    // rollback, so it is read past the cache before anything is put back.
-    if decision.is_none() {
-        let fresh = persist::read_afresh(context, subject).await?;
-        let known = memory.rollout.as_deref().map_or(subject.resource_version.clone(), version);
-        if version(&fresh) != known {
-            memory.rollout = Some(Arc::new(fresh));
-            return Ok(None);
-        }
-        tracing::info!(rollout = subject.display(), "putting the routes back to what was decided");
-    }
-    // The finalizer comes before the first write: routes that were touched are always given back.
-    if !subject.has_finalizer && !subject.deleted {
-        memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
-    }
-    act::write_routes(context, memory, outlook).await?;
-    Ok(Some(true))
-}
-
-fn version(object: &RolloutObject) -> String {
-    kube::ResourceExt::resource_version(object).unwrap_or_default()
 }
 
 /// How long nothing needs to happen.
