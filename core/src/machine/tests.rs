@@ -1,3 +1,13 @@
+//! Scenarios: facts about the life of a Rollout, on a small world with virtual time.
+
+#[allow(dead_code, reason = "shared with the property tests")]
 mod controller;
 mod life;
+mod people;
+mod report;
+mod retirement;
+mod safety;
+mod sight;
+mod steps;
+#[allow(dead_code, reason = "shared with the property tests")]
 mod world;

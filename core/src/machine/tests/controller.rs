@@ -18,8 +18,8 @@ use super::world::{NAMESPACE, Saw, World};
 
 #[derive(Default)]
 pub struct Controller {
-    /// The machine's memory with clocks, and the resourceVersion of the status that it grew from.
-    memory: Option<(u64, State)>,
+    /// The machine's memory with clocks, and the stored one that it grew from.
+    memory: Option<(State, State)>,
     seen: Option<Duration>,
     written: Duration,
     pub pending: Option<Pending>,
@@ -100,11 +100,10 @@ impl Controller {
     /// Observe and decide.
     pub fn begin(&mut self, world: &World, saw: Saw) {
         // Time counts from when this controller saw this very memory: before that it may have been another one.
+        let stored = State::from(&world.status);
         let (state, elapsed) = match &self.memory {
-            Some((version, state)) if *version == world.version => {
-                (state.clone(), self.seen.map(|seen| world.now - seen))
-            }
-            Some(_) | None => (State::from(&world.status), None),
+            Some((base, state)) if *base == stored => (state.clone(), self.seen.map(|seen| world.now - seen)),
+            Some(_) | None => (stored, None),
         };
         let spec = world.parsed_spec();
         let facts = observe(world, &spec, &state, saw, elapsed);
@@ -146,7 +145,7 @@ impl Controller {
         if !due {
             // Drift is put back after an uncached read of the Rollout.
             pending.persisted = true;
-            self.memory = Some((pending.version, pending.state.clone()));
+            self.memory = Some((State::from(&pending.before), pending.state.clone()));
             if pending.version != world.version {
                 self.pending = None;
             }
@@ -176,7 +175,6 @@ impl Controller {
         let text = serde_json::to_string(&pending.after).unwrap();
         world.status = serde_json::from_str(&text).unwrap();
         world.version = world.next();
-        world.finalizer |= !world.deleted;
         for handled in &world.status.handled {
             let open = world.actions.iter_mut().filter(|action| action.answer.is_none());
             for action in open.filter(|action| action.asked.uid == handled.uid) {
@@ -197,7 +195,7 @@ impl Controller {
         if fault == Fault::CrashAfter {
             self.crash();
         } else {
-            self.memory = Some((world.version, pending.state.clone()));
+            self.memory = Some((State::from(&world.status), pending.state.clone()));
         }
         Some(commit)
     }
@@ -214,6 +212,8 @@ impl Controller {
         if how.reversed {
             effects.reverse();
         }
+        // Routes that were touched are always given back.
+        world.finalizer |= !effects.is_empty() && !world.deleted;
         let mut writes = Vec::new();
         if how.fault != Fault::None && how.fault != Fault::CrashAfter {
             effects.clear();
