@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
 use sluice_core::{
     api::{ActionStatus, RolloutAction},
-    carrier::{Effect, Outlook},
+    carrier::{Effect, ObjectName, Outlook},
     machine::{Handled, KEPT_ACTIONS, State},
 };
 
@@ -49,7 +49,7 @@ pub(super) async fn act(
     let routes = match seen.plans.in_force(state) {
         Some(plan) => {
             let outlook = observe::with_world(context, subject, &seen.objects, |world| {
-                observe::outlook(world, plan, state, &subject.uid)
+                observe::outlook(context, subject, world, plan, state)
             });
             move_traffic(context, subject, memory, outlook, decided).await
         }
@@ -105,8 +105,15 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
             Ok(written) => drop(memory.virtual_services.insert(effect.object, written)),
             Err(error) => {
                 memory.virtual_services.remove(&effect.object);
-                if let Error::Refused { .. } = &error {
-                    memory.obstacle = Some(error.to_string());
+                match &error {
+                    // The cache may be behind for long: a decrease must not wait for it.
+                    Error::Conflict { .. } => {
+                        if let Ok(fresh) = read_route(context, &effect.object).await {
+                            memory.virtual_services.insert(effect.object, fresh);
+                        }
+                    }
+                    Error::Refused { .. } => memory.obstacle = Some(error.to_string()),
+                    _ => {}
                 }
                 outcome = outcome.and(Err(error));
             }
@@ -124,6 +131,16 @@ async fn write_route(context: &Context, effect: &Effect) -> Result<DynamicObject
     // As the caches keep it.
     written.metadata.managed_fields = None;
     Ok(written)
+}
+
+/// A VirtualService as it is now, past every cache.
+pub(super) async fn read_route(context: &Context, object: &ObjectName) -> Result<DynamicObject, Error> {
+    let (namespace, name) = object;
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &virtual_service());
+    let what = format!("reading VirtualService {namespace}/{name}");
+    let mut read = context.read(what, api.get(name)).await?;
+    read.metadata.managed_fields = None;
+    Ok(read)
 }
 
 /// Answers the actions that were handled, and drops the oldest answered ones.
@@ -144,8 +161,9 @@ async fn answer_actions(context: &Context, subject: &Subject, state: &State) -> 
     for action in answered {
         let name = action.metadata.name.as_deref().unwrap_or_default();
         let what = format!("deleting RolloutAction {name}");
-        outcome =
-            outcome.and(context.write(what, api.delete(name, &DeleteParams::default())).await.map(drop));
+        let only_this = Preconditions { uid: action.metadata.uid.clone(), ..Preconditions::default() };
+        let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        outcome = outcome.and(unless_gone(context.write(what, api.delete(name, &params)).await.map(drop)));
     }
     outcome
 }
@@ -163,11 +181,16 @@ async fn answer(
         decision: handled.decision,
         handled_at: handled.at,
     };
-    let patch = Patch::Merge(json!({ "status": status }));
+    // Not another one that was created under the same name meanwhile.
+    let patch = Patch::Merge(json!({ "metadata": { "uid": action.metadata.uid }, "status": status }));
     let what = format!("answering RolloutAction {name}");
-    match context.write(what, api.patch_status(name, &PatchParams::default(), &patch)).await {
-        // It was deleted meanwhile: nobody waits for the answer.
-        Err(Error::Refused { message, .. }) if message.contains("not found") => Ok(()),
-        other => other.map(drop),
+    unless_gone(context.write(what, api.patch_status(name, &PatchParams::default(), &patch)).await.map(drop))
+}
+
+/// An action that was deleted meanwhile, or replaced by another of its name, needs nothing from us.
+fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(Error::Refused { code: 404 | 422, .. } | Error::Conflict { .. }) => Ok(()),
+        other => other,
     }
 }

@@ -30,6 +30,8 @@ pub enum Error {
     Refused {
         /// What was asked.
         what: String,
+        /// Its HTTP status.
+        code: u16,
         /// What the API server said.
         message: String,
     },
@@ -52,7 +54,7 @@ impl Error {
         match error {
             kube::Error::Api(status) if status.code == 409 => Self::Conflict { object: what },
             kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-                Self::Refused { what, message: status.message.clone() }
+                Self::Refused { what, code: status.code, message: status.message.clone() }
             }
             source => Self::Unreachable { what, source: Box::new(source) },
         }

@@ -61,7 +61,7 @@ pub(super) async fn refused(
     if now.status != ConditionStatus::False || same {
         return;
     }
-    let key = format!("refused-{}", now.last_transition_time.timestamp_millis());
+    let key = format!("{}-{}", now.reason.to_lowercase(), now.last_transition_time.timestamp_millis());
     publish(context, subject, &key, true, &now.reason, &now.message).await;
 }
 

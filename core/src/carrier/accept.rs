@@ -37,21 +37,7 @@ pub fn accept(
 ) -> Result<(), Refusal> {
     for route in &plan.routes {
         let object = world.get(route).ok_or_else(|| not_found(route))?;
-        if route.namespace != world.namespace && !allows(object, world.namespace) {
-            let message = format!(
-                "VirtualService {}/{} is of another namespace: its owner allows it with the annotation {ALLOW_FROM}: {}",
-                route.namespace, route.name, world.namespace
-            );
-            return Err(Refusal::new(Reason::NotAllowed, message));
-        }
-        if let Some(claim) = claims.iter().find(|claim| keeps(claim, world, since) && overlaps(claim, route))
-        {
-            let message = format!(
-                "VirtualService {}/{} is moved by Rollout {} already",
-                route.namespace, route.name, claim.rollout
-            );
-            return Err(Refusal::new(Reason::RouteTaken, message));
-        }
+        ours_to_move(world, object, route, since, claims)?;
         match pair {
             Some(pair) => {
                 let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
@@ -64,12 +50,48 @@ pub fn accept(
     Ok(())
 }
 
+/// Whether the owner of the VirtualService lets this Rollout move it, and no older one does already.
+pub(super) fn ours_to_move(
+    world: &World<'_>,
+    object: &Value,
+    route: &PlannedRoute,
+    since: Option<DateTime<Utc>>,
+    claims: &[Claim],
+) -> Result<(), Refusal> {
+    if !allows(object, route, world.namespace) {
+        let message = format!(
+            "VirtualService {}/{} is of another namespace: its owner allows it with the annotation {ALLOW_FROM}: {}",
+            route.namespace, route.name, world.namespace
+        );
+        return Err(Refusal::new(Reason::NotAllowed, message));
+    }
+    // Whoever may not move a route cannot keep others from it either.
+    let counts = |claim: &&Claim| {
+        let namespace = claim.rollout.split_once('/').map_or("", |(namespace, _)| namespace);
+        keeps(claim, world, since) && overlaps(claim, route) && allows(object, route, namespace)
+    };
+    match claims.iter().find(counts) {
+        None => Ok(()),
+        Some(claim) => {
+            let message = format!(
+                "VirtualService {}/{} is moved by Rollout {} already",
+                route.namespace, route.name, claim.rollout
+            );
+            Err(Refusal::new(Reason::RouteTaken, message))
+        }
+    }
+}
+
 /// The pair that a Rollout with this `stable` and `wanted` predictor would move.
 pub fn pair(desired: Setting, wanted: &Predictor) -> Setting {
     Setting { canary: desired.canary.clone().or_else(|| Some(wanted.clone())), ..desired }
 }
 
-fn allows(object: &Value, namespace: &str) -> bool {
+/// Whether Rollouts of `namespace` may move the routes of a VirtualService.
+fn allows(object: &Value, route: &PlannedRoute, namespace: &str) -> bool {
+    if route.namespace == namespace {
+        return true;
+    }
     let annotation =
         object.pointer("/metadata/annotations").and_then(|annotations| annotations.get(ALLOW_FROM));
     annotation

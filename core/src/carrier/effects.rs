@@ -34,6 +34,8 @@ pub struct Outlook {
     pub missing: Vec<ObjectName>,
     /// Objects whose stamp is of a later decision than ours: not ours to write.
     pub ahead: Vec<ObjectName>,
+    /// Objects that are not ours to write: see [`super::permit`].
+    pub forbidden: Vec<ObjectName>,
     /// Whether the canary is to have nothing: what is not there gives it nothing either.
     pub takes_away: bool,
 }
@@ -45,6 +47,7 @@ impl Outlook {
         let in_the_way = |obstacle: &RouteError| !(self.takes_away && is_absence(obstacle));
         self.effects.is_empty()
             && self.ahead.is_empty()
+            && self.forbidden.is_empty()
             && nothing_missing
             && !self.obstacles.iter().any(in_the_way)
     }

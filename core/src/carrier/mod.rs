@@ -5,6 +5,7 @@
 
 mod accept;
 mod effects;
+mod permit;
 mod see;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 pub use accept::{Claim, accept, pair};
 pub use effects::{Effect, Outlook, effects};
+pub use permit::permit;
 pub use see::see;
 use serde_json::Value;
 

@@ -33,7 +33,8 @@ pub fn see(
         };
         found = true;
         let stamp = stamp::read(object, &world.rollout()).map_err(super::accept::refusal)?;
-        seen.stamp = newest(seen.stamp, stamp);
+        // Whoever may write the VirtualService may write a stamp: what it says of other namespaces does not count.
+        seen.stamp = newest(seen.stamp, stamp.map(|stamp| stamp.within(world.namespace)));
         let mut views = views(object, route, world)?;
         let lists_wanted = |view: &RouteView| wanted.is_some_and(|wanted| view.weight_of(wanted).is_some());
         if route.http.is_empty() && views.iter().any(lists_wanted) {

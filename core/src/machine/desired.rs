@@ -12,6 +12,8 @@ use crate::{
 
 /// How long a Rollout at rest is left alone: everything that concerns it is watched.
 const AT_REST: Duration = Duration::from_mins(5);
+/// How long one is left alone that nothing was decided for yet.
+const PENDING: Duration = Duration::from_secs(10);
 
 /// Which plan counts, of the pinned one and the current spec's: the pinned one while its rollout is in flight and while
 /// losers of it are still on its routes, so that an edit of the spec never keeps traffic from being taken away there.
@@ -69,9 +71,8 @@ pub fn wake(plan: Option<&Plan>, state: &State) -> Duration {
         (Some(plan), Stage::Step(_)) => plan.interval,
         (Some(plan), Stage::Idle | Stage::StatusLost) if !state.retiring.is_empty() => plan.interval,
         (None, _) if !state.retiring.is_empty() => Duration::from_secs(10),
-        (
-            Some(_) | None,
-            Stage::Pending | Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released,
-        ) => AT_REST,
+        // What it waits for may be something that neither its spec nor its status names.
+        (Some(_) | None, Stage::Pending) => PENDING,
+        (Some(_) | None, Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released) => AT_REST,
     }
 }

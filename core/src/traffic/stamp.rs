@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::{RouteError, Trouble};
-use crate::{api::STAMP, machine::Outcome};
+use crate::{Predictor, api::STAMP, machine::Outcome};
 
 /// What one Rollout last wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,20 @@ pub struct Stamp {
     /// What became of earlier revisions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, Outcome>,
+}
+
+impl Stamp {
+    /// The stamp without what it says of predictors outside `namespace`.
+    #[must_use]
+    pub fn within(mut self, namespace: &str) -> Self {
+        let is_within = |revision: &String| {
+            revision.parse::<Predictor>().is_ok_and(|predictor| predictor.namespace == namespace)
+        };
+        self.revision = self.revision.filter(is_within);
+        self.stable = self.stable.filter(is_within);
+        self.outcomes.retain(|revision, _| is_within(revision));
+        self
+    }
 }
 
 /// What the Rollout `rollout` (`namespace/name`) last wrote to `virtual_service`, if anything.

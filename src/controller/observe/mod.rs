@@ -94,12 +94,18 @@ pub(super) fn with_world<T>(
     })
 }
 
-/// What is to be written for `state`.
-pub(super) fn outlook(world: &World<'_>, plan: &Plan, state: &State, uid: &str) -> Outlook {
-    match machine::desired(Some(plan), state) {
-        Some(setting) => carrier::effects(world, plan, &setting, &machine::stamp(Some(plan), state, uid)),
-        None => Outlook::default(),
-    }
+/// What is to be written for `state`, as far as the Rollout may.
+pub(super) fn outlook(
+    context: &Context,
+    subject: &Subject,
+    world: &World<'_>,
+    plan: &Plan,
+    state: &State,
+) -> Outlook {
+    let Some(setting) = machine::desired(Some(plan), state) else { return Outlook::default() };
+    let stamp = machine::stamp(Some(plan), state, &subject.uid);
+    let outlook = carrier::effects(world, plan, &setting, &stamp);
+    carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject))
 }
 
 fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {

@@ -65,7 +65,7 @@ pub(super) fn look_at_routes(
         Ok(traffic) => traffic,
         Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
     };
-    traffic.in_place = outlook(world, plan, state, &subject.uid).in_place();
+    traffic.in_place = outlook(context, subject, world, plan, state).in_place();
     let refusal = unknown_from(from, &traffic).or_else(|| {
         // Before anything was decided: what would be.
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
