@@ -73,7 +73,7 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
         namespace: cluster.namespace.clone(),
         names: HostNames { cluster_domain: args.cluster_domain.clone() },
         metrics: Metrics::new(sources).map_err(|error| wrong(&error))?,
-        lease: (!args.no_leader_election).then(|| lease(home, clock)),
+        lease: (!args.no_leader_election).then(|| lease(home, cluster.namespace.as_deref(), clock)),
         clock,
         telemetry: Telemetry::default(),
     };
@@ -107,10 +107,12 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
 
 /// The lease of this process. A container that was started again is the same holder and need not wait for itself;
 /// processes on one machine are told apart by their numbers.
-fn lease(namespace: String, clock: Clock) -> LeaseOptions {
+fn lease(namespace: String, watched: Option<&str>, clock: Clock) -> LeaseOptions {
     let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
     let identity = format!("{}_{}", host.unwrap_or_else(|| "local".to_owned()), process::id());
-    LeaseOptions { namespace, name: LEASE.to_owned(), identity, duration: LEASE_DURATION, clock }
+    // Controllers of different namespaces do not keep each other from their work.
+    let name = watched.map_or_else(|| LEASE.to_owned(), |watched| format!("{LEASE}-{watched}"));
+    LeaseOptions { namespace, name, identity, duration: LEASE_DURATION, clock }
 }
 
 /// Ready at the first signal to stop; the next one does not wait for anything.

@@ -1,6 +1,11 @@
 //! What every reconcile needs.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::{Client, ResourceExt};
 use sluice_core::{HostNames, carrier::Claim};
@@ -26,6 +31,8 @@ const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// What every reconcile needs.
 pub(super) struct Context {
     pub(super) client: Client,
+    /// The only namespace that is watched, if it is only one.
+    namespace: Option<String>,
     pub(super) names: HostNames,
     pub(super) metrics: Metrics,
     pub(super) stores: Stores,
@@ -41,6 +48,7 @@ impl Context {
     pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Stores) -> Self {
         Self {
             client,
+            namespace: options.namespace.clone(),
             names: options.names.clone(),
             metrics: options.metrics.clone(),
             stores,
@@ -58,6 +66,11 @@ impl Context {
         claims.beside(&subject.uid, &self.stores.rollouts.state())
     }
 
+    /// Whether objects of a namespace are in the caches.
+    pub(super) fn watches(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|watched| watched == namespace)
+    }
+
     /// What is kept of a Rollout.
     pub(super) fn memory(&self, rollout: &RolloutObject) -> Arc<Mutex<Memory>> {
         let uid = rollout.uid().unwrap_or_default();
@@ -67,6 +80,23 @@ impl Context {
     /// A Rollout is gone.
     pub(super) fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+    }
+
+    /// Rollouts are gone without having been seen to go.
+    pub(super) fn forget_the_gone(&self) {
+        let there: HashSet<String> =
+            self.stores.rollouts.state().iter().filter_map(|rollout| rollout.uid()).collect();
+        let mut gone = Vec::new();
+        self.lock().retain(|uid, _| {
+            let stays = there.contains(uid);
+            if !stays {
+                gone.push(uid.clone());
+            }
+            stays
+        });
+        for uid in gone {
+            self.telemetry.gone(&uid);
+        }
     }
 
     /// One more reconcile in a row ended with an error; how many did.

@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::api::DynamicObject;
 use sluice_core::{
+    Predictor,
     api::{Decision, RolloutStatus},
     carrier::ObjectName,
+    judge::Look,
     machine::State,
 };
 use tokio::time::Instant;
@@ -34,6 +36,8 @@ pub(super) struct Memory {
     pub(super) virtual_services: BTreeMap<ObjectName, DynamicObject>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
+    /// A look that led to something that could not be recorded, and the canary that it was about.
+    pub(super) unused_look: Option<(Option<Predictor>, Look)>,
     /// A decision that took traffic away and could not be recorded.
     pub(super) unrecorded: Option<Decision>,
     /// What kept the routes from being written the last time.
@@ -64,11 +68,10 @@ impl Memory {
         self.grown = Some((State::from(stored), state));
     }
 
-    /// Forgets everything that the stored status does not say.
+    /// Forgets the Rollout as it was last written: somebody else has written it since, or nobody knows. What grew from a
+    /// stored status counts only while that is the stored one, and VirtualServices only while they are newer than the cache.
     pub(super) fn forget(&mut self) {
-        self.grown = None;
         self.rollout = None;
-        self.virtual_services.clear();
     }
 
     /// How long ago the status was written.

@@ -119,19 +119,19 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
             telemetry.synced();
         }
     });
+    let seen = context.clone();
     controller
         .run(reconcile::reconcile, on_error, context)
-        .for_each(|outcome| async move {
+        .for_each(|outcome| {
             match outcome {
                 // A watch that fails, for want of a permission above all, would leave the controller blind.
                 Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
-                Err(controller::Error::RunnerError(error)) => {
-                    tracing::warn!(%error, "the controller's runner failed");
-                }
-                // Said where it happened, and the Rollout is gone, respectively.
-                Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_))
-                | Ok(_) => {}
+                Err(controller::Error::RunnerError(error)) => tracing::warn!(%error, "the runner failed"),
+                Err(controller::Error::ObjectNotFound(_)) => seen.forget_the_gone(),
+                // Said where it happened.
+                Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
     options.telemetry.leading(false);

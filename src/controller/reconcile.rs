@@ -100,7 +100,8 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         Change::Nothing => (None, false),
     };
     // What was done before it could be recorded is recorded now.
-    let late = memory.unrecorded.take().filter(|late| late.seq == state.seq && decision.is_none());
+    let is_recorded = |seq| subject.status.decisions.iter().any(|decision| decision.seq == seq);
+    let late = memory.unrecorded.clone().filter(|late| late.seq == state.seq && !is_recorded(late.seq));
     let news = decision.as_ref().or(late.as_ref());
     let status = status(subject, &mut seen, &state, news);
 
@@ -118,9 +119,18 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     // A decision that only takes traffic away is acted on even if it could not be recorded: the stamp tells the rest.
     let takes_away = decision.as_ref().is_some_and(machine::only_takes_away);
     match &recorded {
-        Err(Error::Conflict { .. }) => return recorded.map(|()| Next::Again),
-        Err(_) if !takes_away => return recorded.map(|()| Next::Again),
-        Err(_) | Ok(()) => {}
+        Ok(()) => memory.unrecorded = None,
+        Err(error) if !takes_away || matches!(error, Error::Conflict { .. }) => {
+            // What the look saw is gone from the counters. Where nothing was decided on it, it is evidence all the same;
+            // else the next turn judges it again.
+            if decision.is_none() && !matches!(error, Error::Conflict { .. }) {
+                memory.grow(&subject.status, state);
+            } else {
+                memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+            }
+            return recorded.map(|()| Next::Again);
+        }
+        Err(_) => {}
     }
 
     // Stage 4: it is done.
@@ -130,7 +140,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         log(subject, decision);
     }
     if let Err(error) = recorded {
-        memory.unrecorded = decision.or(late);
+        memory.unrecorded = decision;
         return Err(error);
     }
     if let Some(news) = news {

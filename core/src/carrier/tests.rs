@@ -110,6 +110,70 @@ fn a_route_that_is_gone_does_not_keep_the_others_from_losing_the_canary() {
 }
 
 #[test]
+fn what_may_not_be_moved_is_not_written_unless_our_canary_has_traffic_there() {
+    let elsewhere = |allowed: Option<&str>, shown: Option<Stamp>| {
+        let mut object = virtual_service("iris", &[("v1.models.svc.cluster.local", 100)]);
+        object["metadata"]["namespace"] = json!("mesh");
+        if let Some(allowed) = allowed {
+            object["metadata"]["annotations"] = json!({"sluice.dev/allow-from": allowed});
+        }
+        if let Some(shown) = shown {
+            crate::traffic::stamp::write(&mut object, "models/iris", &shown).unwrap();
+        }
+        object
+    };
+    let plan = plan(&json!([{"virtualService": "mesh/iris"}]));
+    for (object, weight, written) in [
+        (elsewhere(Some("models"), None), 5, true),
+        (elsewhere(None, None), 5, false),
+        (elsewhere(None, None), 0, false),
+        (elsewhere(Some("other"), None), 0, false),
+        (elsewhere(None, Some(stamp(1, 50))), 0, true),
+        (elsewhere(None, Some(stamp(1, 0))), 0, false),
+        (elsewhere(None, Some(stamp(1, 50))), 80, false),
+    ] {
+        let outlook = with_world(std::slice::from_ref(&object), |world| {
+            permit(effects(world, &plan, &setting(weight), &stamp(2, weight)), world, &plan, None, &[])
+        });
+        assert_eq!(
+            (outlook.effects.len(), outlook.forbidden.len()),
+            (usize::from(written), usize::from(!written))
+        );
+        assert!(!outlook.in_place());
+    }
+}
+
+#[test]
+fn who_may_not_move_a_route_keeps_nobody_from_it() {
+    let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
+    let plan = plan(&json!([{"virtualService": "iris"}]));
+    let claim = |rollout: &str| Claim { rollout: rollout.into(), since: at(1), routes: plan.routes.clone() };
+    let home = virtual_service("iris", &[("v1", 100)]);
+    for (rollout, taken) in [("other/iris", false), ("models/older", true)] {
+        let refused = with_world(std::slice::from_ref(&home), |world| {
+            accept(world, &plan, Some(&setting(5)), at(5), &[claim(rollout)])
+        });
+        assert_eq!(refused.is_err(), taken, "{rollout}");
+    }
+}
+
+#[test]
+fn a_stamp_says_nothing_of_other_namespaces() {
+    let mut object = virtual_service("iris", &[("v1", 100)]);
+    let foreign = "victim/api:80".to_owned();
+    let forged = Stamp {
+        stable: Some(foreign.clone()),
+        revision: Some(foreign.clone()),
+        outcomes: BTreeMap::from([(foreign, crate::machine::Outcome::Promoted)]),
+        ..stamp(9, 0)
+    };
+    crate::traffic::stamp::write(&mut object, "models/iris", &forged).unwrap();
+    let plan = plan(&json!([{"virtualService": "iris"}]));
+    let seen = with_world(&[object], |world| see(world, &plan, None, None)).unwrap().stamp.unwrap();
+    assert_eq!((seen.stable, seen.revision, seen.outcomes.len(), seen.seq), (None, None, 0, 9));
+}
+
+#[test]
 fn stable_is_read_off_the_weights_and_others_are_strangers() {
     let object = virtual_service("iris", &[("v1", 60), ("v2", 0), ("api.example.com", 40)]);
     let plan = plan(&json!([{"virtualService": "iris"}]));

@@ -1,16 +1,21 @@
 //! Who answers for a predictor.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use sluice_core::Predictor;
 
+use tokio::time::timeout;
+
 use crate::{
     controller::{context::Context, memory::Memory},
     metrics::Arm,
 };
+
+/// The longest that the age of a pod is waited for.
+const POD_LIMIT: Duration = Duration::from_secs(1);
 
 /// A predictor with its ready pods, and their ages where the metrics need them.
 pub(super) async fn arm(
@@ -45,7 +50,9 @@ async fn pod_start(
         return *known;
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let pod = context.read(format!("reading Pod {namespace}/{name}"), pods.get(name)).await.ok()?;
+    // Not for long: a look waits for it, and without it the pod's first numbers are a baseline.
+    let read = context.read(format!("reading Pod {namespace}/{name}"), pods.get(name));
+    let pod = timeout(POD_LIMIT, read).await.ok()?.ok()?;
     let started = pod.status.and_then(|status| DateTime::from_timestamp(status.start_time?.0.as_second(), 0));
     if memory.pod_starts.len() > 1000 {
         memory.pod_starts.clear();

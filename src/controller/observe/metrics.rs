@@ -17,8 +17,10 @@ use crate::{
     metrics::{Query, Question},
 };
 
-/// A look may take this long at most, or as long as an interval where that is longer.
+/// A look may take an interval, but at least this long.
 const SHORTEST_LOOK: Duration = Duration::from_secs(2);
+/// And no longer than this: all else that concerns the Rollout waits for it.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// A source that is not configured, or a query that it calls invalid. A query is asked about once, before a rollout
 /// starts; a source that does not answer refuses nothing.
@@ -74,6 +76,13 @@ pub(super) async fn look(
     let step = state.step();
     let canary = state.canary.clone().filter(|_| step.is_some());
     let asked = Instant::now();
+    // What an earlier look saw counts still, but never in place of a new one.
+    if let Some((canary_then, look)) = memory.unused_look.take()
+        && canary_then == state.canary
+        && !memory.next_look(asked, plan.interval).is_zero()
+    {
+        return Some(look);
+    }
     let useful = step.is_some_and(|step| step.withdrawn.is_none()) || !state.retiring.is_empty();
     if !useful || !memory.next_look(asked, plan.interval).is_zero() {
         return None;
@@ -108,7 +117,7 @@ pub(super) async fn look(
         limits: &limits,
         queries: &queries,
         step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
-        timeout: plan.interval.max(SHORTEST_LOOK),
+        timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
     Some(context.metrics.look(&question, &mut memory.counters).await)
 }

@@ -41,7 +41,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.state(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let objects = routes::virtual_services(context, &plans, memory);
+    let objects = routes::virtual_services(context, &plans, memory).await;
     let wanted = wanted(context, subject);
     let mut sight = with_world(context, subject, &objects, |world| {
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
@@ -123,7 +123,8 @@ fn asked(context: &Context, subject: &Subject) -> Vec<Asked> {
         .filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
     // An action that is older than its Rollout was made for another one.
     let open = open.filter(|action| created(action.as_ref()) >= subject.created);
-    open.map(|action| ask(action)).collect()
+    // No more at a time than can be remembered as handled.
+    open.take(machine::KEPT_ACTIONS).map(|action| ask(action)).collect()
 }
 
 fn ask(action: &api::RolloutAction) -> Asked {

@@ -1,6 +1,6 @@
 //! The routes: what they show, and what keeps them from being moved.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{api::DynamicObject, runtime::reflector::ObjectRef};
 use serde_json::Value;
@@ -15,6 +15,7 @@ use sluice_core::{
 
 use super::{outlook, plans::Plans};
 use crate::controller::{
+    act::read_route,
     context::Context,
     memory::Memory,
     stores::virtual_service,
@@ -22,7 +23,7 @@ use crate::controller::{
 };
 
 /// The VirtualServices that exist, of all plans that may count.
-pub(super) fn virtual_services(
+pub(super) async fn virtual_services(
     context: &Context,
     plans: &Plans,
     memory: &Memory,
@@ -32,7 +33,13 @@ pub(super) fn virtual_services(
         let name = (route.namespace.clone(), route.name.clone());
         let reference =
             ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
-        let Some(cached) = context.stores.virtual_services.get(&reference) else { continue };
+        let cached = if context.watches(&route.namespace) {
+            context.stores.virtual_services.get(&reference)
+        } else {
+            // It exists or not, whether it is watched or not.
+            read_route(context, &name).await.ok().map(Arc::new)
+        };
+        let Some(cached) = cached else { continue };
         let remembered =
             memory.virtual_services.get(&name).filter(|remembered| is_newer(*remembered, cached.as_ref()));
         if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref())) {
