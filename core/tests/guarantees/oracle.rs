@@ -215,7 +215,7 @@ impl Oracle {
         }
     }
 
-    pub fn expect(&mut self, world: &World) -> Expected {
+    pub fn expect(world: &World) -> Expected {
         let canary = world.status.canary.as_ref().map(ToString::to_string);
         let open = world.actions.iter().filter(|action| action.answer.is_none());
         let abort = step(&world.status).is_some()
@@ -226,7 +226,7 @@ impl Oracle {
     }
 
     /// After a turn in which nothing was broken, with what it found. `acts`: nobody else wrote in between.
-    pub fn after_clean_turn(&mut self, world: &World, expected: &Expected, acts: bool) {
+    pub fn after_clean_turn(world: &World, expected: &Expected, acts: bool) {
         if world.gone || !acts {
             return;
         }

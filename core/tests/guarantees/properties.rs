@@ -35,13 +35,27 @@ fn mend(run: &mut Run) {
     run.happen(&Event::Paused { paused: false });
 }
 
+/// So many cases, unless the environment says how many.
+fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let cases = if asked { default.cases } else { cases };
+    ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(256))]
 
     #[test]
     fn whatever_happens_the_guarantees_hold(variant in 0_usize..20, events in events(60)) {
         lived(variant, &events);
     }
+
+}
+
+proptest! {
+    // These let the world come to rest afterwards, which takes many turns.
+    #![proptest_config(config(96))]
 
     #[test]
     fn a_visible_breach_ends_at_no_traffic(variant in 0_usize..20, events in events(40)) {
@@ -68,7 +82,7 @@ proptest! {
         if good {
             mend(&mut run);
         }
-        run.calm(80, GOOD);
+        run.calm(60, GOOD);
         let before = (run.world.version, run.world.virtual_services.clone());
         let seq = run.world.status.seq;
         let at_rest = step(&run.world.status).is_none();
@@ -91,7 +105,7 @@ proptest! {
         // The spec's own word is enough to end any rollout: the stable revision is wanted again.
         let Some(stable) = run.world.status.stable.clone() else { return Ok(()) };
         run.world.edit_spec(|spec| spec["target"]["service"]["name"] = json!(stable.service));
-        run.calm(60, GOOD);
+        run.calm(40, GOOD);
         let status = &run.world.status;
         prop_assert_eq!(status.stable.as_ref(), Some(&stable), "{:?}", status);
         let mut shares: BTreeMap<&str, u64> = BTreeMap::new();

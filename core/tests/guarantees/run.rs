@@ -118,12 +118,12 @@ impl Run {
     pub fn turn(&mut self, controller: usize, seconds: u64, saw: Saw, persist: Fault, act: How) {
         self.begin(controller, seconds, saw);
         let clean = persist == Fault::None && act.fault == Fault::None && act.which == u8::MAX;
-        let expected = clean.then(|| self.oracle.expect(&self.world));
+        let expected = clean.then(|| Oracle::expect(&self.world));
         self.persist(controller, persist);
         let acts = self.controllers[controller].pending.is_some();
         self.act(controller, act);
         if let Some(expected) = expected {
-            self.oracle.after_clean_turn(&self.world, &expected, acts);
+            Oracle::after_clean_turn(&self.world, &expected, acts);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A controller for tests, in the order of writes that the design names: observe, step, persist, act. It can be stopped
 //! between any two of them, fail or crash at each, and be one of several.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use sluice_core::{
@@ -9,7 +9,7 @@ use sluice_core::{
     api::{Decision, DecisionKind, RolloutSpec, RolloutStatus},
     carrier::{self, ObjectName, Outlook},
     machine::{self, Change, Facts, Refusal, Stage, State},
-    plan::Plan,
+    plan::{Plan, PlanErrors},
     target::{self, ServiceView},
     traffic::Cluster,
 };
@@ -30,7 +30,6 @@ pub struct Pending {
     version: u64,
     spec: RolloutSpec,
     pub facts: Facts,
-    pub saw: Saw,
     pub before: RolloutStatus,
     pub state: State,
     pub change: Change,
@@ -39,6 +38,8 @@ pub struct Pending {
     /// Ready endpoints when it was decided, for oracles.
     ready: BTreeMap<String, usize>,
     persisted: bool,
+    /// It could not be written down, and is acted on all the same.
+    unrecorded: bool,
 }
 
 /// What becomes of a write.
@@ -59,7 +60,6 @@ pub struct Commit {
     pub after: RolloutStatus,
     pub decision: Option<Decision>,
     pub facts: Facts,
-    pub saw: Saw,
     pub ready: BTreeMap<String, usize>,
 }
 
@@ -102,7 +102,9 @@ impl Controller {
         // Time counts from when this controller saw this very memory: before that it may have been another one.
         let stored = State::from(&world.status);
         let (state, elapsed) = match &self.memory {
-            Some((base, state)) if *base == stored => (state.clone(), self.seen.map(|seen| world.now - seen)),
+            Some((base, state)) if *base == stored => {
+                (state.clone(), self.seen.map(|seen| world.now.saturating_sub(seen)))
+            }
             Some(_) | None => (stored, None),
         };
         let spec = world.parsed_spec();
@@ -125,7 +127,6 @@ impl Controller {
             version: world.version,
             spec,
             facts,
-            saw,
             before,
             state: after,
             change,
@@ -133,13 +134,14 @@ impl Controller {
             objects: objects(world),
             ready: world.ready.clone(),
             persisted: false,
+            unrecorded: false,
         });
     }
 
     /// Writes the status, if there is anything to write. What was written, if anything was.
     pub fn persist(&mut self, world: &mut World, fault: Fault) -> Option<Commit> {
         let pending = self.pending.as_mut().filter(|pending| !pending.persisted)?;
-        let since = world.now - self.written;
+        let since = world.now.saturating_sub(self.written);
         let due = !matches!(pending.change, Change::Nothing)
             || machine::worth_writing(&pending.before, &pending.after, since);
         if !due {
@@ -159,6 +161,7 @@ impl Controller {
             Fault::Refused => {
                 self.memory = None;
                 pending.persisted = true;
+                pending.unrecorded = true;
                 if !pending.decision().is_some_and(machine::only_takes_away) {
                     self.pending = None;
                 }
@@ -189,7 +192,6 @@ impl Controller {
             after: pending.after.clone(),
             decision: pending.decision().cloned(),
             facts: pending.facts.clone(),
-            saw: pending.saw,
             ready: pending.ready.clone(),
         };
         if fault == Fault::CrashAfter {
@@ -228,6 +230,7 @@ impl Controller {
         if matches!(how.fault, Fault::CrashBefore | Fault::CrashAfter) {
             self.crash();
         } else if pending.facts.deleted
+            && !pending.unrecorded
             && outlook.ahead.is_empty()
             && done
             && matches!(pending.state.stage, Stage::Released | Stage::Pending)
@@ -268,10 +271,24 @@ fn pin(status: &mut RolloutStatus, spec: &RolloutSpec, state: &State, decision: 
     }
 }
 
+/// The plan of a spec. Tests ask for that of a few over and over again.
+fn plan_of(spec: &RolloutSpec) -> Result<Plan, PlanErrors> {
+    type Known = Vec<(RolloutSpec, Result<Plan, PlanErrors>)>;
+    thread_local!(static KNOWN: RefCell<Known> = const { RefCell::new(Vec::new()) });
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, plan)) = known.iter().find(|(known, _)| known == spec) {
+            return plan.clone();
+        }
+        known.truncate(20);
+        known.insert(0, (spec.clone(), Plan::new(spec, NAMESPACE)));
+        known[0].1.clone()
+    })
+}
+
 /// The plan that counts for `state`.
 fn plan(spec: &RolloutSpec, status: &RolloutStatus, state: &State) -> Option<Plan> {
-    let pinned = status.pinned.as_ref().and_then(|pinned| Plan::new(pinned, NAMESPACE).ok());
-    let current = Plan::new(spec, NAMESPACE).ok();
+    let pinned = status.pinned.as_ref().and_then(|pinned| plan_of(pinned).ok());
+    let current = plan_of(spec).ok();
     machine::in_force(pinned.as_ref(), current.as_ref(), state).cloned()
 }
 
@@ -317,8 +334,7 @@ pub fn outlook_now(world: &World) -> Outlook {
 fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: Option<Duration>) -> Facts {
     let objects = objects(world);
     let plan_in_force = plan(spec, &world.status, state);
-    let current =
-        Plan::new(spec, NAMESPACE).map_err(|errors| Refusal::new(errors.reason(), errors.to_string()));
+    let current = plan_of(spec).map_err(|errors| Refusal::new(errors.reason(), errors.to_string()));
     let service = |name: &str| world.ready.get(name).map(|_| ServiceView { ports: vec![8000] });
     let wanted = target::wanted(spec, NAMESPACE, service);
     let from = spec.target.service.as_ref().and_then(|service| service.from.as_deref());

@@ -10,6 +10,7 @@ use crate::{
 
 #[test]
 fn a_good_canary_goes_through_the_steps_and_becomes_stable() {
+    use DecisionKind::{Adopted, Entered, Promoted, Promoting, Started};
     let mut life = Life::new();
     assert_eq!(life.stands(), (Phase::Healthy, Reason::Live));
     life.world.want("v2");
@@ -19,7 +20,6 @@ fn a_good_canary_goes_through_the_steps_and_becomes_stable() {
     weights.extend(life.world.status.decisions.iter().map(|decision| decision.weight));
     weights.dedup();
     assert_eq!(weights, [0, 10, 50, 100]);
-    use DecisionKind::{Adopted, Entered, Promoted, Promoting, Started};
     assert_eq!(life.kinds(), [Adopted, Started, Entered, Entered, Promoting, Promoted]);
     assert_eq!((life.outcome("v2"), life.weight()), (Some(Outcome::Promoted), 100));
     assert_eq!(entries(&life.world.virtual_services["a"]).len(), 1, "the loser left");
