@@ -6,6 +6,7 @@
 
 mod crashes;
 mod examples;
+mod fencing;
 mod leaders;
 mod life;
 mod oracle;
