@@ -28,9 +28,9 @@ pub(super) enum Done {
     /// The world is as desired, as far as it exists.
     All,
     /// Somebody decided later than we know: not ours to write.
-    AllThatCanBe,
+    Ahead,
     /// The Rollout is not what it was read as: it must be looked at again first.
-    Nothing,
+    ReadAgain,
 }
 
 /// Applies the difference between the world and what is desired, routes first: traffic may wait for them. `decided` says
@@ -71,7 +71,7 @@ async fn move_traffic(
     if outlook.effects.is_empty() {
         memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
         // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
-        return Ok(if outlook.ahead.is_empty() { Done::All } else { Done::AllThatCanBe });
+        return Ok(if outlook.ahead.is_empty() { Done::All } else { Done::Ahead });
     }
     // Drift: nothing was decided, and yet the routes are not what they should be. The cached Rollout may be behind a
     // rollback, so it is read past the cache before anything is put back.
@@ -81,7 +81,7 @@ async fn move_traffic(
         let known = memory.rollout.as_deref().map_or(subject.resource_version.clone(), version);
         if version(&fresh) != known {
             memory.rollout = Some(Arc::new(fresh));
-            return Ok(Done::Nothing);
+            return Ok(Done::ReadAgain);
         }
         tracing::info!(rollout = subject.display(), "putting the routes back to what was decided");
     }
@@ -89,8 +89,9 @@ async fn move_traffic(
     if !subject.has_finalizer && !subject.deleted {
         memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
     }
+    let ahead = !outlook.ahead.is_empty();
     write_routes(context, memory, outlook).await?;
-    Ok(Done::All)
+    Ok(if ahead { Done::Ahead } else { Done::All })
 }
 
 /// Writes the VirtualServices, those that take traffic away first; each is tried whatever becomes of the others.

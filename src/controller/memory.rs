@@ -52,7 +52,7 @@ impl Memory {
     /// The machine's memory for a stored status, the grown one if it grew from just that, and how long ago it last saw
     /// the world. A memory that somebody else wrote has seen nothing yet: time from before does not count for what was
     /// decided meanwhile.
-    pub(super) fn state(&mut self, stored: &RolloutStatus, now: Instant) -> (State, Duration) {
+    pub(super) fn begin_turn(&mut self, stored: &RolloutStatus, now: Instant) -> (State, Duration) {
         let seen = self.seen.replace(now);
         let stored = State::from(stored);
         match (&self.grown, seen) {

@@ -148,8 +148,8 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     }
     let done = match acted? {
         Done::All => true,
-        Done::AllThatCanBe => false,
-        Done::Nothing => return Ok(Next::Again),
+        Done::Ahead => false,
+        Done::ReadAgain => return Ok(Next::Again),
     };
     context.telemetry.reconciled(&subject.uid, status.phase);
     if due {

@@ -38,7 +38,7 @@ pub(super) struct Observation {
 }
 
 pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut Memory) -> Observation {
-    let (state, elapsed) = memory.state(&subject.status, Instant::now());
+    let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
     let objects = routes::virtual_services(context, &plans, memory).await;
