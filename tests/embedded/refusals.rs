@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde_json::json;
-use sluice_lab::embedded::{Refusal, Then, When};
+use sluice_lab::{
+    embedded::{Refusal, Then, When},
+    scene::Scene,
+};
 
 use crate::{
     oracle,
@@ -81,6 +84,50 @@ async fn a_breach_is_acted_on_though_the_connection_breaks() {
 #[tokio::test(start_paused = true)]
 async fn a_breach_is_acted_on_though_the_answer_is_lost() {
     a_breach_is_acted_on_though_the_status_cannot_be_written(Then::LoseAnswer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breach_that_takes_several_looks_is_seen_though_no_status_can_be_written() {
+    let world = World::new().await;
+    let mut wanted = half();
+    wanted["spec"]["steps"][0]["for"] = json!("1h");
+    wanted["spec"]["checks"][0]["consecutiveFailures"] = json!(3);
+    world.create(wanted).await;
+    let sluice = world.controller();
+    world.weighs(50, 50).await;
+    sluice.connection.faults().on(status_writes(), Then::Refuse(Refusal::unavailable()));
+    // Long enough for a checkpoint to be due, and to fail.
+    tokio::time::sleep(Duration::from_secs(90)).await;
+    same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic of a canary that is well");
+    world.v2.predictor.set_errors(0.5);
+    world.weighs(100, 0).await;
+    sluice.connection.faults().clear();
+    world
+        .sees("the rollback is on record, once", |status| {
+            let decisions = status["decisions"].as_array().map_or(&[][..], Vec::as_slice);
+            decisions.iter().filter(|decision| decision["kind"] == "RolledBack").count() == 1
+        })
+        .await;
+    oracle::check_history(&world.api);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_service_that_is_not_allowed_is_never_written() {
+    let world = World::new().await;
+    world.create(rollout(&json!([]))).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    // Now the Rollout names what belongs to somebody else, and lists a predictor that it knows.
+    let scene = Scene::new(&world.api.client(), "victim").await.unwrap();
+    let hosts = ["iris-v1.models.svc.cluster.local", "iris-v2.models.svc.cluster.local"];
+    let destinations = [(hosts[0], Some(70)), (hosts[1], Some(30))];
+    scene.virtual_service("theirs", "theirs.example.com", &destinations).await.unwrap();
+    let stored = || world.api.object("virtualservices.networking.istio.io", "victim", "theirs").unwrap();
+    let before = stored();
+    world.patch_rollout(json!({"spec": {"routes": [{"virtualService": "victim/theirs"}]}})).await;
+    world.stands("Pending", "NotAllowed").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    same(&stored(), &before, "the VirtualService of another namespace");
 }
 
 #[tokio::test(start_paused = true)]
