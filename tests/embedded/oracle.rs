@@ -1,5 +1,7 @@
 //! What the raw objects say, by arithmetic of our own.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use sluice_lab::embedded::{Api, Write};
 
@@ -71,7 +73,7 @@ pub fn kinds(api: &Api) -> Vec<String> {
 pub fn check_history(api: &Api) {
     let history = api.history();
     let mut recorded = Vec::new();
-    let mut newest_stamp = 0;
+    let mut stamps: BTreeMap<&str, u64> = BTreeMap::new();
     for write in &history {
         let Some(after) = &write.after else { continue };
         if write.resource == "rollouts/status" {
@@ -86,8 +88,8 @@ pub fn check_history(api: &Api) {
         let (before, now) = (weights(object), weights(after));
         assert_eq!(now.0 + now.1, 100, "the pair's weights in version {}: {now:?}", write.version);
         let stamp = stamp(after);
-        assert!(stamp >= newest_stamp, "stamp {stamp} after {newest_stamp} in version {}", write.version);
-        newest_stamp = stamp;
+        let newest = stamps.insert(&write.name, stamp).unwrap_or_default();
+        assert!(stamp >= newest, "stamp {stamp} after {newest} in version {}", write.version);
         if now.1 > before.1 {
             assert!(
                 recorded.contains(&(Some(stamp), Some(now.1))),

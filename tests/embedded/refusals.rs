@@ -190,7 +190,8 @@ fn webhook(world: &World) -> Arc<AtomicBool> {
     let refuses = Arc::new(AtomicBool::new(true));
     let on = refuses.clone();
     world.api.webhook(move |write| {
-        if write.user == CONTROLLER && write.resource == "virtualservices" && on.load(Ordering::Relaxed) {
+        let route = write.resource == "virtualservices" && write.name == "iris";
+        if write.user == CONTROLLER && route && on.load(Ordering::Relaxed) {
             return Err(Refusal::denied_by("istio.example.com", "no changes during the freeze"));
         }
         Ok(())
@@ -237,6 +238,31 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     refuses.store(false, Ordering::Relaxed);
     world.weighs(100, 0).await;
     assert!(since.elapsed() < Duration::from_secs(15), "it took {:?} to try again", since.elapsed());
+    oracle::check_history(&world.api);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_virtual_service_that_cannot_be_written_keeps_no_other_from_losing_the_canary() {
+    let world = World::new().await;
+    world
+        .scene
+        .virtual_service("a-second-one", "second.example.com", &[("iris-v1", Some(100))])
+        .await
+        .unwrap();
+    let mut object = half();
+    object["spec"]["routes"] = json!([{"virtualService": "iris"}, {"virtualService": "a-second-one"}]);
+    world.create(object).await;
+    let _sluice = world.controller();
+    let second = || oracle::weights(&world.virtual_service_named("a-second-one"));
+    world.weighs(50, 50).await;
+    world.sees("both give the canary its share", |_| second() == (50, 50)).await;
+    let refuses = webhook(&world);
+    world.v2.predictor.set_errors(0.5);
+    world.sees("the other one has taken it away", |_| second() == (100, 0)).await;
+    same(&oracle::weights(&world.virtual_service()), &(50, 50), "the one that nobody can change");
+    refuses.store(false, Ordering::Relaxed);
+    world.weighs(100, 0).await;
+    world.sees("the loser has left", |status| status["retiring"].is_null()).await;
     oracle::check_history(&world.api);
 }
 

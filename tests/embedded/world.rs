@@ -208,7 +208,12 @@ impl World {
 
     /// The VirtualService `iris`.
     pub fn virtual_service(&self) -> Value {
-        let object = self.api.object("virtualservices.networking.istio.io", NAMESPACE, "iris");
+        self.virtual_service_named("iris")
+    }
+
+    /// A VirtualService.
+    pub fn virtual_service_named(&self, name: &str) -> Value {
+        let object = self.api.object("virtualservices.networking.istio.io", NAMESPACE, name);
         object.unwrap().as_ref().clone()
     }
 

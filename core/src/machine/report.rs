@@ -49,6 +49,7 @@ pub fn report(
         message,
         step: progress
             .as_ref()
+            .filter(|progress| progress.of > 0)
             .map(|progress| format!("{}/{}", progress.number.min(progress.of), progress.of)),
         progress,
         weight: i32::from(turn.weight()),

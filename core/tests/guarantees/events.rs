@@ -99,7 +99,11 @@ pub fn events(most: usize) -> impl Strategy<Value = Vec<Event>> {
 fn event() -> impl Strategy<Value = Event> {
     let routes = || select(&["a", "b"][..]);
     let services = || select(&SERVICES[..]);
-    let controllers = || prop_oneof![4 => Just(0_usize), 1 => Just(1)];
+    let controllers = || prop_oneof![6 => Just(0_usize), 1 => Just(1)];
+    // It is the other one that is slow, so that there is one to be late against.
+    let slow = || prop_oneof![1 => Just(0_usize), 3 => Just(1)];
+    let late = || prop_oneof![3 => Just(Fault::None), 1 => fault()];
+    let acts = || prop_oneof![2 => any::<bool>().prop_map(|afresh| How { afresh, ..ALL }), 1 => how()];
     let seconds = || prop_oneof![4 => Just(10_u64), 1 => 0_u64..30];
     prop_oneof![
         30 => (controllers(), seconds(), saw(), fault(), how()).prop_map(
@@ -108,10 +112,10 @@ fn event() -> impl Strategy<Value = Event> {
         25 => (seconds(), saw()).prop_map(|(seconds, saw)| Event::Turn {
             controller: 0, seconds, saw, persist: Fault::None, act: ALL
         }),
-        4 => (controllers(), seconds(), saw())
+        5 => (slow(), seconds(), saw())
             .prop_map(|(controller, seconds, saw)| Event::Begin { controller, seconds, saw }),
-        3 => (controllers(), fault()).prop_map(|(controller, fault)| Event::Persist { controller, fault }),
-        3 => (controllers(), how()).prop_map(|(controller, how)| Event::Act { controller, how }),
+        5 => (slow(), late()).prop_map(|(controller, fault)| Event::Persist { controller, fault }),
+        5 => (slow(), acts()).prop_map(|(controller, how)| Event::Act { controller, how }),
         3 => (services(), prop_oneof![Just(0_usize), Just(1), Just(2)])
             .prop_map(|(service, endpoints)| Event::Ready { service, endpoints }),
         4 => services().prop_map(|service| Event::Want { service }),

@@ -81,6 +81,7 @@ fn without_steps_a_ready_canary_is_promoted() {
     life.ready("v2", 0);
     life.turns(5, GOOD);
     assert_eq!((life.weight(), life.stands()), (0, (Phase::Promoting, Reason::CanaryNotReady)));
+    assert_eq!(life.world.status.step, None, "there is none to count");
     life.ready("v2", 1);
     life.until(GOOD, |life| life.stable() == "v2");
 }
