@@ -126,7 +126,7 @@ async fn a_virtual_service_that_is_not_allowed_is_never_written() {
     let before = stored();
     world.patch_rollout(json!({"spec": {"routes": [{"virtualService": "victim/theirs"}]}})).await;
     world.stands("Pending", "NotAllowed").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     same(&stored(), &before, "the VirtualService of another namespace");
 }
 
