@@ -4,6 +4,7 @@
 //! until told to stop or until the lease is lost.
 
 mod act;
+mod backoff;
 mod claims;
 mod clock;
 mod context;
@@ -104,6 +105,7 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
     let mapper = Arc::new(watches.stores());
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+        .trigger_backoff(backoff::OfAll)
         .watches_stream_with(
             watches.virtual_services,
             stores::Stores::of_virtual_service(&mapper),

@@ -17,7 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use sluice_core::api::RolloutAction;
 
-use super::subject::RolloutObject;
+use super::{backoff::OfOneWatch, subject::RolloutObject};
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -96,7 +96,7 @@ where
     let writer = reflector::store::Writer::new(kind);
     let store = writer.as_reader();
     let changes: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = watcher(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(OfOneWatch::default())
         .modify(|object| {
             object.managed_fields_mut().clear();
             // The map itself stays as it was, there or not there: a patch that adds to it needs to know.

@@ -21,8 +21,8 @@ pub struct Controller {
     task: JoinHandle<Result<(), controller::Error>>,
 }
 
-/// How long a lease of a test lasts: a replica that does not answer is waited for as long.
-pub const LEASE_DURATION: Duration = Duration::from_secs(5);
+/// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody the lease.
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 impl Drop for Controller {
     fn drop(&mut self) {
@@ -33,12 +33,17 @@ impl Drop for Controller {
 impl Controller {
     /// Starts one that leads when it has the lease of its namespace.
     pub fn start(shared: &Shared, namespace: &str, identity: &str) -> Result<Self> {
+        Self::with_lease(shared, namespace, identity, LEASE_DURATION)
+    }
+
+    /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
+    pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
         let clock = Clock::system();
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
             name: format!("sluice-{namespace}"),
             identity: identity.to_owned(),
-            duration: LEASE_DURATION,
+            duration,
             clock,
         };
         let options = Options {

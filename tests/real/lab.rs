@@ -46,7 +46,8 @@ impl Lab {
 }
 
 impl Shared {
-    async fn start() -> Result<Self> {
+    /// Starts everything, and installs Sluice.
+    pub async fn start() -> Result<Self> {
         let options = Options::new().user(CONTROLLER).user(PERSON);
         let (cluster, prometheus) =
             tokio::try_join!(Cluster::start(options), Prometheus::start(SCRAPES_EVERY))?;

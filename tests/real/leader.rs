@@ -1,5 +1,7 @@
 //! Who acts: one of several controllers, and the next one where the last one stopped.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, Patch, PatchParams};
@@ -54,12 +56,12 @@ pub async fn one_of_two_leads_and_the_other_goes_on_when_it_stops(lab: &Lab) -> 
 pub async fn the_lease_of_a_killed_leader_runs_out(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "leader-killed").await?;
     let recording = world.record().await?;
-    let first = Controller::start(world.shared, &world.namespace, "first")?;
+    let short = Duration::from_secs(5);
+    let first = Controller::with_lease(world.shared, &world.namespace, "first", short)?;
     world.create_rollout(&world.rollout("v2", held())).await?;
     world.step(2, "iris-v2", 40).await?;
-    let second = Controller::start(world.shared, &world.namespace, "second")?;
+    let second = Controller::with_lease(world.shared, &world.namespace, "second", short)?;
     first.kill().await;
-    world.holder_is("first").await?;
     world.holder_is("second").await?;
     world.approve().await?;
     world.step(3, "iris-v2", 70).await?;

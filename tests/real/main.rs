@@ -10,8 +10,10 @@
     reason = "a test, though clippy knows only those of the usual harness"
 )]
 
+mod binary;
 mod controller;
 mod drift;
+mod examples;
 mod install;
 mod lab;
 mod leader;
@@ -33,7 +35,7 @@ use tokio::runtime::Runtime;
 use lab::Lab;
 
 /// Tests mostly wait for time to pass, so many more than there are processors run at the same time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 12;
 
 /// Trials of a module's tests, named after both.
 macro_rules! trials {
@@ -59,6 +61,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let lab = Arc::new(Lab::default());
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
+        binary: [
+            the_program_does_the_whole_job,
+        ],
         main_path: [
             a_good_canary_is_promoted_through_four_steps,
             a_good_canary_is_promoted_through_four_steps_by_scraping,
@@ -105,6 +110,9 @@ fn main() -> anyhow::Result<ExitCode> {
             a_query_that_does_not_hold_takes_all_traffic_away,
             a_query_without_an_answer_neither_promotes_nor_rolls_back,
         ],
+        examples: [
+            every_example_is_a_test,
+        ],
         refused: [
             an_unknown_action,
             a_query_that_is_not_valid,
@@ -130,6 +138,13 @@ fn main() -> anyhow::Result<ExitCode> {
         trials.push(Trial::test(format!("refused::by_the_server::{}", mistake.name), move || {
             let refused = refused::is_refused_by_the_server(&lab, mistake);
             runtime.block_on(refused).map_err(|error| format!("{error:#}").into())
+        }));
+    }
+    for example in examples::EXAMPLES {
+        let (runtime, lab) = (runtime.clone(), lab.clone());
+        trials.push(Trial::test(format!("examples::{}", example.name), move || {
+            let ended = examples::runs_to_its_end(&lab, example);
+            runtime.block_on(ended).map_err(|error| format!("{error:#}").into())
         }));
     }
     Ok(libtest_mimic::run(&arguments, trials).exit_code())

@@ -52,7 +52,7 @@ pub async fn a_good_canary_is_promoted_through_four_steps_by_scraping(lab: &Lab)
 async fn promoted(world: &World<'_>, spec: Value) -> Result<()> {
     let original = world.route().await?;
     let recording = world.record().await?;
-    let _users = world.users(150.0);
+    let _users = world.users(100.0);
     let controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", spec)).await?;
     let status = world.phase("Healthy", "Live").await?;
@@ -170,7 +170,7 @@ async fn breached(
 ) -> Result<()> {
     let original = world.route().await?;
     let recording = world.record().await?;
-    let users = world.users(150.0);
+    let users = world.users(100.0);
     let controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", spec)).await?;
     world.step(3, "iris-v2", 50).await?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use futures::StreamExt;
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
+use sluice_lab::real::wait;
 use tokio::task::JoinHandle;
 
 /// The annotation by which tests make the controller look without giving it a reason to write.
@@ -83,35 +84,25 @@ impl Drop for Recording {
 }
 
 impl Recording {
-    /// Records what the server sends about the object of this name, the present version first. The watch is a raw one:
-    /// no version is left out.
+    /// Records what the server sends about the object of this name, the present version first. The watch is a raw one: no
+    /// version is left out, unless the server has forgotten it in a restart.
     pub async fn start(api: Api<DynamicObject>, name: &str) -> Result<Self> {
         let fields = format!("metadata.name={name}");
-        let list = api.list(&ListParams::default().fields(&fields)).await?;
-        let mut version = list.metadata.resource_version.clone().unwrap_or_default();
-        let present: Vec<Value> = list.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        let (present, mut version) = list(&api, &fields).await?;
         let versions = Arc::new(Mutex::new(present));
         let kept = versions.clone();
         let task = tokio::spawn(async move {
-            let params = WatchParams::default().fields(&fields);
             loop {
-                let Ok(events) = api.watch(&params, &version).await else {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                let Some(next) = watch(&api, &fields, &version, &kept).await else {
+                    // It was too old, or the server does not answer.
+                    tokio::time::sleep(wait::EVERY).await;
+                    if let Ok((present, listed)) = list(&api, &fields).await {
+                        kept.lock().unwrap().extend(present);
+                        version = listed;
+                    }
                     continue;
                 };
-                let mut events = events.boxed();
-                while let Some(Ok(event)) = events.next().await {
-                    let object = match event {
-                        WatchEvent::Added(object)
-                        | WatchEvent::Modified(object)
-                        | WatchEvent::Deleted(object) => object,
-                        WatchEvent::Bookmark(_) | WatchEvent::Error(_) => continue,
-                    };
-                    version = object.metadata.resource_version.clone().unwrap_or_default();
-                    if let Ok(value) = serde_json::to_value(&object) {
-                        kept.lock().unwrap().push(value);
-                    }
-                }
+                version = next;
             }
         });
         Ok(Self { versions, task })
@@ -121,4 +112,34 @@ impl Recording {
     pub fn versions(&self) -> Vec<Value> {
         self.versions.lock().unwrap().clone()
     }
+}
+
+/// The objects with these fields, and the version to watch from.
+async fn list(api: &Api<DynamicObject>, fields: &str) -> Result<(Vec<Value>, String)> {
+    let list = api.list(&ListParams::default().fields(fields)).await?;
+    let present = list.items.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+    Ok((present, list.metadata.resource_version.unwrap_or_default()))
+}
+
+/// Keeps what comes until the watch ends; the version to go on from, if there is one.
+async fn watch(
+    api: &Api<DynamicObject>,
+    fields: &str,
+    from: &str,
+    kept: &Mutex<Vec<Value>>,
+) -> Option<String> {
+    let mut version = from.to_owned();
+    let params = WatchParams::default().fields(fields);
+    let mut events = api.watch(&params, from).await.ok()?.boxed();
+    while let Some(event) = events.next().await {
+        match event.ok()? {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted(object) => {
+                version = object.metadata.resource_version.clone()?;
+                kept.lock().unwrap().push(serde_json::to_value(&object).ok()?);
+            }
+            WatchEvent::Bookmark(_) => {}
+            WatchEvent::Error(_) => return None,
+        }
+    }
+    Some(version)
 }

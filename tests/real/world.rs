@@ -46,7 +46,12 @@ fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
 impl<'a> World<'a> {
     /// A namespace with the predictors `iris-v1` and `iris-v2`, and a VirtualService whose route has the first.
     pub async fn new(lab: &'a Lab, namespace: &str) -> Result<Self> {
-        let mut world = Self::empty(lab, namespace).await?;
+        Self::on(lab.shared().await?, namespace).await
+    }
+
+    /// [`new`](Self::new) on a cluster of one's own.
+    pub async fn on(shared: &'a Shared, namespace: &str) -> Result<Self> {
+        let mut world = Self::empty_on(shared, namespace).await?;
         world.serve("v1").await?;
         world.serve("v2").await?;
         world.create("networking.istio.io", "v1", &world.virtual_service()).await?;
@@ -55,7 +60,10 @@ impl<'a> World<'a> {
 
     /// A namespace with nothing in it.
     pub async fn empty(lab: &'a Lab, namespace: &str) -> Result<Self> {
-        let shared = lab.shared().await?;
+        Self::empty_on(lab.shared().await?, namespace).await
+    }
+
+    async fn empty_on(shared: &'a Shared, namespace: &str) -> Result<Self> {
         let client = shared.cluster.admin()?;
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace"));

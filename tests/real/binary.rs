@@ -1,0 +1,185 @@
+//! The program itself, on a cluster of its own that it watches as a whole, installed as `kubectl apply -k deploy` does.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+use sluice_lab::real::wait;
+use tempfile::TempDir;
+
+use crate::lab::{CONTROLLER, LIMIT, Lab, PERSON, Shared};
+use crate::oracle;
+use crate::world::{POD_PORT, ROUTE, World, same, same_json};
+
+/// `sluice run` on a whole cluster, killed when dropped.
+struct Running {
+    child: Child,
+    url: String,
+    folder: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only where there is no process any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(shared: &Shared) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, in_sluice_system(&shared.cluster.kubeconfig(CONTROLLER)?)?)?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let address = format!("127.0.0.1:{port}");
+        let log = fs::File::create(folder.path().join("log"))?;
+        let child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+            .args(["run", "--prometheus", shared.prometheus.url(), "--http", &address])
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        Ok(Self { child, url: format!("http://{address}"), folder })
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits until a page is there, and returns it.
+    async fn page(&self, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.url);
+        let page = wait::until(LIMIT, format!("{path} answers"), || async {
+            let answer = reqwest::get(&url).await.map_err(|error| format!("{error}: {}", self.log()))?;
+            let (code, text) = (answer.status(), answer.text().await.map_err(|error| error.to_string())?);
+            if code.is_success() { Ok(text) } else { Err(format!("{code}: {text}")) }
+        });
+        Ok(page.await?)
+    }
+
+    /// Waits until its own metrics have this line.
+    async fn says(&self, line: &str) -> Result<()> {
+        wait::until(LIMIT, format!("/metrics says {line}"), || async {
+            let page = self.page("/metrics").await.map_err(|error| error.to_string())?;
+            if page.lines().any(|there| there == line) { Ok(()) } else { Err(page) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    async fn terminate(mut self) -> Result<(ExitStatus, String)> {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        ensure!(told.success(), "kill: {told}");
+        let status = wait::until(LIMIT, "the program has ended", || {
+            let ended = match self.child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err("it runs".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            std::future::ready(ended)
+        })
+        .await?;
+        Ok((status, self.log()))
+    }
+}
+
+/// The kubeconfig with the namespace that a pod of `deploy/` would be in: there is the lease, and the right to it.
+fn in_sluice_system(file: &Path) -> Result<String> {
+    let mut kubeconfig: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
+    kubeconfig["contexts"][0]["context"]["namespace"] = json!("sluice-system");
+    Ok(kubeconfig.to_string())
+}
+
+/// What a person types; the exit code and what was printed to both streams.
+async fn types(shared: &Shared, arguments: &[&str]) -> Result<(i32, String)> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let output =
+        command.args(arguments).env("KUBECONFIG", shared.cluster.kubeconfig(PERSON)?).output().await?;
+    let text = [output.stdout, output.stderr].concat();
+    let code = output.status.code().context("it was killed")?;
+    Ok((code, String::from_utf8_lossy(&text).into_owned()))
+}
+
+pub async fn the_program_does_the_whole_job(_: &Lab) -> Result<()> {
+    let shared = Shared::start().await?;
+    let good = World::on(&shared, "good").await?;
+    let bad = World::on(&shared, "bad").await?;
+    let (good_recording, bad_recording) = (good.record().await?, bad.record().await?);
+    let _users = (good.users(80.0), bad.users(80.0));
+    let running = Running::start(&shared)?;
+    same("livez", &running.page("/livez").await?, &"ok\n".to_owned())?;
+    same("readyz", &running.page("/readyz").await?, &"ok\n".to_owned())?;
+    running.says("sluice_leading 1").await?;
+
+    // In one namespace by Prometheus with a gate, in another by scraping.
+    let errors = json!([{"name": "errors", "errors": {"max": "1%", "minRequests": 10}}]);
+    let gated = json!([{"weight": 20, "for": "600ms", "approve": true}, {"weight": 60, "for": "600ms"}]);
+    good.create_rollout(&good.rollout("v2", json!({"steps": gated, "checks": errors}))).await?;
+    let held = json!([{"weight": 20, "for": "600ms"}, {"weight": 50, "for": "1h"}]);
+    let scraped = json!({"steps": held, "checks": errors, "metrics": {"scrape": {"port": POD_PORT}}});
+    bad.create_rollout(&bad.rollout("v2", scraped)).await?;
+    good.phase("Waiting", "WaitingForApproval").await?;
+    bad.step(2, "iris-v2", 50).await?;
+
+    // The API server goes away and comes back: nothing moves meanwhile, and everything goes on afterwards.
+    let before = (good.route().await?, bad.route().await?);
+    shared.cluster.stop_api_server().await;
+    shared.cluster.start_api_server().await?;
+    // Kinds of its own come back one by one, a moment after the server says that it is ready.
+    for kind in [good.virtual_services(), good.rollouts(), good.actions()] {
+        let answers = async || kind.list(&ListParams::default()).await;
+        wait::until(LIMIT, "the API answers again", answers).await?;
+    }
+    for (world, before) in [(&good, &before.0), (&bad, &before.1)] {
+        same("weights", &oracle::weights(&world.route().await?, ROUTE), &oracle::weights(before, ROUTE))?;
+    }
+    let (code, text) = types(&shared, &["get", "-n", "good"]).await?;
+    same("exit code", &code, &0)?;
+    ensure!(text.contains("Waiting") && text.contains("iris-v2"), "{text}");
+    // For the policy that notes who asked a kind comes back later still.
+    let approve = ["approve", "iris", "-n", "good", "--reason", "as planned", "--wait", "90s"];
+    let (code, text) =
+        wait::until(LIMIT, "an approval is taken", async || match types(&shared, &approve).await {
+            Ok((_, text)) if text.contains("(503)") => Err(text),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(error.to_string()),
+        })
+        .await?;
+    ensure!(code == 0 && text.contains("as planned"), "{code}: {text}");
+    bad.predictor("v2").set_errors(0.5);
+
+    good.phase("Healthy", "Live").await?;
+    bad.phase("RolledBack", "CheckFailed").await?;
+    good.only("iris-v2").await?;
+    bad.only("iris-v1").await?;
+    same("weights", &good.sequence(&good_recording, "iris-v2").await?, &vec![0, 20, 60, 100])?;
+    same("weights", &bad.sequence(&bad_recording, "iris-v2").await?, &vec![0, 20, 50, 0])?;
+    running.says("sluice_rollouts{phase=\"Healthy\"} 1").await?;
+    running.says("sluice_rollouts{phase=\"RolledBack\"} 1").await?;
+    running.says("sluice_rollbacks_total{reason=\"CheckFailed\"} 1").await?;
+
+    let (code, text) = types(&shared, &["get", "iris", "-n", "bad", "-o", "json"]).await?;
+    same("exit code", &code, &0)?;
+    let printed: Value = serde_json::from_str(&text)?;
+    same_json("phase", &printed["status"]["phase"], &json!("RolledBack"))?;
+    let (code, text) = types(&shared, &["approve", "iris", "-n", "good"]).await?;
+    ensure!(code == 4 && text.contains("nothing is in flight"), "{code}: {text}");
+    let (code, text) = types(&shared, &["get", "rose", "-n", "good"]).await?;
+    ensure!(code == 3 && text.contains("there is no Rollout \"rose\""), "{code}: {text}");
+
+    let (status, log) = running.terminate().await?;
+    ensure!(status.code() == Some(0), "{status}: {log}");
+    let leases: Api<Lease> = Api::namespaced(shared.cluster.admin()?, "sluice-system");
+    let lease = leases.get("sluice-controller").await?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+    same("holder of the lease", &holder, &String::new())
+}
