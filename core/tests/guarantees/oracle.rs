@@ -73,6 +73,7 @@ impl Oracle {
     pub fn committed(&mut self, controller: usize, world: &World, commit: &Commit) {
         let Commit { before, after, decision, .. } = commit;
         is_a_status_that_the_api_takes(after);
+        assert_eq!(i64::from(after.weight), weight_of_the_step(after), "4: {after:?}");
         let weight = u64::try_from(after.weight).unwrap();
         let recorded = self.recorded.entry(after.seq).or_insert(weight);
         *recorded = weight.max(*recorded);
@@ -294,6 +295,17 @@ pub fn step(status: &RolloutStatus) -> Option<&StepState> {
     match &status.stage {
         Stage::Step(step) => Some(step),
         Stage::Pending | Stage::Idle | Stage::StatusLost | Stage::Released => None,
+    }
+}
+
+/// What the pinned spec says that the canary gets in the step that was entered.
+fn weight_of_the_step(status: &RolloutStatus) -> i64 {
+    let pinned = status.pinned.as_ref().map(|pinned| pinned.steps.as_slice());
+    match (step(status), pinned) {
+        (Some(step), Some(steps)) if step.withdrawn.is_none() => {
+            steps.get(step.index).map_or(100, |step| i64::from(step.weight.unwrap()))
+        }
+        _ => 0,
     }
 }
 
