@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// For one watch: a moment, then twice as long each time it fails again, but never long.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct OfOneWatch {
     next: Duration,
 }
@@ -40,7 +40,7 @@ impl Backoff for OfOneWatch {
 }
 
 /// For all watches together: each has waited by itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct OfAll;
 
 impl Iterator for OfAll {

@@ -93,7 +93,7 @@ pub async fn runs_to_its_end(lab: &Lab, example: &Example) -> Result<()> {
 pub async fn every_example_is_a_test(_: &Lab) -> Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(repository().join("examples"))? {
-        let name = entry?.file_name().into_string().map_err(|name| anyhow!("{name:?}"))?;
+        let name = entry?.file_name().into_string().map_err(|name| anyhow!("{}", name.display()))?;
         files.extend(name.strip_suffix(".yaml").map(str::to_owned));
     }
     files.sort();

@@ -156,7 +156,8 @@ impl<'a> World<'a> {
             spec.extend(more);
         }
         json!({
-            "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": IRIS}, "spec": spec,
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": IRIS, "namespace": self.namespace}, "spec": spec,
         })
     }
 
