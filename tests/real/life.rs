@@ -265,6 +265,7 @@ pub async fn a_canary_without_endpoints_gets_no_traffic(lab: &Lab) -> Result<()>
     world.weight_is("iris-v2", 40).await?;
     world.pod_of("v2").set_ready(false).await?;
     world.phase("RolledBack", "CanaryLost").await?;
+    world.weight_is("iris-v2", 0).await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 40, 0, 40, 0])?;
     world.end(controller).await
 }
