@@ -63,6 +63,13 @@ impl Oracle {
         }
     }
 
+    /// A stamp went before anybody read it: what is left of them tells where stable was.
+    pub fn unstamped(&mut self, world: &World) {
+        if matches!(world.status.stage, Stage::Pending) && self.lost.is_some() {
+            self.lost = newest_stable(world);
+        }
+    }
+
     pub fn restored(&mut self) {
         self.last_seq = None;
         self.paused_by_person = false;

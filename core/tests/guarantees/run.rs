@@ -89,15 +89,21 @@ impl Run {
             Event::Ask { what, revision, step } => self.ask(*what, *revision, *step),
             Event::Delete => world.delete(),
             Event::Drift { route, weight } => world.edit(route, |object| drift(object, *weight)),
-            Event::StampRemoved { route } => world.edit(route, |object| {
-                if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
-                    annotations.remove(STAMP);
-                }
-            }),
+            Event::StampRemoved { route } => {
+                world.edit(route, |object| {
+                    if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
+                        annotations.remove(STAMP);
+                    }
+                });
+                self.oracle.unstamped(world);
+            }
             Event::GitApplied { route } => {
                 world.edit(route, |object| object["spec"] = original(route)["spec"].take());
             }
-            Event::RouteDeleted { route } => drop(world.virtual_services.remove(*route)),
+            Event::RouteDeleted { route } => {
+                world.virtual_services.remove(*route);
+                self.oracle.unstamped(world);
+            }
             Event::RouteCreated { route } if world.virtual_services.contains_key(*route) => {}
             Event::RouteCreated { route } => world.put(original(route)),
             Event::StatusWiped => {
