@@ -7,7 +7,7 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject},
-    core::{GroupVersionKind, NamespaceResourceScope},
+    core::{DeserializeGuard, GroupVersionKind, NamespaceResourceScope},
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
@@ -28,6 +28,9 @@ pub(super) fn virtual_service() -> ApiResource {
     ApiResource::from_gvk_with_plural(&kind, "virtualservices")
 }
 
+/// An action; one that cannot be read, from another version perhaps, must not keep the others from being seen.
+type ActionObject = DeserializeGuard<RolloutAction>;
+
 type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// Streams of changes, each filling its store while it is polled.
@@ -36,7 +39,7 @@ pub(super) struct Watches {
     pub(super) virtual_services: Changes<DynamicObject>,
     pub(super) services: Changes<Service>,
     pub(super) slices: Changes<EndpointSlice>,
-    pub(super) actions: Changes<RolloutAction>,
+    pub(super) actions: Changes<ActionObject>,
     stores: Stores,
 }
 
@@ -47,7 +50,7 @@ pub(super) struct Stores {
     pub(super) virtual_services: Store<DynamicObject>,
     pub(super) services: Store<Service>,
     pub(super) slices: Store<EndpointSlice>,
-    pub(super) actions: Store<RolloutAction>,
+    actions: Store<ActionObject>,
 }
 
 impl Watches {
@@ -151,8 +154,13 @@ impl Stores {
     /// The Rollout that an action is for.
     pub(super) fn of_action(
         _: &Arc<Self>,
-    ) -> impl Fn(RolloutAction) -> Vec<ObjectRef<RolloutObject>> + Send + Sync + 'static {
-        |action| vec![ObjectRef::new(&action.spec.rollout).within(&action.namespace().unwrap_or_default())]
+    ) -> impl Fn(ActionObject) -> Vec<ObjectRef<RolloutObject>> + Send + Sync + 'static {
+        |action| {
+            let rollout = |action: RolloutAction| {
+                ObjectRef::new(&action.spec.rollout).within(&action.namespace().unwrap_or_default())
+            };
+            action.0.into_iter().map(rollout).collect()
+        }
     }
 
     fn mentioning(&self, namespace: Option<&str>, name: &str) -> Vec<ObjectRef<RolloutObject>> {
@@ -185,11 +193,13 @@ impl Stores {
     }
 
     /// What people ask of a Rollout, oldest first.
-    pub(super) fn actions_of(&self, namespace: &str, rollout: &str) -> Vec<Arc<RolloutAction>> {
-        let for_it = |action: &Arc<RolloutAction>| {
+    pub(super) fn actions_of(&self, namespace: &str, rollout: &str) -> Vec<RolloutAction> {
+        let for_it = |action: &&RolloutAction| {
             action.namespace().as_deref() == Some(namespace) && action.spec.rollout == rollout
         };
-        let mut actions: Vec<_> = self.actions.state().into_iter().filter(for_it).collect();
+        let all = self.actions.state();
+        let readable = all.iter().filter_map(|action| action.0.as_ref().ok());
+        let mut actions: Vec<RolloutAction> = readable.filter(for_it).cloned().collect();
         actions
             .sort_by_cached_key(|action| (action.creation_timestamp().map(|time| time.0), action.name_any()));
         actions

@@ -239,3 +239,19 @@ async fn an_action_for_a_past_step_is_refused_and_says_why() {
     assert!(answer["message"].as_str().unwrap().contains("step 1 is not the current step: 2 is"), "{answer}");
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_action_that_cannot_be_read_keeps_no_other_from_being_heard() {
+    let (world, _sluice) = at_half().await;
+    // Of a later version, perhaps: the real API server's schema refuses it today.
+    world
+        .create(json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction", "metadata": {"name": "dance"},
+            "spec": {"rollout": "iris", "do": "Dance"},
+        }))
+        .await;
+    world.ask("Abort", "abort").await;
+    world.weighs(100, 0).await;
+    same(&world.action("dance")["status"], &Value::Null, "the answer to what nobody can read");
+    oracle::check_history(&world.api);
+}

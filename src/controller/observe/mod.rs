@@ -122,9 +122,9 @@ fn asked(context: &Context, subject: &Subject) -> Vec<Asked> {
         .iter()
         .filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
     // An action that is older than its Rollout was made for another one.
-    let open = open.filter(|action| created(action.as_ref()) >= subject.created);
+    let open = open.filter(|action| created(*action) >= subject.created);
     // No more at a time than can be remembered as handled.
-    open.take(machine::KEPT_ACTIONS).map(|action| ask(action)).collect()
+    open.take(machine::KEPT_ACTIONS).map(ask).collect()
 }
 
 fn ask(action: &api::RolloutAction) -> Asked {
