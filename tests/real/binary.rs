@@ -146,7 +146,7 @@ pub async fn the_program_does_the_whole_job(_: &Lab) -> Result<()> {
     same("exit code", &code, &0)?;
     ensure!(text.contains("Waiting") && text.contains("iris-v2"), "{text}");
     // For the policy that notes who asked a kind comes back later still.
-    let approve = ["approve", "iris", "-n", "good", "--reason", "as planned", "--wait", "90s"];
+    let approve = ["approve", "iris", "-n", "good", "--reason", "as planned", "--wait", "60s"];
     let (code, text) =
         wait::until(LIMIT, "an approval is taken", async || match types(&shared, &approve).await {
             Ok((_, text)) if text.contains("(503)") => Err(text),

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{Api, ListParams};
-use serde_json::Value;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::{Value, json};
 use sluice_core::api::RolloutAction;
 use sluice_lab::real::{Cluster, crds, wait};
 
@@ -30,7 +30,18 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
     }
     cluster.apply_yaml(APPROVER).await?;
     allowed(cluster, CONTROLLER).await?;
-    allowed(cluster, PERSON).await
+    allowed(cluster, PERSON).await?;
+    can_be_asked(cluster).await
+}
+
+/// The policy that notes who asked knows a kind a few seconds after it is served, and lets nobody ask before.
+async fn can_be_asked(cluster: &Cluster) -> Result<()> {
+    let actions: Api<RolloutAction> = Api::default_namespaced(cluster.user(PERSON)?);
+    let spec = json!({"rollout": "iris", "do": "Abort"});
+    let action = RolloutAction::new("a", serde_json::from_value(spec)?);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    wait::until(LIMIT, "actions can be asked for", async || actions.create(&dry_run, &action).await).await?;
+    Ok(())
 }
 
 /// The authorizer reads roles from a cache, so a user who was just given rights has them in a moment.
