@@ -23,6 +23,7 @@ mod oracle;
 mod people;
 mod queries;
 mod refused;
+mod refused_by_server;
 mod world;
 
 use std::process::ExitCode;
@@ -113,8 +114,10 @@ fn main() -> anyhow::Result<ExitCode> {
         examples: [
             every_example_is_a_test,
         ],
-        refused: [
+        refused_by_server: [
             an_unknown_action,
+        ],
+        refused: [
             a_query_that_is_not_valid,
             a_query_with_an_unknown_variable,
             an_unknown_metrics_source,
@@ -133,10 +136,10 @@ fn main() -> anyhow::Result<ExitCode> {
             a_status_from_a_backup_takes_nothing_back,
         ],
     );
-    for mistake in refused::MISTAKES {
+    for mistake in refused_by_server::MISTAKES {
         let (runtime, lab) = (runtime.clone(), lab.clone());
-        trials.push(Trial::test(format!("refused::by_the_server::{}", mistake.name), move || {
-            let refused = refused::is_refused_by_the_server(&lab, mistake);
+        trials.push(Trial::test(format!("refused_by_server::{}", mistake.name), move || {
+            let refused = refused_by_server::is_refused(&lab, mistake);
             runtime.block_on(refused).map_err(|error| format!("{error:#}").into())
         }));
     }

@@ -1,24 +1,25 @@
 //! The world of one test: a namespace with predictors, users, a VirtualService, and a Rollout to come.
 
+mod oracles;
+mod people;
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
-use sluice::cli::view::Screen;
-use sluice::cli::{self, AskArgs, Plain, Session};
-use sluice_core::api::{Do, GoDuration};
 use sluice_lab::gateway::{Load, Running};
 use sluice_lab::predictor::Predictor;
 use sluice_lab::real::pods::{self, LabPod, PodSpec, pod_address};
-use sluice_lab::real::{Audit, AuditEntry, Target, wait};
+use sluice_lab::real::{Audit, Target};
 
 use crate::controller::Controller;
-use crate::lab::{CONTROLLER, LIMIT, Lab, PERSON, Shared};
-use crate::oracle::{self, Recording};
+use crate::lab::{Lab, Shared};
+use crate::oracle;
 
 /// Name of the Rollout and of its VirtualService.
 pub const IRIS: &str = "iris";
@@ -272,293 +273,6 @@ impl<'a> World<'a> {
                 .label("pod", pod.name())
         });
         self.shared.scrape_too(targets).await
-    }
-
-    // === people ===
-
-    /// A person asks for something as with the command line; what it prints, or why not.
-    pub async fn ask(&self, what: Do, reason: &str) -> Result<String, String> {
-        let client = self.shared.cluster.user(PERSON).map_err(|error| error.to_string())?;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let screen = Screen { width: None, height: None, colour: false, program: "sluice".to_owned() };
-        let mut session = Session {
-            client,
-            cluster: "https://lab".to_owned(),
-            namespace: self.namespace.clone(),
-            screen,
-            out: &mut out,
-            err: &mut err,
-        };
-        let args = AskArgs {
-            name: IRIS.to_owned(),
-            reason: Some(reason.to_owned()),
-            wait: GoDuration(LIMIT),
-            output: Plain::Text,
-        };
-        let done = cli::act(&mut session, what, &args).await;
-        done.map_err(|failure| failure.to_string())?;
-        Ok(String::from_utf8_lossy(&out).into_owned())
-    }
-
-    /// [`ask`](Self::ask) once the traffic of the step is on the route and the controller has seen it.
-    pub async fn ask_in_place(&self, what: Do, reason: &str) -> Result<String, String> {
-        let limit = tokio::time::Instant::now() + LIMIT;
-        loop {
-            match self.ask(what, reason).await {
-                Err(failure)
-                    if failure.contains("not in place yet") && tokio::time::Instant::now() < limit => {}
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Opens the gate of the current step.
-    pub async fn approve(&self) -> Result<()> {
-        self.ask(Do::Approve, "fine").await.map(drop).map_err(|failure| anyhow!("approve: {failure}"))
-    }
-
-    /// Creates an action by hand and waits for the answer.
-    pub async fn action(&self, mut spec: Value) -> Result<Value> {
-        spec["rollout"] = json!(IRIS);
-        let action = json!({
-            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction",
-            "metadata": {"generateName": "by-hand-"}, "spec": spec,
-        });
-        let created = self.create("sluice.dev", "v1alpha1", &action).await?;
-        let name = created["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        let answered = wait::until(LIMIT, format!("{spec} is answered"), || async {
-            let action = self.actions().get(&name).await.map_err(|error| error.to_string())?;
-            if action.data["status"].is_null() { Err("not yet".to_owned()) } else { Ok(action) }
-        });
-        Ok(serde_json::to_value(answered.await?)?)
-    }
-
-    /// What was asked for so far and what became of it, in the order of the answers.
-    pub async fn the_record_is(&self, expected: &[&str]) -> Result<()> {
-        let list = self.actions().list(&ListParams::default()).await?;
-        let text = |action: &DynamicObject, pointer: &str| {
-            action.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
-        let mut actions = list.items;
-        actions.sort_by_key(|action| text(action, "/status/handledAt"));
-        let seen: Vec<_> =
-            actions.iter().map(|a| format!("{} {}", text(a, "/spec/do"), text(a, "/status/phase"))).collect();
-        same("actions", &seen, &expected.iter().map(|line| (*line).to_owned()).collect())
-    }
-
-    // === waiting ===
-
-    /// Waits until the controller has looked so often in all.
-    pub async fn until_looks(&self, controller: &Controller, looks: u64) -> Result<()> {
-        wait::until(
-            LIMIT,
-            format!("{}: the controller has looked {looks} times", self.namespace),
-            || async {
-                match controller.looks() {
-                    Ok(seen) if seen >= looks => Ok(()),
-                    Ok(seen) => Err(format!("{seen} times")),
-                    Err(error) => Err(error.to_string()),
-                }
-            },
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// The controller looks three times more, each time with a reason to, and no weight changes.
-    pub async fn stays_like_this(&self, controller: &Controller) -> Result<()> {
-        let some = |route: &Value| {
-            let mut weights = oracle::weights(route, ROUTE);
-            weights.retain(|_, weight| *weight > 0);
-            weights
-        };
-        let before = some(&self.route().await?);
-        for turn in 0..3 {
-            let looks = controller.looks()?;
-            self.touch(turn).await?;
-            self.until_looks(controller, looks + 1).await?;
-        }
-        same("weights", &some(&self.route().await?), &before)
-    }
-
-    /// Waits until there is no Rollout any more.
-    pub async fn gone(&self) -> Result<()> {
-        wait::until(LIMIT, format!("{}: the Rollout is gone", self.namespace), || async {
-            match self.rollouts().get_opt(IRIS).await {
-                Ok(None) => Ok(()),
-                Ok(Some(rollout)) => {
-                    Err(format!("{:?}, {}", rollout.metadata.finalizers, brief(&rollout.data["status"])))
-                }
-                Err(error) => Err(error.to_string()),
-            }
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// Waits until a Rollout is refused; its condition `Accepted`.
-    pub async fn refusal_of(&self, name: &str) -> Result<Value> {
-        let refusal =
-            wait::until(LIMIT, format!("{}: Rollout {name} is refused", self.namespace), || async {
-                let rollout = self.rollouts().get(name).await.map_err(|error| error.to_string())?;
-                let status = &rollout.data["status"];
-                match condition(status, "Accepted") {
-                    Ok(accepted) if accepted["status"] == "False" => Ok(accepted),
-                    Ok(accepted) => Err(format!("{accepted}, {}", brief(status))),
-                    Err(error) => Err(error.to_string()),
-                }
-            });
-        Ok(refusal.await?)
-    }
-
-    /// Records every version of the VirtualService.
-    pub async fn record(&self) -> Result<Recording> {
-        Recording::start(self.virtual_services(), IRIS).await
-    }
-
-    /// Waits for the Rollout to be in a phase for a reason.
-    pub async fn phase(&self, phase: &str, reason: &str) -> Result<Value> {
-        self.status_is(&format!("the phase is {phase} ({reason})"), |status| {
-            status["phase"] == phase && status["reason"] == reason
-        })
-        .await
-    }
-
-    /// Waits for a status that `holds`.
-    pub async fn status_is(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
-        let what = format!("{}: {what}", self.namespace);
-        let seen = wait::until(LIMIT, what, || async {
-            let status = self.status().await.map_err(|error| error.to_string())?;
-            if holds(&status) { Ok(status) } else { Err(brief(&status)) }
-        });
-        Ok(seen.await?)
-    }
-
-    /// Waits until a Service's weight on the route is this.
-    pub async fn weight_is(&self, service: &str, weight: i64) -> Result<Value> {
-        let what = format!("{}: {service} has weight {weight}", self.namespace);
-        let seen = wait::until(LIMIT, what, || async {
-            let route = self.route().await.map_err(|error| error.to_string())?;
-            let weights = oracle::weights(&route, ROUTE);
-            if weights.get(service).copied().unwrap_or(0) == weight {
-                return Ok(route);
-            }
-            let status = self.status().await.map_err(|error| error.to_string())?;
-            Err(format!("{weights:?}, {}", brief(&status)))
-        });
-        Ok(seen.await?)
-    }
-
-    /// Waits until the step in flight is the one of this number, counted from 1, with its weight on the route.
-    pub async fn step(&self, number: u64, service: &str, weight: i64) -> Result<Value> {
-        let what = format!("step {number} of {service}");
-        self.status_is(&what, |status| {
-            status["progress"]["number"] == number && status["canary"]["service"] == service
-        })
-        .await?;
-        self.weight_is(service, weight).await
-    }
-
-    /// Waits until the old predictor has left the route, so that nothing is left to do.
-    pub async fn only(&self, service: &str) -> Result<Value> {
-        let what = format!("{}: {service} is alone on the route", self.namespace);
-        let seen = wait::until(LIMIT, what, || async {
-            let route = self.route().await.map_err(|error| error.to_string())?;
-            let weights = oracle::weights(&route, ROUTE);
-            if weights.len() == 1 && weights.get(service) == Some(&100) {
-                return Ok(route);
-            }
-            let status = self.status().await.map_err(|error| error.to_string())?;
-            Err(format!("{weights:?}, {}", brief(&status)))
-        });
-        Ok(seen.await?)
-    }
-
-    /// Waits until the gateway obeys the VirtualService as it is now.
-    pub async fn obeyed(&self) -> Result<()> {
-        let wanted = version(&self.route().await?)?;
-        wait::until(LIMIT, "the gateway obeys", || async {
-            let obeyed = self.shared.gateway.obeys(&self.namespace, IRIS);
-            match obeyed.as_deref().map(str::parse::<u64>) {
-                Some(Ok(obeyed)) if obeyed >= wanted => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await?;
-        Ok(())
-    }
-
-    /// So many requests of users now; who answered how many of them.
-    pub async fn asked(&self, count: u64) -> Result<BTreeMap<String, u64>> {
-        self.obeyed().await?;
-        let report = Load::infer(&self.host(), IRIS).count(count).run(&self.shared.gateway).await;
-        Ok(report.by_predictor)
-    }
-
-    // === oracles ===
-
-    /// Every version of the VirtualService up to the present one.
-    pub async fn versions(&self, recording: &Recording) -> Result<Vec<Value>> {
-        let present = version(&self.route().await?)?;
-        let seen = wait::until(LIMIT, "the recording has caught up", || async {
-            let versions = recording.versions();
-            match versions.last().map(version) {
-                Some(Ok(last)) if last >= present => Ok(versions),
-                other => Err(format!("it is at {other:?}")),
-            }
-        });
-        Ok(seen.await?)
-    }
-
-    /// The weights that a Service had, one after the other.
-    pub async fn sequence(&self, recording: &Recording, service: &str) -> Result<Vec<i64>> {
-        let weight = |route: &Value| oracle::weights(route, ROUTE).get(service).copied().unwrap_or(0);
-        Ok(oracle::without_repeats(&self.versions(recording).await?.iter().map(weight).collect::<Vec<_>>()))
-    }
-
-    /// In every version the weights add up to 100, all else is as in `original`, and the number of the decision in the
-    /// stamp never falls.
-    pub async fn only_weights_moved(&self, recording: &Recording, original: &Value) -> Result<()> {
-        let mut number = 0;
-        for route in self.versions(recording).await? {
-            same("sum of weights", &oracle::weights(&route, ROUTE).values().sum::<i64>(), &100)?;
-            same_json("the rest", &oracle::the_rest(&route, ROUTE), &oracle::the_rest(original, ROUTE))?;
-            let stamped = oracle::stamp(&route, &self.key()).and_then(|stamp| stamp["seq"].as_u64());
-            ensure!(stamped.unwrap_or(0) >= number, "the stamp fell from {number} to {stamped:?}");
-            number = stamped.unwrap_or(0);
-        }
-        Ok(())
-    }
-
-    /// The Rollout's key in stamps.
-    pub fn key(&self) -> String {
-        format!("{}/{IRIS}", self.namespace)
-    }
-
-    /// What the controller asked of this namespace.
-    pub fn asked_by_controller(&self) -> Result<Vec<AuditEntry>> {
-        let mut entries = self.audit.of(CONTROLLER)?;
-        entries.retain(|entry| entry.namespace == self.namespace);
-        Ok(entries)
-    }
-
-    /// The changes that the controller asked for in this namespace: the lease is in another.
-    pub fn writes(&self) -> Result<Vec<AuditEntry>> {
-        let mut entries = self.asked_by_controller()?;
-        entries.retain(AuditEntry::is_write);
-        Ok(entries)
-    }
-
-    /// Ends the controller, and sees that the server never refused it anything: `deploy/` gave it the rights it uses, and
-    /// what it writes is what the schema takes.
-    pub async fn end(&self, controller: Controller) -> Result<()> {
-        controller.stop().await?;
-        // A conflict or a deletion is nobody's fault, nor is a server that is too busy.
-        let refused =
-            |entry: &AuditEntry| matches!(entry.code, 400..=499) && ![404, 409, 429].contains(&entry.code);
-        let refused: Vec<_> = self.asked_by_controller()?.into_iter().filter(refused).collect();
-        ensure!(refused.is_empty(), "the controller was refused: {refused:?}");
-        Ok(())
     }
 }
 
