@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sluice_lab::real::wait;
 
 use crate::controller::Controller;
-use crate::lab::{LIMIT, Lab};
+use crate::lab::{CONTROLLER, LIMIT, Lab};
 use crate::oracle;
 use crate::world::{ROUTE, World, condition, decided, same, same_json};
 
@@ -134,8 +134,13 @@ async fn at_rest(world: &World<'_>, controller: &Controller) -> Result<()> {
                 && status["observedGeneration"].as_i64() > Some(1)
         })
         .await?;
-    let mut writes = audit.writes_of(crate::lab::CONTROLLER)?;
-    writes.retain(|write| write.namespace == world.namespace);
+    // What is written can be read a moment before the log says so.
+    let writes = wait::until(LIMIT, "the last write is in the audit log", || async {
+        let mut writes = audit.writes_of(CONTROLLER).map_err(|error| error.to_string())?;
+        writes.retain(|write| write.namespace == world.namespace);
+        if writes.is_empty() { Err("nothing is".to_owned()) } else { Ok(writes) }
+    })
+    .await?;
     let writes: Vec<_> = writes
         .iter()
         .map(|write| format!("{} {}/{}", write.verb, write.resource, write.subresource))
