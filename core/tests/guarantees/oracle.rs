@@ -56,9 +56,7 @@ impl Oracle {
 
     pub fn wiped(&mut self, world: &World) {
         self.restored();
-        let stamped = world.virtual_services.values().any(|object| stamp(object).is_some());
-        let was_seen = !matches!(world.status.stage, Stage::Pending);
-        if stamped && was_seen {
+        if !matches!(world.status.stage, Stage::Pending) {
             self.lost = newest_stable(world);
         }
     }
@@ -288,8 +286,11 @@ pub fn is_known(status: &RolloutStatus, service: &str) -> bool {
     heard.any(|heard| heard == service)
 }
 
+/// Stable by the newest stamp on the routes that the spec names.
 fn newest_stable(world: &World) -> Option<String> {
-    let stamps = world.virtual_services.values().filter_map(stamp);
+    let named = world.spec["routes"].as_array().unwrap().iter();
+    let named = named.filter_map(|route| world.virtual_services.get(route["virtualService"].as_str()?));
+    let stamps = named.filter_map(stamp);
     let newest = stamps.max_by_key(|stamp| stamp["seq"].as_u64())?;
     newest["stable"].as_str().map(str::to_owned)
 }

@@ -75,17 +75,20 @@ impl Run {
             Event::Want { service } => world.want(service),
             Event::Paused { paused } => world.edit_spec(|spec| spec["paused"] = json!(paused)),
             Event::Steps { variant } => world.edit_spec(|spec| spec["steps"] = steps(*variant)),
-            Event::Routes { variant } => world.edit_spec(|spec| {
-                let all = [
-                    json!({"virtualService": "a", "http": ["primary"]}),
-                    json!({"virtualService": "b", "http": ["primary"]}),
-                ];
-                spec["routes"] = match variant {
-                    0 => json!(all),
-                    1 => json!(all[..1]),
-                    _ => json!(all[1..]),
-                };
-            }),
+            Event::Routes { variant } => {
+                world.edit_spec(|spec| {
+                    let all = [
+                        json!({"virtualService": "a", "http": ["primary"]}),
+                        json!({"virtualService": "b", "http": ["primary"]}),
+                    ];
+                    spec["routes"] = match variant {
+                        0 => json!(all),
+                        1 => json!(all[..1]),
+                        _ => json!(all[1..]),
+                    };
+                });
+                self.oracle.unstamped(world);
+            }
             Event::Ask { what, revision, step } => self.ask(*what, *revision, *step),
             Event::Delete => world.delete(),
             Event::Drift { route, weight } => world.edit(route, |object| drift(object, *weight)),
