@@ -45,6 +45,7 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
     } else {
         step.in_place = GoDuration::default();
     }
+    step.settled = settled;
     if settled {
         step.settled_at = step.age;
         if restless {
@@ -176,7 +177,7 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
 
 /// Whether the traffic was settled all the time since the look before this one, so that a look of now counts.
 fn is_settled(turn: &Turn<'_>, step: &StepState) -> bool {
-    turn.in_place() && step.settled_at == step.age
+    turn.in_place() && step.settled
 }
 
 /// Whether the canary in flight would have to go, because another revision is wanted. One that has earned all traffic

@@ -72,6 +72,8 @@ pub struct StepState {
     pub age: GoDuration,
     /// Age of the step when the traffic was last seen settled.
     pub settled_at: GoDuration,
+    /// Whether it was settled all the time since the look before the last one.
+    pub settled: bool,
     /// Time that was observed to pass with the setting in place.
     pub elapsed: GoDuration,
     /// The same without interruption, up to now: what `settle` is compared with.

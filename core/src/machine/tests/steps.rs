@@ -55,6 +55,20 @@ fn a_look_counts_only_after_the_traffic_has_settled() {
 }
 
 #[test]
+fn a_look_right_after_a_repair_ends_no_step() {
+    let mut life = Life::at_step(1, |spec| spec["steps"][0]["approve"] = json!(true));
+    life.turns(3, GOOD);
+    // The approval is recorded, but its stamp is not written: the traffic is not in place.
+    life.ask(Do::Approve);
+    life.controller.begin(&life.world, GOOD);
+    life.controller.persist(&mut life.world, super::controller::Fault::None);
+    life.crash();
+    life.controller.turn(&mut life.world, GOOD);
+    life.controller.turn(&mut life.world, BAD);
+    assert_eq!((life.number(), life.last().kind), (Some(1), DecisionKind::Approved));
+}
+
+#[test]
 fn a_step_waits_for_its_requests() {
     let mut life = Life::at_step(1, |spec| {
         spec["steps"][0]["minRequests"] = json!(450);
