@@ -44,6 +44,8 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
         step.in_place = GoDuration(step.in_place.0 + elapsed);
     } else {
         step.in_place = GoDuration::default();
+        // What passed has to pass again once the traffic has settled; what fails, or has begun to, is kept.
+        turn.state.checks.retain(|check| check.verdict != Verdict::Pass);
     }
     step.settled = settled;
     if settled {

@@ -151,6 +151,8 @@ fn give_up(turn: &mut Turn<'_>, stamp: &Stamp, stable: Option<Predictor>) {
     for loser in losers.into_iter().flatten().filter(|loser| Some(loser) != stable.as_ref()) {
         retire(&mut turn.state, loser);
     }
+    // One that was leaving when the old memory was written may have become stable since.
+    turn.state.retiring.retain(|retiring| Some(&retiring.predictor) != stable.as_ref());
     turn.state.stable = stable;
     turn.state.stage = Stage::StatusLost;
     turn.state.checks.clear();

@@ -171,6 +171,21 @@ fn a_restored_backup_keeps_the_stable_that_users_have_and_starts_nothing() {
 }
 
 #[test]
+fn a_backup_in_which_the_stable_of_now_was_leaving_does_not_let_it_leave() {
+    let mut life = Life::at_step(1, |_| ());
+    life.world.want("v1");
+    life.turns(1, GOOD);
+    let backup = life.world.status.clone();
+    assert_eq!(backup.retiring[0].predictor, predictor("v2"));
+    life.world.want("v2");
+    life.until(GOOD, |life| life.stable() == "v2");
+    life.world.set_status(backup);
+    life.turns(10, GOOD);
+    assert_eq!((life.stable(), life.weight()), ("v2", 100));
+    assert!(!life.kinds().contains(&DecisionKind::Retired));
+}
+
+#[test]
 fn a_backup_from_before_the_start_does_not_let_the_canary_go_on_unwatched() {
     let mut life = Life::new();
     let backup = life.world.status.clone();

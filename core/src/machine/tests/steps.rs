@@ -69,6 +69,19 @@ fn a_look_right_after_a_repair_ends_no_step() {
 }
 
 #[test]
+fn what_passed_before_a_drift_has_to_pass_again() {
+    let mut life = Life::at_step(1, |spec| spec["steps"][0]["approve"] = json!(true));
+    life.turns(4, GOOD);
+    life.world.edit("a", |object| object["spec"]["http"][1]["route"][1]["weight"] = json!(3));
+    life.asks(Do::Approve);
+    life.turns(1, Saw::Outage);
+    life.turns(3, Saw::NotAsked);
+    assert_eq!(life.number(), Some(1));
+    life.turns(1, GOOD);
+    assert_eq!(life.number(), Some(2));
+}
+
+#[test]
 fn a_step_waits_for_its_requests() {
     let mut life = Life::at_step(1, |spec| {
         spec["steps"][0]["minRequests"] = json!(450);
