@@ -147,12 +147,14 @@ fn give_up(turn: &mut Turn<'_>, stamp: &Stamp, stable: Option<Predictor>) {
     take_over_outcomes(turn, stamp, true);
     let stamped = stamp.revision.as_ref().and_then(|revision| revision.parse::<Predictor>().ok());
     let in_flight = turn.state.canary.clone().filter(|_| turn.state.in_flight());
-    let losers = [turn.state.stable.clone(), in_flight, stamped];
+    let losers = [turn.state.stable.clone(), in_flight, stamped.clone()];
     for loser in losers.into_iter().flatten().filter(|loser| Some(loser) != stable.as_ref()) {
         retire(&mut turn.state, loser);
     }
     // One that was leaving when the old memory was written may have become stable since.
     turn.state.retiring.retain(|retiring| Some(&retiring.predictor) != stable.as_ref());
+    // It goes into the next stamp: should this be lost too, somebody must still know whose traffic is to be taken.
+    turn.state.canary = stamped.filter(|canary| Some(canary) != stable.as_ref());
     turn.state.stable = stable;
     turn.state.stage = Stage::StatusLost;
     turn.state.checks.clear();
@@ -199,7 +201,7 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
         let message =
             format!("the status was lost: {stable} keeps all traffic, nothing is tried until a retry");
         turn.decide(DecisionKind::Recovered, Reason::StatusLost, message, None, |state| {
-            state.canary.clone_from(&facts.wanted);
+            state.canary = state.canary.take().or_else(|| facts.wanted.clone());
             state.stable = Some(stable);
             state.stage = Stage::StatusLost;
         })
@@ -243,7 +245,7 @@ pub(super) fn restored(turn: &mut Turn<'_>) -> Option<Decision> {
         )
     };
     let decision = turn.decide(DecisionKind::Recovered, Reason::StatusLost, message, None, |state| {
-        state.canary = wanted.filter(|_| !live);
+        state.canary = state.canary.take().or(wanted.filter(|_| !live));
         state.stage = if live { Stage::Idle } else { Stage::StatusLost };
     });
     forget_actions(turn);
