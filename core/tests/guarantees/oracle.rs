@@ -55,7 +55,7 @@ impl Oracle {
     }
 
     pub fn wiped(&mut self, world: &World) {
-        self.restored();
+        self.restored(&RolloutStatus::default());
         if !matches!(world.status.stage, Stage::Pending) {
             self.lost = newest_stable(world);
         }
@@ -68,11 +68,16 @@ impl Oracle {
         }
     }
 
-    pub fn restored(&mut self) {
+    /// From now on the status says what was seen and approved.
+    pub fn restored(&mut self, status: &RolloutStatus) {
         self.last_seq = None;
         self.paused_by_person = false;
-        self.approved = false;
         self.lost = None;
+        self.approved = step(status).is_some_and(|step| step.approved.is_some());
+        if let Some(step) = step(status) {
+            self.requests += step.evidence.requests;
+            self.seconds += step.elapsed.0.as_secs();
+        }
     }
 
     pub fn committed(&mut self, controller: usize, world: &World, commit: &Commit) {

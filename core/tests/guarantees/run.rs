@@ -115,8 +115,8 @@ impl Run {
             }
             Event::StatusRestored { back } => {
                 if let Some(index) = self.backups.len().checked_sub(1 + back) {
-                    self.oracle.restored();
                     let backup = self.backups[index].clone();
+                    self.oracle.restored(&backup);
                     self.world.set_status(backup);
                 }
             }
