@@ -2,12 +2,14 @@
 //!
 //! [`embedded`] is a Kubernetes API in memory; [`real`] runs the real one, and a Prometheus, as processes in a network
 //! namespace. With both go [`predictor`], which answers inference requests as badly as it is told to, [`gateway`],
-//! which obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`].
+//! which obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`];
+//! [`invariants`] reads what was committed and says which guarantee was broken.
 
 pub mod embedded;
 pub mod exposition;
 pub mod gateway;
 pub mod http;
+pub mod invariants;
 pub mod predictor;
 pub mod real;
 pub mod scene;

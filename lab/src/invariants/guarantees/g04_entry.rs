@@ -1,0 +1,176 @@
+//! Guarantee 4: "Step k > 0 is entered only with step k−1's recorded Pass (or a person's recorded action) for this
+//! revision, step 0 only when the canary is ready. Canary traffic that was taken away comes back only up to the setting
+//! of the recorded decision."
+//!
+//! In the status: a step that is entered has a decision with a Pass of every check of the pinned spec, whose recorded
+//! numbers are reckoned again, not earlier than the step before lasts; or a RolloutAction that asked for it and was
+//! answered in the same commit. In the VirtualService: the canary never gets more than was recorded under the number in
+//! the stamp. Not seen: what the metrics said beside what was recorded, and time that passed without being observed.
+
+use serde_json::Value;
+
+use super::{Found, Guarantee, Seen, StatusChange, seconds};
+use crate::invariants::{
+    objects::{self, Predictor, text},
+    world::World,
+};
+
+pub(super) struct Entry;
+
+impl Guarantee for Entry {
+    fn commit(&mut self, seen: &Seen<'_>, found: &mut Found<'_>) {
+        if let Some(change) = seen.status() {
+            for what in status(seen, &change) {
+                found.add(Some(&change.name), what);
+            }
+        }
+        routes(seen, found);
+    }
+}
+
+// === the status ===
+
+fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
+    let (from, to) = (objects::step_index(change.before), objects::step_index(change.after));
+    let mut found = recorded_weight(change).into_iter().collect::<Vec<_>>();
+    let (Some(from), Some(to)) = (from, to) else { return found };
+    let Some(canary) = objects::canary_in_flight(change.after) else { return found };
+    let began = objects::is_withdrawn(change.before) && !objects::is_withdrawn(change.after);
+    if began && seen.world.is_known_unready(&canary, seen.commit.at) {
+        found.push(format!("{canary} enters step {} and has no ready endpoint", to + 1));
+    }
+    if to <= from {
+        return found;
+    }
+    let Some(decision) = change.decided(&["Entered", "Promoting"]) else {
+        found.push(format!("step {} is entered without a decision to do so", to + 1));
+        return found;
+    };
+    if text(&decision["revision"]) != canary.to_string() {
+        found.push(format!("step {} of {canary} is entered on what {} did", to + 1, decision["revision"]));
+    }
+    if decision["by"].is_null() {
+        found.extend(passed(seen, change, decision, from, to));
+    } else if !is_asked(seen.world, change, &canary, from, to) {
+        found.push(format!("step {} is entered for {}, who asked for no such thing", to + 1, decision["by"]));
+    }
+    found
+}
+
+/// The weight in the status is what the pinned spec says of the step.
+fn recorded_weight(change: &StatusChange<'_>) -> Option<String> {
+    let pinned = objects::planned(&change.after["pinned"]);
+    let expected = match objects::step_index(change.after) {
+        Some(_) if objects::is_withdrawn(change.after) => 0,
+        Some(index) if change.after["pinned"].is_object() => {
+            usize::try_from(index).ok().and_then(|index| pinned.get(index)).map_or(100, |step| step.weight)
+        }
+        Some(_) | None => 0,
+    };
+    let weight = change.after["weight"].as_u64().unwrap_or(0);
+    (weight > expected)
+        .then(|| format!("the status says {weight}% for the canary, expected the {expected}% of its step"))
+}
+
+fn passed(seen: &Seen<'_>, change: &StatusChange<'_>, decision: &Value, from: u64, to: u64) -> Vec<String> {
+    let mut found = Vec::new();
+    if to != from + 1 {
+        found.push(format!("from step {} to step {}: one was left out", from + 1, to + 1));
+    }
+    if objects::is_withdrawn(change.before) {
+        found.push(format!("step {} is entered, and step {} had no traffic", to + 1, from + 1));
+    }
+    let pinned = &change.before["pinned"];
+    let steps = objects::planned(pinned);
+    let Some(step) = usize::try_from(from).ok().and_then(|from| steps.get(from)) else { return found };
+    // Whoever wrote the decision that entered it: it cannot have lasted longer than since then.
+    let entered = change.rollout.last(|d| matches!(text(&d["kind"]), "Entered" | "Started"));
+    if let Some(entered) = entered {
+        let lasted = seen.commit.at - entered.at;
+        if lasted < step.lasts {
+            let (lasted, lasts) = (seconds(lasted), seconds(step.lasts));
+            found.push(format!("step {} ends after {lasted}, expected at least {lasts}", from + 1));
+        }
+    }
+    for check in objects::list(&pinned["checks"]).filter(|check| is_for(check, from)) {
+        let record = objects::list(&decision["checks"]).find(|record| record["name"] == check["name"]);
+        if let Err(why) = is_pass(check, record) {
+            let name = &check["name"];
+            found.push(format!("step {} is entered, and check {name} of step {} {why}", to + 1, from + 1));
+        }
+    }
+    found
+}
+
+/// Whether a check counts in every step; of those for some steps the names would have to be known.
+fn is_for(check: &Value, _step: u64) -> bool {
+    check["advisory"] != true && objects::list(&check["steps"]).next().is_none()
+}
+
+fn is_pass(check: &Value, record: Option<&Value>) -> Result<(), String> {
+    let Some(record) = record else { return Err("has no record".to_owned()) };
+    if record["verdict"] != "Pass" {
+        return Err(format!("said {}", record["verdict"]));
+    }
+    let rule = &check["errors"];
+    let Some(max) = rule["max"].as_str().and_then(objects::share) else { return Ok(()) };
+    let least = rule["minRequests"].as_u64().unwrap_or(50);
+    let [requests, bad] = ["requests", "bad"].map(|field| record["canary"][field].as_u64().unwrap_or(0));
+    #[allow(clippy::cast_precision_loss, reason = "requests are far from 2^53")]
+    let too_many = bad as f64 > max * requests as f64 + 1e-9;
+    if requests < least {
+        Err(format!("passed on {requests} requests, expected at least {least}"))
+    } else if too_many {
+        Err(format!("passed with {bad} errors in {requests} requests"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a person asked to enter this step, and is answered in this commit.
+fn is_asked(world: &World<'_>, change: &StatusChange<'_>, canary: &Predictor, from: u64, to: u64) -> bool {
+    change.done(world).iter().any(|action| {
+        let spec = &action["spec"];
+        let reaches = match text(&spec["do"]) {
+            "Promote" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
+            "PromoteFull" => true,
+            _ => false,
+        };
+        reaches && text(&spec["revision"]) == canary.to_string()
+    })
+}
+
+// === the VirtualService ===
+
+fn routes(seen: &Seen<'_>, found: &mut Found<'_>) {
+    let namespace = &seen.commit.namespace;
+    for change in seen.routes() {
+        let stable = change.stamp.as_ref().and_then(|stamp| Predictor::parse(text(&stamp["stable"])));
+        let canary = change.stamp.as_ref().and_then(|stamp| Predictor::parse(text(&stamp["revision"])));
+        let managed = seen.world.managed(&change.rollout, &[change.before, change.after]);
+        let recorded = change.stamped("seq").and_then(|seq| {
+            let rollout = seen.world.rollout(&change.rollout)?;
+            rollout.weight_of(seq)
+        });
+        for (at, before, after) in change.moved() {
+            let share: u64 =
+                managed.iter().map(|predictor| objects::weight(namespace, after, predictor)).sum();
+            for predictor in managed.iter().filter(|predictor| stable.as_ref() != Some(predictor)) {
+                let [old, new] = [before, after].map(|route| objects::weight(namespace, route, predictor));
+                if new <= old {
+                    continue;
+                }
+                if canary.as_ref() != Some(predictor) {
+                    let what = format!("spec.http[{at}]: {predictor} gets {new} and is nobody's canary");
+                    found.add(Some(&change.rollout), what);
+                } else if let Some(weight) = recorded.filter(|weight| new > share * weight / 100) {
+                    let seq = change.stamped("seq").unwrap_or(0);
+                    let what = format!(
+                        "spec.http[{at}]: {predictor} gets {new} of {share}, expected at most the {weight}% that decision {seq} recorded"
+                    );
+                    found.add(Some(&change.rollout), what);
+                }
+            }
+        }
+    }
+}
