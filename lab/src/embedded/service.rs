@@ -9,22 +9,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{extract::State, response::IntoResponse};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Request as HttpRequest, Response, StatusCode, header, request::Parts};
+use http::{Method, Request as HttpRequest, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde_json::Value;
 use tower::Service;
 
-use super::{
-    Shared, discovery,
-    faults::{Faults, Target, Then, When},
-    record::Asked,
-    refusal::Refusal,
-    request::{Request, Verb},
-    verbs, watch,
-};
+use super::{Shared, discovery, record::Asked, refusal::Refusal, request::Request, verbs, watch};
+use crate::faults::{Fate, Faults, Path, Target, Verb, When, struck};
 
 /// The body of an answer: one JSON document or a watch's lines.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -55,33 +48,19 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            endpoint.answer(&parts, &body).await
+            if parts.method == Method::GET {
+                return endpoint.answer(&parts, &body).await;
+            }
+            // What was sent arrives, whether or not its sender still waits.
+            let answer = tokio::spawn(async move { endpoint.answer(&parts, &body).await });
+            answer.await.map_err(io::Error::other)?
         })
     }
 }
 
-/// The same over HTTP; a connection that breaks by a fault is then a gateway's 502.
-pub(super) async fn serve(
-    State(mut endpoint): State<Endpoint>,
-    request: axum::extract::Request,
-) -> axum::response::Response {
-    match endpoint.call(request).await {
-        Ok(response) => response.map(axum::body::Body::new),
-        Err(e) => (StatusCode::BAD_GATEWAY, e.to_string()).into_response(),
-    }
-}
-
-/// What is left to do to an answer after the request was carried out.
-#[derive(Default)]
-struct Afterwards {
-    delay: std::time::Duration,
-    lose: bool,
-    crash: bool,
-}
-
 impl Endpoint {
     async fn answer(&self, parts: &Parts, body: &[u8]) -> io::Result<Response<Body>> {
-        self.while_alive().await;
+        self.faults.while_alive().await;
         if let Some(found) = discovery::answer(&self.shared.store(), parts) {
             return Ok(json(StatusCode::OK, &found));
         }
@@ -90,55 +69,30 @@ impl Endpoint {
             Err(refusal) => return Ok(refused(&refusal)),
         };
         let asked = Asked { user: self.user.to_string(), verb: request.verb, resource: request.resource() };
-        let mut afterwards = Afterwards::default();
-        let name = name(&request, body);
+        let name = name(parts, request.verb, body);
         let target = target(&request, &asked.resource, &name);
         if request.verb.writes() {
             self.shared.store().written.push((self.user.clone(), When::writes_to(&target)));
         }
-        for fault in self.faults.strike(&target) {
-            match fault {
-                Then::Delay(time) => tokio::time::sleep(time).await,
-                Then::DelayAnswer(time) => afterwards.delay += time,
-                Then::LoseAnswer => afterwards.lose = true,
-                Then::CrashAfter => afterwards.crash = true,
-                Then::CrashBefore => self.faults.crash(),
-                Then::Hang => return std::future::pending().await,
-                Then::Refuse(refusal) => {
-                    self.count(asked, true);
-                    return Ok(refused(&refusal));
-                }
-                Then::Disconnect => {
-                    self.count(asked, true);
-                    return Err(io::Error::new(
-                        io::ErrorKind::ConnectionReset,
-                        "connection reset by a fault",
-                    ));
-                }
+        let afterwards = match self.faults.fate(&target).await {
+            Fate::CarryOut(afterwards) => afterwards,
+            Fate::Refused(refusal) => {
+                self.count(asked, true);
+                return Ok(refused(&refusal));
             }
-            self.while_alive().await;
-        }
+            Fate::Disconnected => {
+                self.count(asked, true);
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionReset,
+                    "connection reset by a fault",
+                ));
+            }
+        };
         let answer =
             if request.verb == Verb::Watch { self.watch(request) } else { self.perform(&request, body) };
         self.count(asked, answer.is_err());
-        if afterwards.crash {
-            self.faults.crash();
-        }
-        if !afterwards.delay.is_zero() {
-            tokio::time::sleep(afterwards.delay).await;
-        }
-        self.while_alive().await;
-        if afterwards.lose {
-            return Ok(refused(&Refusal::new(504, "Timeout", "the answer was lost on its way")));
-        }
+        let answer = afterwards.pass(&self.faults, answer).await.and_then(|answer| answer);
         Ok(answer.unwrap_or_else(|refusal| refused(&refusal)))
-    }
-
-    /// For ever, once the client has crashed.
-    async fn while_alive(&self) {
-        if self.faults.has_crashed() {
-            std::future::pending::<()>().await;
-        }
     }
 
     fn perform(&self, request: &Request, body: &[u8]) -> Result<Response<Body>, Refusal> {
@@ -154,7 +108,8 @@ impl Endpoint {
     }
 
     fn watch(&self, request: Request) -> Result<Response<Body>, Refusal> {
-        let lines = watch::start(&self.shared, &self.faults, request)?;
+        let resource = request.kind.plural.clone();
+        let lines = struck(&self.faults, resource, watch::start(&self.shared, request)?);
         let body = StreamBody::new(lines.map(|line| Ok(http_body::Frame::data(line))));
         Ok(response(StatusCode::OK, BodyExt::boxed_unsync(body)))
     }
@@ -171,13 +126,9 @@ fn target<'a>(request: &'a Request, resource: &'a str, name: &'a str) -> Target<
     Target { verb: request.verb, resource, namespace: request.namespace.as_deref().unwrap_or_default(), name }
 }
 
-/// The name of the object, for a create from its body.
-fn name(request: &Request, body: &[u8]) -> String {
-    if request.verb != Verb::Create {
-        return request.name.clone();
-    }
-    let object: Value = serde_json::from_slice(body).unwrap_or_default();
-    super::object::meta(&object, "name").into()
+/// The name of the object.
+fn name(parts: &Parts, verb: Verb, body: &[u8]) -> String {
+    Path::parse(parts.uri.path()).map_or_else(String::new, |path| path.name(verb, body))
 }
 
 fn refused(refusal: &Refusal) -> Response<Body> {

@@ -1,5 +1,8 @@
 //! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are
-//! dropped, doubled or late, and a crash at any write, before or after it was committed.
+//! dropped, doubled or late, and a crash at any write, before or after it was committed. The embedded API has them in
+//! it; before the real one stands a [`proxy`](crate::real::proxy) that does the same, by the same code.
+//!
+//! A write that is late arrives, whether or not the client still waits for it: what is on its way is not called back.
 //!
 //! Everything counts and nothing is random, so the same script gives the same run. Requests are counted when they
 //! arrive, also those that are then refused or change nothing; with several objects in play the order of requests is
@@ -10,126 +13,25 @@
 //! incarnation that held the client.
 
 use std::{
-    fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::watch;
 
-use super::{refusal::Refusal, request::Verb};
+use crate::embedded::Refusal;
 
-/// Which requests, or watch events, a fault strikes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct When {
-    verbs: Vec<Verb>,
-    resource: Option<String>,
-    namespace: Option<String>,
-    name: Option<String>,
-    first: u64,
-    times: Option<u64>,
-}
+mod events;
+mod fate;
+mod path;
+mod when;
 
-impl When {
-    /// Every request.
-    pub fn any() -> Self {
-        Self { first: 1, ..Self::default() }
-    }
-
-    /// Every request that writes.
-    pub fn writes() -> Self {
-        use Verb::{Create, Delete, DeleteCollection, Patch, Update};
-        Self { verbs: vec![Create, Update, Patch, Delete, DeleteCollection], ..Self::any() }
-    }
-
-    /// Every request that reads, watches among them.
-    pub fn reads() -> Self {
-        Self { verbs: vec![Verb::Get, Verb::List, Verb::Watch], ..Self::any() }
-    }
-
-    /// Requests with this verb.
-    pub fn verb(verb: Verb) -> Self {
-        Self { verbs: vec![verb], ..Self::any() }
-    }
-
-    /// Only for this resource: `rollouts` for the objects, `rollouts/status` for their subresource, `rollouts/*` for
-    /// both.
-    #[must_use]
-    pub fn resource(mut self, resource: &str) -> Self {
-        self.resource = Some(resource.into());
-        self
-    }
-
-    /// Only in this namespace.
-    #[must_use]
-    pub fn namespace(mut self, namespace: &str) -> Self {
-        self.namespace = Some(namespace.into());
-        self
-    }
-
-    /// Only for the object of this name.
-    #[must_use]
-    pub fn name(mut self, name: &str) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Only the n-th match, counted from 1.
-    #[must_use]
-    pub fn nth(self, n: u64) -> Self {
-        Self { first: n, times: Some(1), ..self }
-    }
-
-    /// The n-th match, counted from 1, and all after it.
-    #[must_use]
-    pub fn from(self, n: u64) -> Self {
-        Self { first: n, ..self }
-    }
-
-    /// At most so many times.
-    #[must_use]
-    pub fn times(self, times: u64) -> Self {
-        Self { times: Some(times), ..self }
-    }
-
-    /// All writes to one object.
-    pub(super) fn writes_to(target: &Target<'_>) -> Self {
-        Self::writes().resource(target.resource).namespace(target.namespace).name(target.name)
-    }
-
-    fn matches(&self, what: &Target<'_>) -> bool {
-        let resource = self.resource.as_deref().is_none_or(|wanted| match wanted.strip_suffix("/*") {
-            Some(plural) => what.resource.split('/').next() == Some(plural),
-            None => wanted == what.resource,
-        });
-        resource
-            && (self.verbs.is_empty() || self.verbs.contains(&what.verb))
-            && self.namespace.as_deref().is_none_or(|n| n == what.namespace)
-            && self.name.as_deref().is_none_or(|n| n == what.name)
-    }
-}
-
-impl fmt::Display for When {
-    /// `write 2 of virtualservices models/iris`, as a failed test should say it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = || "*".to_string();
-        let verbs: Vec<String> = self.verbs.iter().map(ToString::to_string).collect();
-        let verbs = if verbs.len() == 1 { verbs.concat() } else { "request".into() };
-        let verbs = if self.verbs == Self::writes().verbs { "write".into() } else { verbs };
-        let (resource, namespace, name) = (&self.resource, &self.namespace, &self.name);
-        let text = |given: &Option<String>| given.clone().unwrap_or_else(any);
-        write!(f, "{verbs} {} of {} {}/{}", self.first, text(resource), text(namespace), text(name))
-    }
-}
-
-/// What a request or an event is about, for matching.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
-    pub(super) verb: Verb,
-    pub(super) resource: &'a str,
-    pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
-}
+pub(crate) use events::{Line, struck};
+pub(crate) use fate::Fate;
+pub use path::Verb;
+pub(crate) use path::{Path, is_set, resource};
+pub use when::When;
+pub(crate) use when::{Target, numbered};
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +80,8 @@ struct Rule<T> {
 struct Rules {
     requests: Vec<Rule<Then>>,
     events: Vec<Rule<EventThen>>,
+    /// How often one of them struck, those that were cleared among them.
+    struck: u64,
 }
 
 /// The faults of one client. Rules may be added and cleared while it runs; all that match a request apply, in the order
@@ -191,7 +95,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { rules: Mutex::default(), dead: watch::Sender::new(false), closes: watch::Sender::new(0) }
     }
 
@@ -202,13 +106,19 @@ impl Faults {
 
     /// Strikes watch events; verbs in `when` mean nothing here.
     pub fn on_event(&self, when: When, then: EventThen) {
-        let when = When { verbs: Vec::new(), ..when };
+        let when = when.of_any_verb();
         self.rules().events.push(Rule { when, then, seen: 0 });
     }
 
     /// Takes all rules away. What already happened stays.
     pub fn clear(&self) {
-        *self.rules() = Rules::default();
+        let mut rules = self.rules();
+        *rules = Rules { struck: rules.struck, ..Rules::default() };
+    }
+
+    /// How often a rule has struck a request or an event so far.
+    pub fn struck(&self) -> u64 {
+        self.rules().struck
     }
 
     /// Ends the client's open watches, as a restart of the API server would.
@@ -232,18 +142,24 @@ impl Faults {
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
     }
 
-    pub(super) fn closing(&self) -> watch::Receiver<u64> {
+    fn closing(&self) -> watch::Receiver<u64> {
         self.closes.subscribe()
     }
 
     /// What strikes this request, in order.
-    pub(super) fn strike(&self, target: &Target<'_>) -> Vec<Then> {
-        fire(&mut self.rules().requests, target)
+    fn strike(&self, target: &Target<'_>) -> Vec<Then> {
+        let mut rules = self.rules();
+        let struck = fire(&mut rules.requests, target);
+        rules.struck += struck.len() as u64;
+        struck
     }
 
     /// What strikes this event; the first rule counts.
-    pub(super) fn strike_event(&self, target: &Target<'_>) -> Option<EventThen> {
-        fire(&mut self.rules().events, target).into_iter().next()
+    fn strike_event(&self, target: &Target<'_>) -> Option<EventThen> {
+        let mut rules = self.rules();
+        let struck = fire(&mut rules.events, target).into_iter().next();
+        rules.struck += u64::from(struck.is_some());
+        struck
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
