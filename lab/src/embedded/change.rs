@@ -3,11 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    object,
-    refusal::Refusal,
-    request::Request,
-};
+use super::{object, refusal::Refusal, request::Request};
 use crate::faults::Verb;
 
 /// What the server keeps for itself in the metadata.
