@@ -1,5 +1,6 @@
 //! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are
-//! dropped, doubled or late, and a crash at any write, before or after it was committed.
+//! dropped, doubled or late, lists that are old, and a crash at any write, before or after it was committed. And lies:
+//! what a client sends, or is told, can be changed on its way, which makes a broken controller out of a sound one.
 //!
 //! Everything counts and nothing is random, so the same script gives the same run. Requests are counted when they
 //! arrive, also those that are then refused or change nothing; with several objects in play the order of requests is
@@ -11,10 +12,11 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::{refusal::Refusal, request::Verb};
@@ -131,6 +133,35 @@ pub(super) struct Target<'a> {
     pub(super) name: &'a str,
 }
 
+/// Changes JSON on its way.
+#[derive(Clone)]
+pub struct Tamper(Arc<dyn Fn(&mut Value) + Send + Sync>);
+
+impl Tamper {
+    /// With this function.
+    pub fn with(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    pub(super) fn change(&self, value: &mut Value) {
+        (self.0)(value);
+    }
+}
+
+impl fmt::Debug for Tamper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tamper")
+    }
+}
+
+impl PartialEq for Tamper {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Tamper {}
+
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -150,6 +181,15 @@ pub enum Then {
     CrashBefore,
     /// The client dies after it was committed and before the answer.
     CrashAfter,
+    /// The client dies right after it got the answer.
+    CrashAnswered,
+    /// Its body is changed before the API sees it.
+    Tamper(Tamper),
+    /// Its answer is changed before the client sees it. Not for watches: those have [`EventThen::Tamper`].
+    TamperAnswer(Tamper),
+    /// A list is answered as it was at this version, as by an API server whose cache is behind. A watch that starts from
+    /// there brings what came since.
+    Old(u64),
 }
 
 /// What becomes of a watch event. Only changes are struck, never initial events or bookmarks.
@@ -165,6 +205,8 @@ pub enum EventThen {
     Expire,
     /// Instead of it the watch ends, as after a time-out.
     Close,
+    /// Its object is changed.
+    Tamper(Tamper),
 }
 
 #[derive(Debug)]

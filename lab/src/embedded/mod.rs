@@ -51,7 +51,7 @@ mod store;
 mod verbs;
 mod watch;
 
-pub use faults::{EventThen, Faults, Then, When};
+pub use faults::{EventThen, Faults, Tamper, Then, When};
 pub use kind::Kind;
 pub use record::{Asked, Count, GARBAGE_COLLECTOR, Write};
 pub use refusal::Refusal;
@@ -268,6 +268,11 @@ impl Connection {
     /// [`kubeconfig`] says how they find it. Everybody who comes this way is this one client, faults included.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Server> {
         Server::bind(address, Router::new().fallback(service::serve).with_state(self.endpoint.clone()))
+    }
+
+    /// The name under which its requests are recorded.
+    pub fn user(&self) -> &str {
+        &self.endpoint.user
     }
 
     /// The faults of this connection.

@@ -19,7 +19,7 @@ use tower::Service;
 
 use super::{
     Shared, discovery,
-    faults::{Faults, Target, Then, When},
+    faults::{Faults, Tamper, Target, Then, When},
     record::Asked,
     refusal::Refusal,
     request::{Request, Verb},
@@ -77,6 +77,8 @@ struct Afterwards {
     delay: std::time::Duration,
     lose: bool,
     crash: bool,
+    crash_answered: bool,
+    tamper: Vec<Tamper>,
 }
 
 impl Endpoint {
@@ -91,7 +93,9 @@ impl Endpoint {
         };
         let asked = Asked { user: self.user.to_string(), verb: request.verb, resource: request.resource() };
         let mut afterwards = Afterwards::default();
-        let name = name(&request, body);
+        let mut body = std::borrow::Cow::Borrowed(body);
+        let mut as_of = None;
+        let name = name(&request, &body);
         let target = target(&request, &asked.resource, &name);
         if request.verb.writes() {
             self.shared.store().written.push((self.user.clone(), When::writes_to(&target)));
@@ -102,6 +106,14 @@ impl Endpoint {
                 Then::DelayAnswer(time) => afterwards.delay += time,
                 Then::LoseAnswer => afterwards.lose = true,
                 Then::CrashAfter => afterwards.crash = true,
+                Then::CrashAnswered => afterwards.crash_answered = true,
+                Then::TamperAnswer(tamper) => afterwards.tamper.push(tamper),
+                Then::Old(version) => as_of = Some(version),
+                Then::Tamper(tamper) => {
+                    let mut changed: Value = serde_json::from_slice(&body).unwrap_or_default();
+                    tamper.change(&mut changed);
+                    body = changed.to_string().into_bytes().into();
+                }
                 Then::CrashBefore => self.faults.crash(),
                 Then::Hang => return std::future::pending().await,
                 Then::Refuse(refusal) => {
@@ -118,8 +130,10 @@ impl Endpoint {
             }
             self.while_alive().await;
         }
-        let answer =
-            if request.verb == Verb::Watch { self.watch(request) } else { self.perform(&request, body) };
+        let answer = match request.verb {
+            Verb::Watch => self.watch(request),
+            _ => self.perform(&request, &body, as_of, &afterwards.tamper),
+        };
         self.count(asked, answer.is_err());
         if afterwards.crash {
             self.faults.crash();
@@ -131,6 +145,10 @@ impl Endpoint {
         if afterwards.lose {
             return Ok(refused(&Refusal::new(504, "Timeout", "the answer was lost on its way")));
         }
+        if afterwards.crash_answered {
+            // The answer is on its way already; whatever the client does with it comes to nothing.
+            self.faults.crash();
+        }
         Ok(answer.unwrap_or_else(|refusal| refused(&refusal)))
     }
 
@@ -141,16 +159,28 @@ impl Endpoint {
         }
     }
 
-    fn perform(&self, request: &Request, body: &[u8]) -> Result<Response<Body>, Refusal> {
+    fn perform(
+        &self,
+        request: &Request,
+        body: &[u8],
+        as_of: Option<u64>,
+        tamper: &[Tamper],
+    ) -> Result<Response<Body>, Refusal> {
         let mut store = self.shared.store();
         let before = store.version();
-        let answer = verbs::perform(&mut store, &self.user, request, body);
+        let answer = match as_of {
+            Some(version) if request.verb == Verb::List => verbs::list_as_of(&store, request, version),
+            Some(_) | None => verbs::perform(&mut store, &self.user, request, body),
+        };
         let after = store.version();
         drop(store);
         if after != before {
             self.shared.changed.send_replace(after);
         }
-        answer.map(|(code, body)| json(code, &body))
+        answer.map(|(code, mut body)| {
+            tamper.iter().for_each(|tamper| tamper.change(&mut body));
+            json(code, &body)
+        })
     }
 
     fn watch(&self, request: Request) -> Result<Response<Body>, Refusal> {

@@ -153,13 +153,14 @@ impl Watcher {
     }
 
     /// Sends an event, if no fault takes it.
-    async fn deliver(&mut self, event: Event) -> Option<Value> {
+    async fn deliver(&mut self, mut event: Event) -> Option<Value> {
         let fault = event.about.as_ref().and_then(|(namespace, name)| {
             let resource = &self.request.kind.plural;
             self.faults.strike_event(&Target { verb: Verb::Watch, resource, namespace, name })
         });
         match fault {
             None => {}
+            Some(EventThen::Tamper(tamper)) => tamper.change(&mut event.json["object"]),
             Some(EventThen::Drop) => return None,
             Some(EventThen::Duplicate) => {
                 self.ready.push_front(Event { json: event.json.clone(), about: None });
