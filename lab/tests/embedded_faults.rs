@@ -12,7 +12,7 @@ use kube::{
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use serde_json::json;
-use sluice_lab::embedded::{self, Asked, EventThen, Refusal, Then, Verb, When};
+use sluice_lab::embedded::{self, Asked, EventThen, Refusal, Tamper, Then, Verb, When};
 use tokio::time::{Instant, timeout};
 
 fn map(name: &str, value: &str) -> ConfigMap {
@@ -288,4 +288,65 @@ async fn every_write_of_a_run_can_be_crashed_at_and_the_next_incarnation_goes_on
             assert_eq!(api.history().len(), 5, "each write once, after {point} {then:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_can_be_old_and_a_watch_from_there_brings_the_rest() {
+    let api = embedded::Api::new();
+    let connection = api.connect("controller");
+    let maps = maps(connection.client());
+    create(&maps, "a").await.unwrap();
+    create(&maps, "b").await.unwrap();
+    let then = api.version();
+    set(&maps, "a", "2").await.unwrap();
+    maps.delete("b", &kube::api::DeleteParams::default()).await.unwrap();
+    create(&maps, "c").await.unwrap();
+    connection.faults().on(When::verb(Verb::List).resource("configmaps").times(1), Then::Old(then));
+    let old = maps.list(&ListParams::default()).await.unwrap();
+    let seen: Vec<_> = old.items.iter().map(|map| (map.name_any(), map.data.clone().unwrap())).collect();
+    let value = |value: &str| BTreeMap::from([("value".to_owned(), value.to_owned())]);
+    assert_eq!(seen, [("a".to_owned(), value("1")), ("b".to_owned(), value("1"))]);
+    let version = old.metadata.resource_version.unwrap();
+    let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    for expected in ["MODIFIED a", "DELETED b", "ADDED c"] {
+        let event = events.next().await.unwrap().unwrap();
+        let told = match event {
+            WatchEvent::Added(map) => format!("ADDED {}", map.name_any()),
+            WatchEvent::Modified(map) => format!("MODIFIED {}", map.name_any()),
+            WatchEvent::Deleted(map) => format!("DELETED {}", map.name_any()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told, expected);
+    }
+    assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), 2, "the next list is of now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_sends_and_is_told_can_be_changed_on_its_way() {
+    let api = embedded::Api::new();
+    let connection = api.connect("controller");
+    let maps = maps(connection.client());
+    let set_to = |value: &'static str| Tamper::with(move |object| object["data"]["value"] = value.into());
+    connection.faults().on(When::verb(Verb::Create).name("a"), Then::Tamper(set_to("sent")));
+    connection.faults().on(When::verb(Verb::Get).name("a"), Then::TamperAnswer(set_to("told")));
+    connection.faults().on_event(When::any().name("a"), EventThen::Tamper(set_to("seen")));
+    let version = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    create(&maps, "a").await.unwrap();
+    let value = |map: &ConfigMap| map.data.as_ref().unwrap()["value"].clone();
+    assert_eq!(api.object("configmaps", "default", "a").unwrap()["data"]["value"], "sent");
+    assert_eq!(value(&maps.get("a").await.unwrap()), "told");
+    let Some(Ok(WatchEvent::Added(seen))) = events.next().await else { panic!("no event") };
+    assert_eq!(value(&seen), "seen");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_dies_after_an_answer_has_had_it() {
+    let api = embedded::Api::new();
+    let connection = api.connect("controller");
+    let maps = maps(connection.client());
+    connection.faults().on(When::verb(Verb::Create), Then::CrashAnswered);
+    create(&maps, "a").await.unwrap();
+    assert!(connection.faults().has_crashed());
+    assert!(timeout(Duration::from_secs(60), maps.get("a")).await.is_err(), "the dead are told nothing");
 }

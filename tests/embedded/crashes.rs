@@ -23,7 +23,7 @@ impl Way {
     async fn world(self) -> World {
         let world = World::new().await;
         if let Way::Rollback = self {
-            world.v2.predictor.set_errors(0.5);
+            world.fails(0.5);
         }
         let steps = match self {
             Way::Promotion | Way::Rollback => {
@@ -120,7 +120,6 @@ fn end(world: &World) -> Value {
 async fn sweep(way: Way) {
     let calm = way.world().await;
     way.go(&calm, calm.controller()).await;
-    oracle::check_history(&calm.api);
     let expected = end(&calm);
     let points = calm.api.crash_points(CONTROLLER);
     assert!(points.len() > 10, "{points:?}");
@@ -141,7 +140,6 @@ async fn crash(way: Way, point: &When, then: &Then, expected: &Value) -> bool {
     let connection = world.api.connect(CONTROLLER);
     connection.faults().on(point.clone(), then.clone());
     let count = way.go(&world, world.controller_over(connection, None)).await;
-    oracle::check_history(&world.api);
     same(&end(&world), expected, &format!("{way:?}, {point}, {then:?}"));
     count > 1
 }

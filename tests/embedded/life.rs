@@ -30,7 +30,6 @@ async fn drift_is_put_back() {
         world.patch_virtual_service(route([("iris-v1", 100 - drifted), ("iris-v2", drifted)])).await;
         world.weighs(50, 50).await;
     }
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -49,7 +48,6 @@ async fn git_that_applies_the_first_virtual_service_again_is_harmless() {
     world.patch_virtual_service(first).await;
     world.weighs(0, 100).await;
     same(&world.status()["phase"], &"Healthy".into(), "the phase");
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -62,26 +60,24 @@ async fn a_pause_stops_increases_and_no_rollback() {
     world.stands("Waiting", "Paused").await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     same(&oracle::weights(&world.virtual_service()), &(80, 20), "the traffic while paused");
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.stands("RolledBack", "CheckFailed").await;
     world.weighs(100, 0).await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_starts_a_rolled_back_revision_again_from_the_first_step() {
     let world = World::new().await;
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.create(rollout(&json!([{"weight": 50, "for": "2s"}]))).await;
     let _sluice = world.controller();
     world.stands("RolledBack", "CheckFailed").await;
-    world.v2.predictor.set_errors(0.0);
+    world.fails(0.0);
     tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic without a retry");
     world.ask("Retry", "again").await;
     world.stands("Healthy", "Live").await;
     same(&oracle::canary_weights(&world.api), &vec![0, 50, 0, 50, 100], "the canary's weights");
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +103,6 @@ async fn wanting_stable_again_cancels() {
     world.stands("Healthy", "Live").await;
     world.weighs(100, 0).await;
     assert!(oracle::kinds(&world.api).contains(&"Cancelled".to_owned()));
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +133,7 @@ async fn a_status_that_is_wiped_starts_and_promotes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_rollout_created_again_after_a_rollback_starts_nothing() {
     let world = World::new().await;
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     let object = rollout(&json!([{"weight": 50, "for": "2s"}]));
     world.create(object.clone()).await;
     let _sluice = world.controller();
@@ -163,7 +158,7 @@ async fn an_edit_of_the_steps_in_mid_step_counts_for_the_next_rollout() {
             status["conditions"][0]["type"] == "Accepted" && status["conditions"][0]["status"] == "False"
         })
         .await;
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.weighs(100, 0).await;
     world
         .sees("it is rolled back", |status| {
@@ -174,7 +169,6 @@ async fn an_edit_of_the_steps_in_mid_step_counts_for_the_next_rollout() {
                 .any(|outcome| outcome["outcome"] == "RolledBack")
         })
         .await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,20 +181,18 @@ async fn a_canary_that_loses_its_pod_has_no_traffic_until_it_is_ready_again_and_
     world.scene.set_ready("iris-v2-0", false).await.unwrap();
     world.stands("RolledBack", "CanaryLost").await;
     world.weighs(100, 0).await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_rolled_back_onto_a_stable_that_cannot_answer() {
     let (world, _sluice) = at_half().await;
     world.scene.set_ready("iris-v1-0", false).await.unwrap();
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.stands("Stalled", "StableNotReady").await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic, which has nowhere to go");
     world.scene.set_ready("iris-v1-0", true).await.unwrap();
     world.weighs(100, 0).await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,5 +245,4 @@ async fn an_action_that_cannot_be_read_keeps_no_other_from_being_heard() {
     world.ask("Abort", "abort").await;
     world.weighs(100, 0).await;
     same(&world.action("dance")["status"], &Value::Null, "the answer to what nobody can read");
-    oracle::check_history(&world.api);
 }

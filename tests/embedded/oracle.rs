@@ -1,11 +1,9 @@
 //! What the raw objects say, by arithmetic of our own.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use sluice_lab::embedded::{Api, Write};
 
-use crate::world::{CONTROLLER, NAMESPACE};
+use crate::world::NAMESPACE;
 
 /// What `iris-v1` and `iris-v2` get of the first route, in percent: as Istio reads it, where a destination alone has
 /// all and one without a weight among others has none.
@@ -65,48 +63,6 @@ pub fn kinds(api: &Api) -> Vec<String> {
     decisions(api).into_iter().map(|(kind, _)| kind).collect()
 }
 
-/// Fails unless, in every version that anybody could have seen,
-/// - the weights of the pair add up to all traffic,
-/// - the canary got more only after a decision with just that weight was recorded,
-/// - the number in the stamp never fell,
-/// - and a write of the controller changed nothing on the VirtualService but the route and the stamp.
-pub fn check_history(api: &Api) {
-    let history = api.history();
-    let mut recorded = Vec::new();
-    let mut stamps: BTreeMap<&str, u64> = BTreeMap::new();
-    for write in &history {
-        let Some(after) = &write.after else { continue };
-        if write.resource == "rollouts/status" {
-            let decisions = after["status"]["decisions"].as_array().into_iter().flatten();
-            recorded
-                .extend(decisions.map(|decision| (decision["seq"].as_u64(), decision["weight"].as_u64())));
-        }
-        if write.resource != "virtualservices" || write.user != CONTROLLER {
-            continue;
-        }
-        let object = write.before.as_ref().expect("the controller creates none");
-        let (before, now) = (weights(object), weights(after));
-        assert_eq!(now.0 + now.1, 100, "the pair's weights in version {}: {now:?}", write.version);
-        let stamp = stamp(after);
-        let newest = stamps.insert(&write.name, stamp).unwrap_or_default();
-        assert!(stamp >= newest, "stamp {stamp} after {newest} in version {}", write.version);
-        if now.1 > before.1 {
-            assert!(
-                recorded.contains(&(Some(stamp), Some(now.1))),
-                "version {} gives the canary {} with stamp {stamp}, and no such decision was recorded before",
-                write.version,
-                now.1
-            );
-        }
-        assert_eq!(
-            unmanaged(after),
-            unmanaged(object),
-            "what Sluice does not manage, in version {}",
-            write.version
-        );
-    }
-}
-
 /// The number of the decision that a VirtualService shows; 0 where none.
 pub fn stamp(virtual_service: &Value) -> u64 {
     let Some(text) = virtual_service["metadata"]["annotations"]["sluice.dev/stamp"].as_str() else {
@@ -114,18 +70,4 @@ pub fn stamp(virtual_service: &Value) -> u64 {
     };
     let stamps: Value = serde_json::from_str(text).expect("JSON");
     stamps[format!("{NAMESPACE}/iris")]["seq"].as_u64().expect("a number")
-}
-
-fn unmanaged(virtual_service: &Value) -> Value {
-    let mut rest = virtual_service.clone();
-    rest["spec"]["http"][0]["route"] = Value::Null;
-    if let Some(metadata) = rest["metadata"].as_object_mut() {
-        metadata
-            .retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "generation" | "annotations"));
-    }
-    let annotations = &virtual_service["metadata"]["annotations"];
-    let mut annotations = annotations.as_object().cloned().unwrap_or_default();
-    annotations.remove("sluice.dev/stamp");
-    rest["metadata"]["annotations"] = annotations.into();
-    rest
 }

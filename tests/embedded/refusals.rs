@@ -39,7 +39,7 @@ async fn a_breach_is_acted_on_though_the_status_cannot_be_written(then: Then) {
     let sluice = world.controller();
     world.weighs(50, 50).await;
     sluice.connection.faults().on(status_writes(), then);
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.weighs(100, 0).await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     same(
@@ -51,7 +51,6 @@ async fn a_breach_is_acted_on_though_the_status_cannot_be_written(then: Then) {
     world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
     world.sees("the loser has left", |status| status["retiring"].is_null()).await;
     same(&oracle::canary_weights(&world.api), &vec![0, 50, 0], "the canary's weights");
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +98,7 @@ async fn a_breach_that_takes_several_looks_is_seen_though_no_status_can_be_writt
     // Long enough for a checkpoint to be due, and to fail.
     tokio::time::sleep(Duration::from_secs(90)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic of a canary that is well");
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.weighs(100, 0).await;
     sluice.connection.faults().clear();
     world
@@ -108,7 +107,6 @@ async fn a_breach_that_takes_several_looks_is_seen_though_no_status_can_be_writt
             decisions.iter().filter(|decision| decision["kind"] == "RolledBack").count() == 1
         })
         .await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +141,6 @@ async fn an_increase_waits_until_its_decision_is_recorded() {
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic without a record");
     sluice.connection.faults().clear();
     world.stands("Healthy", "Live").await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +155,6 @@ async fn any_conflict_is_read_afresh_and_tried_again() {
             let _sluice = world.controller_over(connection, None);
             world.stands("Healthy", "Live").await;
             same(&oracle::canary_weights(&world.api), &vec![0, 50, 100], &format!("{writes} {nth}"));
-            oracle::check_history(&world.api);
         }
     }
 }
@@ -182,7 +178,6 @@ async fn somebody_who_keeps_writing_the_objects_only_delays() {
     }
     drop(sluice);
     same(&oracle::canary_weights(&world.api), &vec![0, 50, 100], "the canary's weights");
-    oracle::check_history(&world.api);
 }
 
 /// A webhook that refuses what the controller writes to the VirtualService while the switch is on.
@@ -220,7 +215,6 @@ async fn a_webhook_that_refuses_the_routes_is_named_in_the_status() {
     same(&oracle::weights(&world.virtual_service()), &(100, 0), "the traffic");
     refuses.store(false, Ordering::Relaxed);
     world.stands("Healthy", "Live").await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +224,7 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     let _sluice = world.controller();
     world.weighs(50, 50).await;
     let refuses = webhook(&world);
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
     tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic, which nobody can change");
@@ -238,7 +232,6 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     refuses.store(false, Ordering::Relaxed);
     world.weighs(100, 0).await;
     assert!(since.elapsed() < Duration::from_secs(15), "it took {:?} to try again", since.elapsed());
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,13 +250,12 @@ async fn a_virtual_service_that_cannot_be_written_keeps_no_other_from_losing_the
     world.weighs(50, 50).await;
     world.sees("both give the canary its share", |_| second() == (50, 50)).await;
     let refuses = webhook(&world);
-    world.v2.predictor.set_errors(0.5);
+    world.fails(0.5);
     world.sees("the other one has taken it away", |_| second() == (100, 0)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the one that nobody can change");
     refuses.store(false, Ordering::Relaxed);
     world.weighs(100, 0).await;
     world.sees("the loser has left", |status| status["retiring"].is_null()).await;
-    oracle::check_history(&world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +270,6 @@ async fn an_api_server_that_hangs_for_a_while_changes_nothing_about_the_end() {
         sluice.connection.faults().clear();
         world.stands("Healthy", "Live").await;
         same(&oracle::canary_weights(&world.api), &vec![0, 50, 100], &format!("while {what:?} hung"));
-        oracle::check_history(&world.api);
     }
 }
 
@@ -290,5 +281,4 @@ async fn lost_events_keep_nothing_from_happening() {
     connection.faults().on(When::writes().resource("events"), Then::Refuse(Refusal::unavailable()));
     let _sluice = world.controller_over(connection, None);
     world.stands("Healthy", "Live").await;
-    oracle::check_history(&world.api);
 }

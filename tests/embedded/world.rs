@@ -17,9 +17,12 @@ use sluice_core::HostNames;
 use sluice_lab::{
     embedded::{self, Connection},
     gateway::{Gateway, Load, Running},
+    invariants::{self, Limits, Run, Violation},
     scene::{POD_PORT, Scene, Served, eventually},
 };
 use tokio::{sync::oneshot, task::JoinHandle};
+
+use crate::journal::Journal;
 
 /// The namespace of everything.
 pub const NAMESPACE: &str = "models";
@@ -40,6 +43,11 @@ pub struct World {
     load: Option<Running>,
     clock: Clock,
     heartbeat: JoinHandle<()>,
+    journal: Journal,
+    /// Whether every guarantee is to be kept, as it is unless the test says otherwise.
+    sound: bool,
+    /// What "soon" is for the guarantees.
+    pub limits: Limits,
 }
 
 /// One incarnation of the controller. Dropping it is a kill.
@@ -47,6 +55,7 @@ pub struct Sluice {
     pub connection: Connection,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), controller::Error>>,
+    journal: Journal,
 }
 
 impl World {
@@ -80,7 +89,9 @@ impl World {
         );
         let gateway = Gateway::start(&api.client_as("gateway"));
         gateway.synced().await;
-        Self { api, scene, v2, _v1: v1, gateway, load: None, clock, heartbeat }
+        let journal = Journal::starting_with(clock);
+        let limits = Limits::default();
+        Self { api, scene, v2, _v1: v1, gateway, load: None, clock, heartbeat, journal, sound: true, limits }
     }
 
     /// Users send so many requests a second from now on.
@@ -112,10 +123,11 @@ impl World {
             clock: self.clock,
             telemetry: Telemetry::default(),
         };
+        self.journal.begins(connection.user());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap_or(()) };
         let task = tokio::spawn(controller::run(connection.client(), options, stopped));
-        Sluice { connection, stop: Some(stop), task }
+        Sluice { connection, stop: Some(stop), task, journal: self.journal.clone() }
     }
 
     /// A lease of 15 s for this identity.
@@ -127,6 +139,45 @@ impl World {
             duration: Duration::from_secs(15),
             clock: self.clock,
         }
+    }
+
+    // === what the checker is told ===
+
+    /// From now on so many of the requests to `iris-v2` fail; none of them ends a breach.
+    pub fn fails(&self, share: f64) {
+        self.v2.predictor.set_errors(share);
+        self.journal.breach(NAMESPACE, "iris-v2", share > 0.0);
+    }
+
+    /// Whether what controllers ask for gets through: while it does not, nothing is too late.
+    pub fn reachable(&self, yes: bool) {
+        self.journal.away(!yes);
+    }
+
+    /// Whether the metrics say nothing that could be believed.
+    pub fn metrics_are_out(&self, yes: bool) {
+        self.journal.outage(yes);
+    }
+
+    /// From `from` on, a moment of [`World::now`], nothing was to be written, and so many requests asked for it.
+    pub fn rested(&self, from: DateTime<Utc>, requests: u64) {
+        self.journal.rested(from, requests);
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// The run so far.
+    pub fn run(&self) -> Run {
+        self.journal.run(&self.api, self.limits)
+    }
+
+    /// What was broken so far. It is expected: the guarantees are not checked again at the end.
+    pub fn broken(&mut self) -> Vec<Violation> {
+        self.sound = false;
+        invariants::check(&self.run())
     }
 
     // === what people do ===
@@ -254,8 +305,13 @@ impl World {
 }
 
 impl Drop for World {
+    /// Every test keeps every guarantee.
     fn drop(&mut self) {
         self.heartbeat.abort();
+        if self.sound && !std::thread::panicking() {
+            let found = invariants::check(&self.run());
+            assert!(found.is_empty(), "{}", invariants::told(&found));
+        }
     }
 }
 
@@ -279,6 +335,7 @@ impl Drop for Sluice {
     fn drop(&mut self) {
         self.connection.faults().crash();
         self.task.abort();
+        self.journal.ends();
     }
 }
 

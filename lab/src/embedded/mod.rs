@@ -49,7 +49,7 @@ mod store;
 mod verbs;
 mod watch;
 
-pub use crate::faults::{EventThen, Faults, Then, Verb, When};
+pub use crate::faults::{EventThen, Faults, Tamper, Then, Verb, When};
 pub use kind::Kind;
 pub use record::{Asked, Count, GARBAGE_COLLECTOR, Write};
 pub use refusal::Refusal;
@@ -261,6 +261,11 @@ impl Connection {
     /// [`kubeconfig`] says how they find it. Everybody who comes this way is this one client, faults included.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Server> {
         Server::serve(TcpListener::bind(address)?, self.endpoint.clone())
+    }
+
+    /// The name under which its requests are recorded.
+    pub fn user(&self) -> &str {
+        &self.endpoint.user
     }
 
     /// The faults of this connection.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tower::Service;
 
 use super::{Shared, discovery, record::Asked, refusal::Refusal, request::Request, verbs, watch};
-use crate::faults::{Fate, Faults, Path, Target, Verb, When, struck};
+use crate::faults::{Afterwards, Fate, Faults, Path, Target, Verb, When, struck};
 
 /// The body of an answer: one JSON document or a watch's lines.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -85,23 +85,34 @@ impl Endpoint {
                 return Err(io::Error::new(io::ErrorKind::ConnectionReset, "connection reset by a fault"));
             }
         };
-        let answer =
-            if request.verb == Verb::Watch { self.watch(request) } else { self.perform(&request, body) };
+        let answer = match request.verb {
+            Verb::Watch => self.watch(request),
+            _ => self.perform(&request, body, &afterwards),
+        };
         self.count(asked, answer.is_err());
         let answer = afterwards.pass(&self.faults, answer).await.and_then(|answer| answer);
         Ok(answer.unwrap_or_else(|refusal| refused(&refusal)))
     }
 
-    fn perform(&self, request: &Request, body: &[u8]) -> Result<Response<Body>, Refusal> {
+    fn perform(
+        &self,
+        request: &Request,
+        body: &[u8],
+        struck: &Afterwards,
+    ) -> Result<Response<Body>, Refusal> {
+        let body = struck.request(Bytes::copy_from_slice(body));
         let mut store = self.shared.store();
         let before = store.version();
-        let answer = verbs::perform(&mut store, &self.user, request, body);
+        let answer = match struck.as_of() {
+            Some(version) if request.verb == Verb::List => verbs::list_as_of(&store, request, version),
+            Some(_) | None => verbs::perform(&mut store, &self.user, request, &body),
+        };
         let after = store.version();
         drop(store);
         if after != before {
             self.shared.changed.send_replace(after);
         }
-        answer.map(|(code, body)| json(code, &body))
+        answer.map(|(code, body)| text(code, struck.answer(Bytes::from(body.to_string()))))
     }
 
     fn watch(&self, request: Request) -> Result<Response<Body>, Refusal> {
@@ -134,7 +145,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 fn json(code: StatusCode, body: &Value) -> Response<Body> {
-    response(code, Full::new(Bytes::from(body.to_string())).boxed_unsync())
+    text(code, Bytes::from(body.to_string()))
+}
+
+fn text(code: StatusCode, json: Bytes) -> Response<Body> {
+    response(code, Full::new(json).boxed_unsync())
 }
 
 fn response(code: StatusCode, body: Body) -> Response<Body> {

@@ -203,6 +203,23 @@ impl Store {
         Ok(left)
     }
 
+    /// The objects of a kind as they were at an earlier version, as far as its changes are kept.
+    pub(super) fn all_as_of(&self, kind: &Kind, namespace: Option<&str>, version: u64) -> Vec<Arc<Value>> {
+        let now = self.all(kind, namespace).map(|(key, object)| (key.clone(), object.clone()));
+        let mut objects: BTreeMap<Key, Arc<Value>> = now.collect();
+        let is_here = |key: &Key| {
+            key.resource == kind.resource() && namespace.is_none_or(|namespace| key.namespace == namespace)
+        };
+        let later = self.changes.iter().rev().take_while(|change| change.version > version);
+        for change in later.filter(|change| is_here(&change.key)) {
+            match &change.before {
+                Some(before) => drop(objects.insert(change.key.clone(), before.clone())),
+                None => drop(objects.remove(&change.key)),
+            }
+        }
+        objects.into_values().collect()
+    }
+
     // === history ===
 
     /// Whether a watch may start from here; if not, the oldest version it may start from.

@@ -58,10 +58,19 @@ pub(super) fn selection(request: &Request) -> Result<Selection, Refusal> {
 }
 
 fn list(store: &Store, request: &Request) -> Answer {
+    let all = store.all(&request.kind, request.namespace.as_deref()).map(|(_, object)| object.clone());
+    list_of(request, all, store.version())
+}
+
+/// The list as it was at an earlier version.
+pub(super) fn list_as_of(store: &Store, request: &Request, version: u64) -> Answer {
+    let all = store.all_as_of(&request.kind, request.namespace.as_deref(), version);
+    list_of(request, all.into_iter(), version)
+}
+
+fn list_of(request: &Request, all: impl Iterator<Item = Arc<Value>>, version: u64) -> Answer {
     let selection = selection(request)?;
-    let all = store.all(&request.kind, request.namespace.as_deref());
-    let items: Vec<Value> =
-        all.filter(|(_, o)| selection.matches(o)).map(|(_, o)| render(request, o)).collect();
+    let items: Vec<Value> = all.filter(|o| selection.matches(o)).map(|o| render(request, &o)).collect();
     let (api_version, kind) = if request.metadata_only {
         ("meta.k8s.io/v1".into(), "PartialObjectMetadataList".into())
     } else {
@@ -70,7 +79,7 @@ fn list(store: &Store, request: &Request) -> Answer {
     let list = json!({
         "kind": kind,
         "apiVersion": api_version,
-        "metadata": {"resourceVersion": store.version().to_string()},
+        "metadata": {"resourceVersion": version.to_string()},
         "items": items,
     });
     Ok((StatusCode::OK, list))

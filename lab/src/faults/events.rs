@@ -91,6 +91,11 @@ impl Watched {
         });
         match fault {
             None => self.ready.push_back(line.text),
+            Some(EventThen::Tamper(tamper)) => {
+                let mut event: serde_json::Value = serde_json::from_slice(&line.text).unwrap_or_default();
+                tamper.change(&mut event["object"]);
+                self.ready.push_back(Bytes::from(format!("{event}\n")));
+            }
             Some(EventThen::Drop) => {}
             Some(EventThen::Duplicate) => self.ready.extend([line.text.clone(), line.text]),
             Some(EventThen::Delay(time)) => {

@@ -2,13 +2,15 @@
 
 use std::{future::pending, time::Duration};
 
-use super::{Faults, Target, Then};
+use bytes::Bytes;
+
+use super::{Faults, Tamper, Target, Then};
 use crate::embedded::Refusal;
 
 /// What the faults leave of a request before it is carried out.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// It is to be carried out, and this is to be done to its answer.
+    /// It is to be carried out, in the form that is left of it, and this is to be done to its answer.
     CarryOut(Afterwards),
     /// This is its answer.
     Refused(Refusal),
@@ -16,12 +18,16 @@ pub(crate) enum Fate {
     Disconnected,
 }
 
-/// What is left to do to an answer after the request was carried out.
+/// What is left to do to a request when it is carried out, and to its answer afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct Afterwards {
     delay: Duration,
     lose: bool,
     crash: bool,
+    crash_answered: bool,
+    as_of: Option<u64>,
+    request: Vec<Tamper>,
+    answer: Vec<Tamper>,
 }
 
 impl Faults {
@@ -34,6 +40,10 @@ impl Faults {
                 Then::DelayAnswer(time) => afterwards.delay += time,
                 Then::LoseAnswer => afterwards.lose = true,
                 Then::CrashAfter => afterwards.crash = true,
+                Then::CrashAnswered => afterwards.crash_answered = true,
+                Then::Old(version) => afterwards.as_of = Some(version),
+                Then::Tamper(tamper) => afterwards.request.push(tamper),
+                Then::TamperAnswer(tamper) => afterwards.answer.push(tamper),
                 Then::CrashBefore => self.crash(),
                 Then::Hang => return pending().await,
                 Then::Refuse(refusal) => return Fate::Refused(refusal),
@@ -53,6 +63,21 @@ impl Faults {
 }
 
 impl Afterwards {
+    /// The body that the API is to see.
+    pub(crate) fn request(&self, body: Bytes) -> Bytes {
+        self.request.iter().fold(body, |body, tamper| tamper.rewrite(&body))
+    }
+
+    /// The version as of which a list is to be answered, if not now.
+    pub(crate) fn as_of(&self) -> Option<u64> {
+        self.as_of
+    }
+
+    /// The body that the client is to see.
+    pub(crate) fn answer(&self, body: Bytes) -> Bytes {
+        self.answer.iter().fold(body, |body, tamper| tamper.rewrite(&body))
+    }
+
     /// Lets an answer pass, or says what comes in its place.
     pub(crate) async fn pass<T>(self, faults: &Faults, answer: T) -> Result<T, Refusal> {
         if self.crash {
@@ -64,6 +89,10 @@ impl Afterwards {
         faults.while_alive().await;
         if self.lose {
             return Err(Refusal::new(504, "Timeout", "the answer was lost on its way"));
+        }
+        if self.crash_answered {
+            // The answer is on its way already; whatever the client does with it comes to nothing.
+            faults.crash();
         }
         Ok(answer)
     }

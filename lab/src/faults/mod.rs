@@ -1,6 +1,8 @@
 //! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are
-//! dropped, doubled or late, and a crash at any write, before or after it was committed. The embedded API has them in
-//! it; before the real one stands a [`proxy`](crate::real::proxy) that does the same, by the same code.
+//! dropped, doubled or late, lists that are old, and a crash at any write, before or after it was committed. And lies:
+//! what a client sends, or is told, can be changed on its way, which makes a broken controller out of a sound one. The
+//! embedded API has them in it; before the real one stands a [`proxy`](crate::real::proxy) that does the same, by the
+//! same code.
 //!
 //! A write that is late arrives, whether or not the client still waits for it: what is on its way is not called back.
 //!
@@ -24,12 +26,14 @@ use crate::embedded::Refusal;
 mod events;
 mod fate;
 mod path;
+mod tamper;
 mod when;
 
 pub(crate) use events::{Line, struck};
-pub(crate) use fate::Fate;
+pub(crate) use fate::{Afterwards, Fate};
 pub use path::Verb;
 pub(crate) use path::{Path, is_set, resource};
+pub use tamper::Tamper;
 pub use when::When;
 pub(crate) use when::{Target, numbered};
 
@@ -52,6 +56,16 @@ pub enum Then {
     CrashBefore,
     /// The client dies after it was committed and before the answer.
     CrashAfter,
+    /// The client dies right after it got the answer.
+    CrashAnswered,
+    /// Its body is changed before the API sees it.
+    Tamper(Tamper),
+    /// Its answer is changed before the client sees it. Not for watches: those have [`EventThen::Tamper`].
+    TamperAnswer(Tamper),
+    /// A list is answered as it was at this version, as by an API server whose cache is behind. A watch that starts from
+    /// there brings what came since. Only the embedded API knows its past; before the real one the
+    /// [`proxy`](crate::real::proxy) keeps lists that it has seen.
+    Old(u64),
 }
 
 /// What becomes of a watch event. Only changes are struck, never initial events or bookmarks.
@@ -67,6 +81,8 @@ pub enum EventThen {
     Expire,
     /// Instead of it the watch ends, as after a time-out.
     Close,
+    /// Its object is changed.
+    Tamper(Tamper),
 }
 
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use tower::Service;
 use super::lists::Known;
 use super::watch::{self, Initial};
 use crate::embedded::{Body, refused};
-use crate::faults::{Fate, Faults, Path, Target, Verb, When, is_set, resource, struck};
+use crate::faults::{Afterwards, Fate, Faults, Path, Target, Verb, When, is_set, resource, struck};
 
 /// What belongs to one connection between the client and the server and has an end there.
 const HOP: [HeaderName; 7] = [
@@ -95,7 +95,7 @@ impl Shared {
         let asked = Path::parse(uri.path())
             .and_then(|path| Some((path, path.verb(&parts.method, is_set(parameter("watch")))?)));
         // Such as `/version`.
-        let Some((path, verb)) = asked else { return self.pass_on(parts, body).await };
+        let Some((path, verb)) = asked else { return self.pass_on(parts, body, &Afterwards::default()).await };
         let (resource, name) = (resource(path.plural, path.subresource), path.name(verb, &body));
         let namespace = path.namespace.unwrap_or_default();
         let target = Target { verb, resource: &resource, namespace, name: &name };
@@ -118,7 +118,7 @@ impl Shared {
             let initial = everything || is_set(parameter("sendInitialEvents"));
             self.clone().watch(parts, path.plural, initial).await
         } else {
-            self.pass_on(parts, body).await
+            self.pass_on(parts, body, &afterwards).await
         };
         self.passable().await;
         let answer = afterwards.pass(&self.faults, answer).await;
@@ -133,9 +133,12 @@ impl Shared {
         self.faults.while_alive().await;
     }
 
-    async fn pass_on(&self, parts: Parts, body: Bytes) -> io::Result<Response<Body>> {
-        let (parts, body) = self.send(parts, body).await?.into_parts();
-        let body = body.collect_bytes().await.map_err(io::Error::other)?;
+    async fn pass_on(&self, parts: Parts, body: Bytes, struck: &Afterwards) -> io::Result<Response<Body>> {
+        let (parts, body) = self.send(parts, struck.request(body)).await?.into_parts();
+        let mut body = body.collect_bytes().await.map_err(io::Error::other)?;
+        if parts.status.is_success() {
+            body = struck.answer(body);
+        }
         Ok(Response::from_parts(parts, Full::new(body).boxed_unsync()))
     }
 
