@@ -7,6 +7,7 @@
 mod crashes;
 mod examples;
 mod fencing;
+mod freeze;
 mod leaders;
 mod life;
 mod oracle;

@@ -4,7 +4,6 @@
 //! server can note who froze and that it can be in Git.
 
 use kube_derive::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Stops every increase of every Rollout in its namespace for as long as it is there; in the controller's own namespace,
@@ -20,7 +19,11 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "Stops every increase of every Rollout in its namespace for as long as it is there; in the controller's own namespace, in the whole cluster. What takes traffic away from a canary goes on.",
     crates(kube_core = "::kube_core"),
-    printcolumn(name = "By", type_ = "string", json_path = r".metadata.annotations.sluice\.dev/requested-by"),
+    printcolumn(
+        name = "By",
+        type_ = "string",
+        json_path = r".metadata.annotations.sluice\.dev/requested-by"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason")
 )]

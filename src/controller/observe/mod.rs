@@ -67,6 +67,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         refusal,
         deleted: subject.deleted,
         paused: subject.spec.as_ref().is_ok_and(|spec| spec.paused),
+        // After everything that takes time.
+        frozen: context.frozen(&subject.namespace),
         uid: subject.uid.clone(),
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
@@ -94,7 +96,7 @@ pub(super) fn with_world<T>(
     })
 }
 
-/// What is to be written for `state`, as far as the Rollout may.
+/// What is to be written for `state`, as far as the Rollout may, and nothing that grows during a freeze.
 pub(super) fn outlook(
     context: &Context,
     subject: &Subject,
@@ -105,7 +107,8 @@ pub(super) fn outlook(
     let Some(setting) = machine::desired(Some(plan), state) else { return Outlook::default() };
     let stamp = machine::stamp(Some(plan), state, &subject.uid);
     let outlook = carrier::effects(world, plan, &setting, &stamp);
-    carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject))
+    let outlook = carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject));
+    if context.frozen(&subject.namespace).is_some() { outlook.without_growth() } else { outlook }
 }
 
 fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {

@@ -14,10 +14,7 @@ fn a_freeze_stops_growth_and_says_by_whom_and_why() {
     life.world.freeze(true);
     life.turns(20, GOOD);
     assert_eq!((life.number(), life.stands()), (Some(1), FROZEN));
-    assert_eq!(
-        life.message(),
-        "the cluster is frozen by ada: incident 42 (Freeze sluice-system/freeze-1)"
-    );
+    assert_eq!(life.message(), "the cluster is frozen by ada: incident 42 (Freeze sluice-system/freeze-1)");
     let stalled = life.world.status.conditions.iter().find(|it| it.kind == ConditionType::Stalled).unwrap();
     assert_eq!((stalled.status, stalled.reason.as_str()), (ConditionStatus::True, "Frozen"));
     life.world.freeze(false);
