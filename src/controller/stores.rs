@@ -1,6 +1,6 @@
 //! What is watched, kept in memory, and whom a change concerns.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -191,6 +191,12 @@ impl Stores {
         let service = self.services.get(&ObjectRef::new(name).within(namespace))?;
         let ports = service.spec.as_ref()?.ports.as_ref();
         Some(ports.into_iter().flatten().filter_map(|port| u16::try_from(port.port).ok()).collect())
+    }
+
+    /// The labels by which a Service selects its pods, if it is there and does.
+    pub(super) fn selector(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
+        let service = self.services.get(&ObjectRef::new(name).within(namespace))?;
+        service.spec.as_ref()?.selector.clone()
     }
 
     /// The EndpointSlices of a Service.

@@ -13,5 +13,6 @@ mod life;
 mod oracle;
 mod refusals;
 mod rest;
+mod tenants;
 mod watches;
 mod world;

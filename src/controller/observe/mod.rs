@@ -3,6 +3,7 @@
 mod endpoints;
 mod metrics;
 mod plans;
+mod pods;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
+pub(super) use self::pods::SeenPod;
 use self::{endpoints::ready_endpoints, plans::Plans};
 use super::{
     context::Context,
