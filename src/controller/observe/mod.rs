@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sluice_core::{
     Predictor, api,
-    api::REQUESTED_BY,
+    api::{REQUESTED_BY, Reason},
     carrier::{self, ObjectName, Outlook, World},
     machine::{self, Asked, Facts, Refusal, State},
     plan::Plan,
@@ -43,7 +43,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let objects = routes::virtual_services(context, &plans, memory).await;
+    let (objects, unreadable) = routes::virtual_services(context, &plans, memory).await;
     let wanted = wanted(context, subject);
     let mut sight = with_world(context, subject, &objects, |world| {
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
@@ -52,6 +52,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         traffic.obstacle.clone_from(&memory.obstacle);
     }
     let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
+    // Whether it is there, nobody knows then.
+    if let (Some(refusal), Some(error)) = (&mut refusal, unreadable)
+        && refusal.reason == Reason::VirtualServiceNotFound
+    {
+        refusal.message = format!("spec.routes: {error}");
+    }
     if refusal.is_none() {
         refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
     }
