@@ -67,7 +67,7 @@ pub struct PromoteArgs {
 }
 
 /// As long as the API takes it.
-fn reason(text: &str) -> Result<String, String> {
+pub(super) fn reason(text: &str) -> Result<String, String> {
     let length = text.chars().count();
     if length > 1024 {
         return Err(format!("{length} characters are too many: at most 1024 are kept"));

@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 use kube::CustomResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
-use sluice_core::api::{Rollout, RolloutAction};
+use sluice_core::api::{Freeze, Rollout, RolloutAction};
 
 use super::{
     exit::Failure,
     output::{self, write},
 };
 
-/// Print the CustomResourceDefinitions of Rollout and `RolloutAction`
+/// Print the CustomResourceDefinitions of Rollout, `RolloutAction` and Freeze
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Install them with:\n  sluice crd | kubectl apply --server-side -f -")]
 pub struct CrdArgs {
@@ -37,9 +37,13 @@ pub(super) fn crd(args: &CrdArgs, out: &mut dyn Write) -> Result<(), Failure> {
     write(out, &definitions(args.output)?)
 }
 
-/// The definitions of both kinds.
+/// The definitions of all kinds.
 pub fn definitions(form: Form) -> Result<String, Failure> {
-    let kinds = [known_formats(&Rollout::crd())?, known_formats(&RolloutAction::crd())?];
+    let kinds = [
+        known_formats(&Rollout::crd())?,
+        known_formats(&RolloutAction::crd())?,
+        known_formats(&Freeze::crd())?,
+    ];
     match form {
         Form::Yaml => kinds.iter().map(|kind| Ok(format!("---\n{}", output::yaml(kind)?))).collect(),
         Form::Json => output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": kinds })),

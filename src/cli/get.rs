@@ -12,6 +12,7 @@ use sluice_core::api::Rollout;
 use super::{
     Session,
     exit::Failure,
+    freeze::{self, Home},
     output::{self, Format, write},
     view::{self, Columns, Listed},
     watch::watch,
@@ -31,6 +32,9 @@ pub struct GetArgs {
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+    /// Where the controller itself is.
+    #[command(flatten)]
+    pub home: Home,
 }
 
 /// Prints what was asked for; with `--watch` until `stop` is ready.
@@ -46,10 +50,16 @@ pub async fn get(
     };
     let objects: Vec<DynamicObject> = objects.iter().map(output::without_managed_fields).collect();
     match (&args.name, &*objects) {
-        _ if args.watch => watch(session, args, api, objects, stop).await,
-        (Some(_), [object]) => print_one(session, args, object),
-        _ => print_all(session, args, &objects),
+        _ if args.watch => return watch(session, args, api, objects, stop).await,
+        (Some(_), [object]) => print_one(session, args, object)?,
+        _ => print_all(session, args, &objects)?,
     }
+    if matches!(args.output, Format::Table | Format::Wide) {
+        for line in freeze::frozen(session, args.all_namespaces, &args.home).await {
+            writeln!(session.err, "{line}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Rollouts as the server sends them: what a newer version put in is printed too, and one that cannot be read

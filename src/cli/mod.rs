@@ -7,6 +7,7 @@ mod act;
 mod connect;
 pub mod crd;
 mod exit;
+mod freeze;
 mod get;
 mod output;
 pub mod run;
@@ -28,6 +29,7 @@ pub use self::{
     act::{AskArgs, PromoteArgs, act, ask},
     connect::Cluster,
     exit::{Exit, Failure},
+    freeze::{FreezeArgs, Home, ThawArgs},
     get::{GetArgs, get},
     output::{Format, Plain},
 };
@@ -78,6 +80,12 @@ pub enum Ask {
     Pause(AskArgs),
     /// End a pause
     Resume(AskArgs),
+    /// Stop every increase in a namespace, or with -A in the cluster
+    ///
+    /// Rollbacks, aborts and deletions go on.
+    Freeze(FreezeArgs),
+    /// End a freeze
+    Thaw(ThawArgs),
 }
 
 /// What a command that talks to a cluster works with: everything that a test puts in place of the real thing.
@@ -169,6 +177,8 @@ impl Ask {
             Self::Retry(args) => act(session, Do::Retry, args).await,
             Self::Pause(args) => act(session, Do::Pause, args).await,
             Self::Resume(args) => act(session, Do::Resume, args).await,
+            Self::Freeze(args) => freeze::freeze(session, args).await,
+            Self::Thaw(args) => freeze::thaw(session, args).await,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Context {
     pub(super) client: Client,
     /// The only namespace that is watched, if it is only one.
     namespace: Option<String>,
+    /// The controller's own: a Freeze there is for all.
+    pub(super) home: String,
     pub(super) names: HostNames,
     pub(super) metrics: Metrics,
     pub(super) stores: Stores,
@@ -47,6 +49,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Stores) -> Self {
         Self {
+            home: options.home(&client),
             client,
             namespace: options.namespace.clone(),
             names: options.names.clone(),

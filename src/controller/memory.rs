@@ -12,7 +12,7 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
-use super::subject::RolloutObject;
+use super::{observe::SeenPod, subject::RolloutObject};
 use crate::metrics;
 
 /// What is kept of one Rollout. All of it can be had again: from the status, and by looking again.
@@ -28,8 +28,8 @@ pub(super) struct Memory {
     looked: Option<Instant>,
     /// Raw counters.
     pub(super) counters: metrics::Memory,
-    /// When pods started, by uid: they are asked for once.
-    pub(super) pod_starts: BTreeMap<String, Option<chrono::DateTime<chrono::Utc>>>,
+    /// What was seen of pods, by uid.
+    pub(super) pods: BTreeMap<String, SeenPod>,
     /// What the API server answered to our last writes: newer than the caches for a moment.
     pub(super) rollout: Option<Arc<RolloutObject>>,
     /// The same of VirtualServices.

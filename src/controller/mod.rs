@@ -10,6 +10,7 @@ mod clock;
 mod context;
 mod error;
 mod events;
+mod freezes;
 mod lease;
 mod memory;
 mod observe;
@@ -58,6 +59,13 @@ pub struct Options {
     pub telemetry: Telemetry,
 }
 
+impl Options {
+    /// The controller's own namespace: a Freeze there is for the whole cluster.
+    fn home(&self, client: &Client) -> String {
+        self.lease.as_ref().map_or_else(|| client.default_namespace(), |lease| &lease.namespace).to_owned()
+    }
+}
+
 /// Runs until `stop` resolves, then finishes what is in progress and gives the lease back.
 ///
 /// # Errors
@@ -67,7 +75,7 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    subject::require_kinds(&client, options.namespace.as_deref()).await?;
+    subject::require_kinds(&client, options.namespace.as_deref(), &options.home(&client)).await?;
     let stopping = CancellationToken::new();
     let leading = async {
         match options.lease.clone() {
@@ -98,7 +106,7 @@ pub async fn run(
 
 /// Reconciles for as long as `lost` is not cancelled.
 async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: CancellationToken) {
-    let watches = Watches::new(client, options.namespace.as_deref());
+    let watches = Watches::new(client, options.namespace.as_deref(), &options.home(client));
     let context = Arc::new(Context::new(client.clone(), options, leadership, watches.stores()));
     options.telemetry.leading(true);
     let stores = watches.stores();
@@ -114,6 +122,8 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
         .watches_stream(watches.services, stores::Stores::of_service(&mapper))
         .watches_stream(watches.slices, stores::Stores::of_slice(&mapper))
         .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
+        // Read whenever something is decided, and whoever waits for the end of one wakes up by itself.
+        .watches_stream(watches.freezes, |_| None)
         .graceful_shutdown_on(lost.clone().cancelled_owned());
     let (telemetry, ending) = (options.telemetry.clone(), lost.clone());
     tokio::spawn(async move {

@@ -14,7 +14,7 @@ use super::{
     Error,
     act::{self, Done},
     context::Context,
-    events,
+    events, freezes,
     memory::Memory,
     observe::{self, Observation},
     persist,
@@ -26,6 +26,9 @@ const MOST_TURNS: usize = 6;
 
 /// How long a Rollout whose route another one has waits before it looks again.
 const ROUTE_TAKEN: Duration = Duration::from_secs(10);
+
+/// How long a Rollout that a freeze keeps from something waits before it looks again.
+const THAWED: Duration = Duration::from_secs(10);
 
 /// What a turn leads to.
 enum Next {
@@ -93,7 +96,20 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     }
 
     // Stage 2: what follows from it.
-    let (state, change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
+    let (mut state, mut change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
+    if let Change::Decision(decision) = &change
+        && machine::may_grow(decision)
+    {
+        // A cache may be behind. Nothing grows that was not asked for once more.
+        let frozen = freezes::read_afresh(context, subject).await;
+        if frozen.is_err() {
+            memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+        }
+        if let Some(frozen) = frozen? {
+            seen.facts.frozen = Some(frozen);
+            (state, change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
+        }
+    }
     let (decision, checkpoint) = match change {
         Change::Decision(decision) => (Some(decision), false),
         Change::Checkpoint => (None, true),
@@ -228,6 +244,10 @@ fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
     // A neighbour that lets a route go is an event of its own, not of the Rollouts that wait for the route.
     if seen.facts.refusal.as_ref().is_some_and(|refusal| refusal.reason == Reason::RouteTaken) {
         wake = wake.min(plan.map_or(ROUTE_TAKEN, |plan| plan.interval.min(ROUTE_TAKEN)));
+    }
+    // The same with a freeze that ends.
+    if seen.facts.frozen.is_some() && seen.facts.wanted != state.stable {
+        wake = wake.min(THAWED);
     }
     let looks = state.step().is_some_and(|step| step.withdrawn.is_none());
     match plan {

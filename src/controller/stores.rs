@@ -1,6 +1,6 @@
 //! What is watched, kept in memory, and whom a change concerns.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt, stream::BoxStream};
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -17,7 +17,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use sluice_core::api::RolloutAction;
 
-use super::{backoff::OfOneWatch, subject::RolloutObject};
+use super::{
+    backoff::OfOneWatch,
+    freezes::{FreezeObject, Freezes},
+    subject::RolloutObject,
+};
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -31,7 +35,7 @@ pub(super) fn virtual_service() -> ApiResource {
 /// An action; one that cannot be read, from another version perhaps, must not keep the others from being seen.
 type ActionObject = DeserializeGuard<RolloutAction>;
 
-type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
+pub(super) type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// Streams of changes, each filling its store while it is polled.
 pub(super) struct Watches {
@@ -40,6 +44,7 @@ pub(super) struct Watches {
     pub(super) services: Changes<Service>,
     pub(super) slices: Changes<EndpointSlice>,
     pub(super) actions: Changes<ActionObject>,
+    pub(super) freezes: Changes<FreezeObject>,
     stores: Stores,
 }
 
@@ -51,10 +56,12 @@ pub(super) struct Stores {
     pub(super) services: Store<Service>,
     pub(super) slices: Store<EndpointSlice>,
     actions: Store<ActionObject>,
+    pub(super) freezes: Freezes,
 }
 
 impl Watches {
-    pub(super) fn new(client: &Client, namespace: Option<&str>) -> Self {
+    /// `home` is the controller's own namespace: a Freeze there counts, whatever is watched.
+    pub(super) fn new(client: &Client, namespace: Option<&str>, home: &str) -> Self {
         let kind = virtual_service();
         let istio = match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
@@ -65,14 +72,16 @@ impl Watches {
         let (services, service_store) = watch(scoped(client, namespace), ());
         let (slices, slice_store) = watch(scoped(client, namespace), ());
         let (actions, action_store) = watch(scoped(client, namespace), ());
+        let (freezes, kept_freezes) = Freezes::watch(client, namespace, home);
         let stores = Stores {
             rollouts: rollout_store,
             virtual_services: virtual_service_store,
             services: service_store,
             slices: slice_store,
             actions: action_store,
+            freezes: kept_freezes,
         };
-        Self { rollouts, virtual_services, services, slices, actions, stores }
+        Self { rollouts, virtual_services, services, slices, actions, freezes, stores }
     }
 
     pub(super) fn stores(&self) -> Stores {
@@ -80,7 +89,7 @@ impl Watches {
     }
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+pub(super) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
 {
@@ -91,7 +100,7 @@ where
 }
 
 /// Watches a kind, without the parts of its objects that nobody here reads.
-fn watch<K>(api: Api<K>, kind: K::DynamicType) -> (Changes<K>, Store<K>)
+pub(super) fn watch<K>(api: Api<K>, kind: K::DynamicType) -> (Changes<K>, Store<K>)
 where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Clone + std::fmt::Debug + Eq + std::hash::Hash + Send + Sync,
@@ -121,6 +130,7 @@ impl Stores {
         let _ = self.services.wait_until_ready().await;
         let _ = self.slices.wait_until_ready().await;
         let _ = self.actions.wait_until_ready().await;
+        self.freezes.ready().await;
     }
 
     /// The Rollouts that move routes of a VirtualService. Whoever names it in spec or status is asked; the text is
@@ -181,6 +191,12 @@ impl Stores {
         let service = self.services.get(&ObjectRef::new(name).within(namespace))?;
         let ports = service.spec.as_ref()?.ports.as_ref();
         Some(ports.into_iter().flatten().filter_map(|port| u16::try_from(port.port).ok()).collect())
+    }
+
+    /// The labels by which a Service selects its pods, if it is there and does.
+    pub(super) fn selector(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
+        let service = self.services.get(&ObjectRef::new(name).within(namespace))?;
+        service.spec.as_ref()?.selector.clone()
     }
 
     /// The EndpointSlices of a Service.

@@ -11,7 +11,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sluice_core::{
-    api::{FINALIZER, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
+    api::{FINALIZER, Freeze, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
     machine::Refusal,
 };
 
@@ -144,8 +144,17 @@ pub(super) fn is_newer<K: ResourceExt>(one: &K, other: &K) -> bool {
 }
 
 /// Fails in one clear sentence where the kinds are not installed.
-pub(super) async fn require_kinds(client: &Client, namespace: Option<&str>) -> Result<(), Error> {
-    for resource in [ApiResource::erase::<Rollout>(&()), ApiResource::erase::<RolloutAction>(&())] {
+///
+/// `home` is the controller's own namespace, where a Freeze is for all.
+pub(super) async fn require_kinds(client: &Client, namespace: Option<&str>, home: &str) -> Result<(), Error> {
+    let freezes = ApiResource::erase::<Freeze>(&());
+    let everywhere = [
+        (ApiResource::erase::<Rollout>(&()), namespace),
+        (ApiResource::erase::<RolloutAction>(&()), namespace),
+        (freezes.clone(), namespace),
+    ];
+    let at_home = namespace.filter(|watched| *watched != home).map(|_| (freezes, Some(home)));
+    for (resource, namespace) in everywhere.into_iter().chain(at_home) {
         let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),

@@ -44,14 +44,12 @@ impl Dialect {
 
 /// A text is not an exposition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is no line of a metrics exposition: {what} in {text:?}")]
+#[error("line {line} is no line of a metrics exposition: {what}")]
 pub struct Malformed {
     /// Number of the line, from 1.
     pub line: usize,
-    /// What was expected.
+    /// What was expected. What was there is not said: it may be for others' eyes.
     pub what: &'static str,
-    /// The start of the line.
-    pub text: String,
 }
 
 /// All samples of `text`, in its order; comments, types and help texts are passed over.
@@ -62,12 +60,7 @@ pub fn read(text: &str, dialect: Dialect) -> Result<Vec<Sample>, Malformed> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let sample = read_line(line, dialect).map_err(|what| Malformed {
-            line: index + 1,
-            what,
-            text: line.chars().take(80).collect(),
-        })?;
-        samples.push(sample);
+        samples.push(read_line(line, dialect).map_err(|what| Malformed { line: index + 1, what })?);
     }
     Ok(samples)
 }

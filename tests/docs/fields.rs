@@ -153,10 +153,13 @@ fn with_tables(text: &str) -> String {
     let sections = sections(text);
     let mut rows = vec![String::new(); sections.len()];
     let mut rules = vec![String::new(); sections.len()];
-    for kind in ["Rollout", "RolloutAction"] {
+    for kind in ["Rollout", "RolloutAction", "Freeze"] {
         let mut all = BTreeMap::new();
-        for part in ["spec", "status"] {
-            fields(&schema(kind)["properties"][part], part, part == "spec", &mut all);
+        // A Freeze has no status.
+        let schema = schema(kind);
+        let there = |part: &&str| schema["properties"].get(*part).is_some();
+        for part in ["spec", "status"].into_iter().filter(there) {
+            fields(&schema["properties"][part], part, part == "spec", &mut all);
         }
         for (path, field) in all {
             let section = section_of(&sections, kind, &path);

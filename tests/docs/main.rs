@@ -18,7 +18,7 @@ use std::{
 
 use kube::CustomResourceExt;
 use serde_json::Value;
-use sluice_core::api::{Rollout, RolloutAction};
+use sluice_core::api::{Freeze, Rollout, RolloutAction};
 
 /// A path in the repository.
 pub(crate) fn root(path: &str) -> PathBuf {
@@ -51,6 +51,7 @@ pub(crate) fn schema(kind: &str) -> Value {
     let definition = match kind {
         "Rollout" => serde_json::to_value(Rollout::crd()),
         "RolloutAction" => serde_json::to_value(RolloutAction::crd()),
+        "Freeze" => serde_json::to_value(Freeze::crd()),
         other => panic!("{other} is no kind of ours"),
     };
     definition.unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take()

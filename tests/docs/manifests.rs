@@ -45,6 +45,10 @@ fn assert_manifest(document: &Value, place: &str) {
             let parsed = serde_json::from_value::<RolloutActionSpec>(document["spec"].clone());
             parsed.unwrap_or_else(|error| panic!("{place}: {error}"));
         }
+        Some("Freeze") => {
+            let spec = &schema("Freeze")["properties"]["spec"];
+            assert_known(&document["spec"], spec, &format!("{place}: spec"));
+        }
         Some(_) => assert!(document["apiVersion"].is_string(), "{place}: a manifest has an apiVersion"),
         None if document.get("sources").is_some() || document.get("profiles").is_some() => {
             let file = tempfile::NamedTempFile::new().unwrap();

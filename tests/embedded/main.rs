@@ -7,11 +7,13 @@
 mod crashes;
 mod examples;
 mod fencing;
+mod freeze;
 mod journal;
 mod leaders;
 mod life;
 mod oracle;
 mod refusals;
 mod rest;
+mod tenants;
 mod watches;
 mod world;

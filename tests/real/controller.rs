@@ -22,7 +22,7 @@ pub struct Controller {
 }
 
 /// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody the lease.
-const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 impl Drop for Controller {
     fn drop(&mut self) {
@@ -38,6 +38,17 @@ impl Controller {
 
     /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
     pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
+        Self::of_user(shared, CONTROLLER, namespace, identity, duration)
+    }
+
+    /// The same under the rights of another user.
+    pub fn of_user(
+        shared: &Shared,
+        user: &str,
+        namespace: &str,
+        identity: &str,
+        duration: Duration,
+    ) -> Result<Self> {
         let clock = Clock::system();
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
@@ -56,7 +67,7 @@ impl Controller {
         };
         let mut registry = Registry::default();
         options.telemetry.register(&mut registry);
-        let client = shared.cluster.user(CONTROLLER)?;
+        let client = shared.cluster.user(user)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         Ok(Self { registry, stop: Some(stop), task: tokio::spawn(controller::run(client, options, stopped)) })
@@ -68,6 +79,11 @@ impl Controller {
             // Who has ended by itself says below why.
             let _ = stop.send(());
         }
+        Ok((&mut self.task).await.context("the controller")??)
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> Result<()> {
         Ok((&mut self.task).await.context("the controller")??)
     }
 

@@ -48,7 +48,12 @@ impl Lab {
 impl Shared {
     /// Starts everything, and installs Sluice.
     pub async fn start() -> Result<Self> {
-        let options = Options::new().user(CONTROLLER).user(PERSON);
+        Self::start_with(Vec::new()).await
+    }
+
+    /// The same with more users, who may do nothing yet.
+    pub async fn start_with(users: Vec<String>) -> Result<Self> {
+        let options = users.into_iter().fold(Options::new().user(CONTROLLER).user(PERSON), Options::user);
         let (cluster, prometheus) =
             tokio::try_join!(Cluster::start(options), Prometheus::start(SCRAPES_EVERY))?;
         install::install(&cluster).await.context("install")?;

@@ -24,6 +24,8 @@ mod people;
 mod queries;
 mod refused;
 mod refused_by_server;
+mod reports;
+mod rights;
 mod world;
 
 use std::process::ExitCode;
@@ -55,9 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     namespace::enter()?;
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    if std::env::var_os("RUST_LOG").is_some() {
-        sluice::cli::run::start_log(sluice::cli::run::LogFormat::Text, "info");
-    }
+    reports::listen();
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
     let mut trials = Vec::new();
@@ -116,6 +116,9 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         refused_by_server: [
             an_unknown_action,
+        ],
+        rights: [
+            the_controller_needs_every_right_that_it_has,
         ],
         refused: [
             a_query_that_is_not_valid,

@@ -10,6 +10,7 @@ mod action;
 mod checks;
 mod condition;
 mod duration;
+mod freeze;
 mod metrics;
 mod rollout;
 mod share;
@@ -21,6 +22,7 @@ pub use action::{ActionPhase, ActionStatus, Do, RolloutAction, RolloutActionSpec
 pub use checks::{Check, Direction, ErrorsCheck, LatencyCheck, QueryCheck, VersusStable};
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use duration::GoDuration;
+pub use freeze::{Freeze, FreezeSpec};
 pub use metrics::{Metrics, Profile, Scrape};
 pub use rollout::{
     Expose, Finish, Inconclusive, NamedTarget, PredictorTarget, Rollout, RolloutSpec, Route, ServiceTarget,
@@ -31,7 +33,7 @@ pub use status::{ArmRecord, CheckRecord, Decision, DecisionKind, RolloutStatus, 
 pub use steps::{Match, Ramp, Step, Sticky, StringMatch};
 pub use words::{Phase, Reason};
 
-/// API group of both kinds.
+/// API group of all kinds.
 pub const GROUP: &str = "sluice.dev";
 /// The one served version.
 pub const VERSION: &str = "v1alpha1";
@@ -41,5 +43,5 @@ pub const FINALIZER: &str = "sluice.dev/routes";
 pub const STAMP: &str = "sluice.dev/stamp";
 /// The annotation by which the owner of a `VirtualService` lets Rollouts of another namespace use it.
 pub const ALLOW_FROM: &str = "sluice.dev/allow-from";
-/// The annotation of a `RolloutAction` that says who asked; stamped by the admission policy in `deploy/`.
+/// The annotation of a `RolloutAction` or a `Freeze` that says who asked; stamped by the admission policy in `deploy/`.
 pub const REQUESTED_BY: &str = "sluice.dev/requested-by";

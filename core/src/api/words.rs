@@ -92,6 +92,8 @@ pub enum Reason {
     WaitingForDecision,
     /// Paused in the spec or by an action.
     Paused,
+    /// A Freeze stops every increase in the namespace or in the cluster.
+    Frozen,
     /// Evidence is missing.
     NoEvidence,
     /// The traffic is not yet, or no longer, what was decided.

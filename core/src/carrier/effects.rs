@@ -21,6 +21,8 @@ pub struct Effect {
     pub patch: Patch,
     /// Whether the canary gets less by it, and nobody more but stable.
     pub takes_away: bool,
+    /// Whether it gives the canary more than it has, on one route at least, and less on none.
+    pub gives: bool,
 }
 
 /// What is to be written, and what cannot be.
@@ -36,11 +38,22 @@ pub struct Outlook {
     pub ahead: Vec<ObjectName>,
     /// Objects that are not ours to write: see [`super::permit`].
     pub forbidden: Vec<ObjectName>,
+    /// Objects that are not written because the canary would get more: see [`Outlook::without_growth`].
+    pub held: Vec<ObjectName>,
     /// Whether the canary is to have nothing: what is not there gives it nothing either.
     pub takes_away: bool,
 }
 
 impl Outlook {
+    /// What may be written while nothing is to grow: all but what gives the canary more than the routes show, whoever
+    /// decided it and when.
+    #[must_use]
+    pub fn without_growth(self) -> Self {
+        let (growth, effects): (Vec<_>, Vec<_>) = self.effects.into_iter().partition(|effect| effect.gives);
+        let held = growth.into_iter().map(|effect| effect.object).collect();
+        Self { effects, held, ..self }
+    }
+
     /// Whether the world is as desired.
     pub fn in_place(&self) -> bool {
         let nothing_missing = self.takes_away || self.missing.is_empty();
@@ -48,6 +61,7 @@ impl Outlook {
         self.effects.is_empty()
             && self.ahead.is_empty()
             && self.forbidden.is_empty()
+            && self.held.is_empty()
             && nothing_missing
             && !self.obstacles.iter().any(in_the_way)
     }
@@ -76,11 +90,10 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
         if let Some(after) = after.filter(|_| good_enough) {
             let shown = shown.ok().flatten().map_or(0, |shown| shown.setting);
             let takes_away = desired.takes_away() || desired.weight < shown;
-            outlook.effects.extend(traffic::patch(before, &after).map(|patch| Effect {
-                object,
-                patch,
-                takes_away,
-            }));
+            if let Some(patch) = traffic::patch(before, &after) {
+                let gives = gives(world, plan, &object, before, &after, desired);
+                outlook.effects.push(Effect { object, patch, takes_away, gives });
+            }
         }
         outlook.obstacles.extend(obstacles);
     }
@@ -125,6 +138,35 @@ fn edited(
             None
         }
     }
+}
+
+/// Whether the canary gets more on some route by an edit, and less on none.
+fn gives(
+    world: &World<'_>,
+    plan: &Plan,
+    object: &ObjectName,
+    before: &Value,
+    after: &Value,
+    desired: &Setting,
+) -> bool {
+    let Some(canary) = desired.canary.as_ref().filter(|_| !desired.takes_away()) else { return false };
+    let routes = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
+    let (mut more, mut less) = (false, false);
+    for route in routes {
+        let weights = |object: &Value| {
+            let views = traffic::read(object, &selection(route), &world.cluster).ok()?;
+            Some(views.iter().map(|view| view.weight_of(canary).unwrap_or(0)).collect::<Vec<_>>())
+        };
+        match (weights(before), weights(after)) {
+            (Some(before), Some(after)) => {
+                more |= before.iter().zip(&after).any(|(before, after)| after > before);
+                less |= before.iter().zip(&after).any(|(before, after)| after < before);
+            }
+            // Nobody can tell: it might.
+            (None, _) | (_, None) => more = true,
+        }
+    }
+    more && !less
 }
 
 /// Whether a route is not there, or lists nobody of ours, so that it gives the canary nothing.

@@ -1,6 +1,6 @@
 //! What is seen: read back, never assumed.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -26,6 +26,8 @@ pub struct Facts {
     pub deleted: bool,
     /// Whether the spec says `paused`.
     pub paused: bool,
+    /// What stops every increase in the namespace or in the cluster, if anything does.
+    pub frozen: Option<Frozen>,
     /// The Rollout's uid.
     pub uid: String,
     /// Whether our finalizer is on the Rollout: it had a status once.
@@ -55,6 +57,34 @@ impl Refusal {
     /// A refusal.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
+    }
+}
+
+/// A `Freeze` that counts for a Rollout. It is shown as a sentence without its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// Namespace of the Freeze.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it counts in the whole cluster.
+    pub everywhere: bool,
+    /// Who made it, as far as is known.
+    pub by: Option<String>,
+    /// Why, in their words.
+    pub reason: String,
+}
+
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { namespace, name, everywhere, by, reason } = self;
+        if *everywhere {
+            write!(f, "the cluster is frozen")?;
+        } else {
+            write!(f, "the namespace {namespace} is frozen")?;
+        }
+        let by = by.as_deref().unwrap_or("someone");
+        write!(f, " by {by}: {reason} (Freeze {namespace}/{name})")
     }
 }
 

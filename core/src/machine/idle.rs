@@ -32,8 +32,8 @@ pub(super) fn start_waits_for(turn: &Turn<'_>) -> Option<Reason> {
     if turn.facts.traffic.is_none() || turn.plan.is_none() {
         return Some(Reason::RouteNotFound);
     }
-    if turn.is_paused() {
-        return Some(Reason::Paused);
+    if let Some(stopped) = turn.stopped() {
+        return Some(stopped);
     }
     // The decision before this one must be on the routes, or two would be in the air at once.
     (!turn.in_place()).then_some(Reason::TrafficNotInPlace)

@@ -19,11 +19,11 @@ mod turn;
 mod tests;
 
 pub use desired::{desired, in_force, stamp, wake};
-pub use facts::{Asked, Facts, Refusal, SeenTraffic};
+pub use facts::{Asked, Facts, Frozen, Refusal, SeenTraffic};
 pub use report::{KEPT_DECISIONS, report, worth_writing};
 pub use sight::arms;
 pub use state::{
     Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Pause, Retiring, RevisionOutcome, Stage, State,
     StepState, Withdrawn,
 };
-pub use turn::{Change, only_takes_away, step};
+pub use turn::{Change, may_grow, only_takes_away, step};

@@ -213,7 +213,10 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     if step.index >= plan.promotion() {
         return Answer::Done("it is being promoted already".to_owned());
     }
-    if turn.is_paused() {
+    if let Some(frozen) = &turn.facts.frozen {
+        return Answer::Refused(frozen.to_string());
+    }
+    if turn.stopped().is_some() {
         return Answer::Refused("it is paused: resume it first".to_owned());
     }
     if let Some(refusal) = &turn.facts.refusal {

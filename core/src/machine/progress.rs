@@ -103,7 +103,7 @@ fn miss_evidence(turn: &mut Turn<'_>, elapsed: Duration) {
 pub(super) fn lacks_evidence_alone(turn: &Turn<'_>) -> bool {
     let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else { return false };
     let Some(planned) = plan.steps.get(step.index) else { return false };
-    let waits_for_something_else = turn.is_paused()
+    let waits_for_something_else = turn.stopped().is_some()
         || turn.facts.refusal.is_some()
         || turn.facts.canary_ready == 0
         || turn.facts.stable_ready == 0
@@ -133,11 +133,10 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
         return Some(Reason::TrafficNotInPlace);
     }
     if let Some(withdrawn) = step.withdrawn {
-        return match (turn.facts.canary_ready, turn.is_paused()) {
-            (0, _) if withdrawn.overdue => Some(Reason::NotReadyInTime),
-            (0, _) => Some(Reason::CanaryNotReady),
-            (_, true) => Some(Reason::Paused),
-            (_, false) => turn.facts.refusal.as_ref().map(|refusal| refusal.reason),
+        return match turn.facts.canary_ready {
+            0 if withdrawn.overdue => Some(Reason::NotReadyInTime),
+            0 => Some(Reason::CanaryNotReady),
+            _ => turn.stopped().or(turn.facts.refusal.as_ref().map(|refusal| refusal.reason)),
         };
     }
     if turn.facts.canary_ready == 0 {
@@ -149,10 +148,14 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
     }
     let settled = is_settled(turn, step);
     let Some(planned) = plan.steps.get(step.index) else {
+        // What was decided before the freeze and did not come to the routes does not come there during it.
+        if turn.facts.frozen.is_some() && !turn.in_place() {
+            return Some(Reason::Frozen);
+        }
         return (!settled || !stable_is_quiet(turn)).then_some(Reason::Promoting);
     };
-    if turn.is_paused() {
-        return Some(Reason::Paused);
+    if let Some(stopped) = turn.stopped() {
+        return Some(stopped);
     }
     if !turn.in_place() {
         return Some(Reason::TrafficNotInPlace);

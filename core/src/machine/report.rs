@@ -173,7 +173,7 @@ fn phase_at_rest(turn: &Turn<'_>, reason: Reason) -> Phase {
     match reason {
         Reason::Live => Phase::Healthy,
         Reason::StatusLost => Phase::Stalled,
-        Reason::Paused => Phase::Waiting,
+        Reason::Paused | Reason::Frozen => Phase::Waiting,
         Reason::TargetNotFound | Reason::RouteNotFound => Phase::Pending,
         _ => Phase::Progressing,
     }
@@ -209,6 +209,7 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
         }
         Reason::Promoting => "the canary has all traffic; the old stable leaves when it is quiet".to_owned(),
         Reason::Paused => paused(turn),
+        Reason::Frozen => frozen(turn),
         Reason::NoEvidence => format!("step {name} waits for evidence{}", lacking(turn)),
         Reason::WaitingForApproval => format!("step {name} waits for approval"),
         Reason::WaitingForDecision => "all steps passed: promote or abort".to_owned(),
@@ -243,6 +244,10 @@ fn paused(turn: &Turn<'_>) -> String {
     }
 }
 
+fn frozen(turn: &Turn<'_>) -> String {
+    turn.facts.frozen.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
 fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
     let wanted = turn.facts.wanted.as_ref().map(ToString::to_string).unwrap_or_default();
     if outcome_of_wanted(turn).is_some() {
@@ -257,6 +262,7 @@ fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
         Reason::Live => format!("{wanted} is live"),
         Reason::StatusLost => format!("the status was lost: {wanted} is not tried until a retry"),
         Reason::Paused => paused(turn),
+        Reason::Frozen => frozen(turn),
         Reason::TargetNotFound => "the target cannot be told".to_owned(),
         Reason::RouteNotFound => "the routes cannot be read".to_owned(),
         Reason::TrafficNotInPlace => {
@@ -289,8 +295,10 @@ fn conditions(
         None => (true, Reason::Accepted, "the spec can be acted on"),
         Some(refusal) => (false, refusal.reason, refusal.message.as_str()),
     };
-    let person_needed =
-        matches!(reason, Reason::WaitingForApproval | Reason::WaitingForDecision | Reason::Paused);
+    let person_needed = matches!(
+        reason,
+        Reason::WaitingForApproval | Reason::WaitingForDecision | Reason::Paused | Reason::Frozen
+    );
     let stalled = matches!(phase, Phase::Stalled | Phase::RolledBack) || refusal.is_some() || person_needed;
     let ready = phase == Phase::Healthy && refusal.is_none();
     let reconciling = !ready && !stalled;

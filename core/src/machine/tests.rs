@@ -2,6 +2,7 @@
 
 #[allow(dead_code, reason = "shared with the property tests")]
 mod controller;
+mod freeze;
 mod life;
 mod people;
 mod report;

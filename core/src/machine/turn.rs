@@ -36,6 +36,28 @@ pub fn only_takes_away(decision: &Decision) -> bool {
     decision.weight < decision.from_weight
 }
 
+/// Whether a decision gives a canary traffic, or begins what will: what a freeze must stop.
+pub fn may_grow(decision: &Decision) -> bool {
+    match decision.kind {
+        DecisionKind::Started | DecisionKind::Entered | DecisionKind::Promoting => true,
+        DecisionKind::Adopted
+        | DecisionKind::Approved
+        | DecisionKind::Paused
+        | DecisionKind::Resumed
+        | DecisionKind::Withdrawn
+        | DecisionKind::Overdue
+        | DecisionKind::RolledBack
+        | DecisionKind::Superseded
+        | DecisionKind::Cancelled
+        | DecisionKind::Observed
+        | DecisionKind::Promoted
+        | DecisionKind::Retired
+        | DecisionKind::Retried
+        | DecisionKind::Recovered
+        | DecisionKind::Released => false,
+    }
+}
+
 /// The rules, in the order in which they are asked. What takes traffic away comes before what gives some.
 const RULES: [fn(&mut Turn<'_>) -> Option<Decision>; 13] = [
     safety::release,
@@ -181,9 +203,13 @@ impl<'a> Turn<'a> {
         decided_weight(self.plan, &self.state)
     }
 
-    /// Whether the setting may not grow.
-    pub(super) fn is_paused(&self) -> bool {
-        self.facts.paused || self.state.pause.is_some()
+    /// Why the setting may not grow, where somebody said so. A freeze goes before a pause: ending the pause would not
+    /// help.
+    pub(super) fn stopped(&self) -> Option<Reason> {
+        if self.facts.frozen.is_some() {
+            return Some(Reason::Frozen);
+        }
+        (self.facts.paused || self.state.pause.is_some()).then_some(Reason::Paused)
     }
 
     /// Whether the routes show what was decided.

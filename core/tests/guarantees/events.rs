@@ -47,6 +47,10 @@ pub enum Event {
     Paused {
         paused: bool,
     },
+    /// A Freeze is made, or goes.
+    Freeze {
+        frozen: bool,
+    },
     Steps {
         variant: usize,
     },
@@ -120,6 +124,7 @@ fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(service, endpoints)| Event::Ready { service, endpoints }),
         4 => services().prop_map(|service| Event::Want { service }),
         1 => any::<bool>().prop_map(|paused| Event::Paused { paused }),
+        2 => any::<bool>().prop_map(|frozen| Event::Freeze { frozen }),
         1 => (0_usize..6).prop_map(|variant| Event::Steps { variant }),
         1 => (0_usize..3).prop_map(|variant| Event::Routes { variant }),
         5 => (what(), about(), about())

@@ -29,6 +29,8 @@ pub struct Oracle {
     bad: bool,
     /// The last look of each controller since it began.
     looks: [Option<Saw>; 2],
+    /// Whether there was a Freeze when each controller last looked at the world.
+    frozen: [bool; 2],
     /// Stable when the status was lost, until a person asks for a retry or it is what is wanted.
     lost: Option<String>,
 }
@@ -48,6 +50,10 @@ impl Oracle {
         if saw != Saw::NotAsked {
             self.looks[controller] = Some(saw);
         }
+    }
+
+    pub fn began(&mut self, controller: usize, frozen: bool) {
+        self.frozen[controller] = frozen;
     }
 
     pub fn crashed(&mut self, controller: usize) {
@@ -104,7 +110,10 @@ impl Oracle {
                 !spec_paused(world) && before.pause.is_none() && !self.paused_by_person,
                 "14: growth while paused"
             );
+            assert!(!self.frozen[controller], "14: growth while frozen: {decision:?}");
         }
+        let started = decision.as_ref().is_some_and(|decision| decision.kind == DecisionKind::Started);
+        assert!(!(started && self.frozen[controller]), "14: a start while frozen");
         let asked = answered(world, before, after);
         self.steps(controller, commit, &asked);
         if let Some(decision) = decision {
@@ -188,7 +197,8 @@ impl Oracle {
         }
     }
 
-    pub fn wrote(&mut self, write: &Write) {
+    /// `frozen`: there is a Freeze as it is written.
+    pub fn wrote(&mut self, write: &Write, frozen: bool) {
         let Write { before, after } = write;
         assert_eq!(foreign(before), foreign(after), "6: what is not managed was changed");
         let total = |object: &Value| SERVICES.iter().map(|service| weight(object, service)).sum::<u64>();
@@ -216,6 +226,7 @@ impl Oracle {
             let grown = weight(after, service);
             let revision = json!(crate::world::revision(service));
             if grown > weight(before, service) && ours["stable"] != revision {
+                assert!(!frozen, "14: {service} got more while frozen");
                 assert_eq!(ours["revision"], revision, "4: {service} is nobody's canary");
                 let recorded = self.recorded.get(&seq).copied();
                 let recorded = recorded

@@ -33,6 +33,7 @@ fn mend(run: &mut Run) {
     run.happen(&Event::Routes { variant: 0 });
     run.happen(&Event::Steps { variant: 0 });
     run.happen(&Event::Paused { paused: false });
+    run.happen(&Event::Freeze { frozen: false });
 }
 
 /// So many cases, unless the environment says how many.

@@ -74,6 +74,7 @@ impl Run {
             }
             Event::Want { service } => world.want(service),
             Event::Paused { paused } => world.edit_spec(|spec| spec["paused"] = json!(paused)),
+            Event::Freeze { frozen } => world.freeze(*frozen),
             Event::Steps { variant } => world.edit_spec(|spec| spec["steps"] = steps(*variant)),
             Event::Routes { variant } => {
                 world.edit_spec(|spec| {
@@ -139,6 +140,7 @@ impl Run {
     fn begin(&mut self, controller: usize, seconds: u64, saw: Saw) {
         self.world.now += Duration::from_secs(seconds);
         self.oracle.looked(controller, saw, seconds);
+        self.oracle.began(controller, self.world.frozen.is_some());
         self.controllers[controller].begin(&self.world, saw);
     }
 
@@ -155,7 +157,7 @@ impl Run {
 
     fn act(&mut self, controller: usize, how: How) {
         for write in self.controllers[controller].act(&mut self.world, how) {
-            self.oracle.wrote(&write);
+            self.oracle.wrote(&write, self.world.frozen.is_some());
         }
         if matches!(how.fault, Fault::CrashBefore | Fault::CrashAfter) {
             self.oracle.crashed(controller);

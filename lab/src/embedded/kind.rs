@@ -135,6 +135,7 @@ impl Kind {
             .with_unconditional_update(false),
             Self::custom("sluice.dev", &["v1alpha1"], "Rollout", "rollouts"),
             Self::custom("sluice.dev", &["v1alpha1"], "RolloutAction", "rolloutactions"),
+            Self::custom("sluice.dev", &["v1alpha1"], "Freeze", "freezes").with_status(false),
             Self::custom("networking.istio.io", &istio, "VirtualService", "virtualservices"),
             Self::custom("networking.istio.io", &istio, "DestinationRule", "destinationrules"),
             Self::custom("networking.istio.io", &istio, "Gateway", "gateways"),

@@ -16,7 +16,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, POD_PORT, Scene, resource};
+use super::{Error, POD_PORT, Scene, read, resource};
 use crate::real::pods::{self, LabPod, PodSpec};
 
 /// The pods of a scene on a real cluster, by name.
@@ -77,7 +77,7 @@ impl Scene {
                 "ports": [{"name": "http", "containerPort": port}],
             }]},
         });
-        self.create(&pod_kind(), object).await?;
+        let pod = self.api(&pod_kind()).create(&PostParams::default(), &read(object)?).await?;
         let status = json!({"status": {
             "phase": "Running", "podIP": address.ip().to_string(), "podIPs": [{"ip": address.ip().to_string()}],
             "conditions": conditions(false),
@@ -92,7 +92,7 @@ impl Scene {
             "endpoints": [{
                 "addresses": [address.ip().to_string()],
                 "conditions": endpoint_conditions(false),
-                "targetRef": {"kind": "Pod", "name": name, "namespace": self.namespace},
+                "targetRef": {"kind": "Pod", "name": name, "namespace": self.namespace, "uid": pod.metadata.uid},
             }],
         });
         self.create(&slice_kind(), object).await

@@ -56,7 +56,7 @@ impl Listed {
         }
     }
 
-    pub(super) fn created(&self) -> Option<DateTime<Utc>> {
+    pub(crate) fn created(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Readable(rollout) => created(&**rollout),
             Self::Unreadable(unreadable) => unreadable.created,
@@ -65,7 +65,7 @@ impl Listed {
 }
 
 /// When an object was created, in our kind of time.
-pub(super) fn created(object: &impl ResourceExt) -> Option<DateTime<Utc>> {
+pub fn created(object: &impl ResourceExt) -> Option<DateTime<Utc>> {
     let created = object.creation_timestamp()?;
     Utc.timestamp_opt(created.0.as_second(), 0).single()
 }

@@ -15,6 +15,7 @@ mod text;
 
 pub use age::age;
 pub use detail::rollout;
+pub(crate) use listed::created;
 pub use listed::{Listed, Unreadable};
 pub use log::changes;
 pub use table::{Columns, Table, rollouts};

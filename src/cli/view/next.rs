@@ -75,6 +75,10 @@ fn steps(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
                 vec![Step::Command("approve", format!("open the gate of {step}")), abort()]
             }
             Some(Reason::WaitingForDecision) => vec![run("promote", "make the canary stable"), abort()],
+            Some(Reason::Frozen) => {
+                let end = "It goes on when whoever may ends the freeze: `thaw`, with -A for the cluster.";
+                std::iter::once(say(end)).chain(in_flight(status).map(|_| abort())).collect()
+            }
             Some(Reason::Paused | Reason::Inconclusive) if rollout.spec.paused && status.pause.is_none() => {
                 vec![say("Set spec.paused to false to go on."), abort()]
             }

@@ -1,71 +1,27 @@
 //! Who answers for a predictor.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use sluice_core::Predictor;
 
-use tokio::time::timeout;
+use super::pods::Claimed;
+use crate::{controller::context::Context, metrics::Arm};
 
-use crate::{
-    controller::{context::Context, memory::Memory},
-    metrics::Arm,
-};
-
-/// The longest that the age of a pod is waited for.
-const POD_LIMIT: Duration = Duration::from_secs(1);
-
-/// A predictor with its ready pods, and their ages where the metrics need them.
-pub(super) async fn arm(
-    context: &Context,
-    namespace: &str,
-    predictor: Predictor,
-    ages: bool,
-    memory: &mut Memory,
-) -> Arm {
-    let mut pods = Vec::new();
-    for endpoint in ready_endpoints(context, &predictor) {
-        let Ok(address) = endpoint.address.parse() else { continue };
-        let started = match (&endpoint.pod, ages) {
-            (Some((name, uid)), true) => pod_start(context, namespace, name, uid, memory).await,
-            (Some(_) | None, _) => None,
-        };
-        let name = endpoint.pod.map_or(endpoint.address, |(name, _)| name);
-        pods.push(crate::metrics::Pod { name, address, started });
-    }
+/// A predictor with its ready endpoints, for metrics that tell its requests by name.
+pub(super) fn arm(context: &Context, predictor: Predictor) -> Arm {
+    let pod = |endpoint: Endpoint| {
+        let address = endpoint.address.parse().ok()?;
+        Some(crate::metrics::Pod { name: endpoint.address, address, started: None })
+    };
+    let pods = ready_endpoints(context, &predictor).into_iter().filter_map(pod).collect();
     Arm { predictor, pods }
-}
-
-/// When a pod started. It is asked for once; pods are not watched, because a cluster has many.
-async fn pod_start(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    uid: &str,
-    memory: &mut Memory,
-) -> Option<DateTime<Utc>> {
-    if let Some(known) = memory.pod_starts.get(uid) {
-        return *known;
-    }
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    // Not for long: a look waits for it, and without it the pod's first numbers are a baseline.
-    let read = context.read(format!("reading Pod {namespace}/{name}"), pods.get(name));
-    let pod = timeout(POD_LIMIT, read).await.ok()?.ok()?;
-    let started = pod.status.and_then(|status| DateTime::from_timestamp(status.start_time?.0.as_second(), 0));
-    if memory.pod_starts.len() > 1000 {
-        memory.pod_starts.clear();
-    }
-    memory.pod_starts.insert(uid.to_owned(), started);
-    started
 }
 
 /// A ready endpoint of a predictor's Service.
 pub(super) struct Endpoint {
-    address: String,
-    /// Name and uid of its pod.
-    pod: Option<(String, String)>,
+    pub(super) address: String,
+    /// The pod that it is said to be of.
+    pub(super) pod: Option<Claimed>,
 }
 
 /// The ready endpoints behind a predictor, each address once. Subsets are not told apart here.
@@ -78,12 +34,8 @@ pub(super) fn ready_endpoints(context: &Context, predictor: &Predictor) -> Vec<E
             if !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
                 continue;
             }
-            let pod = endpoint
-                .target_ref
-                .as_ref()
-                .and_then(|target| Some((target.name.clone()?, target.uid.clone()?)));
             for address in &endpoint.addresses {
-                ready.entry(address.clone()).or_insert_with(|| pod.clone());
+                ready.entry(address.clone()).or_insert_with(|| Claimed::by(endpoint));
             }
         }
     }

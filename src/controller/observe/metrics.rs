@@ -1,20 +1,20 @@
 //! The metrics: one look when it is due, and what keeps them from being looked at.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Bound, Look, TroubleKind},
+    judge::{Bound, Look, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, Rule},
 };
 use tokio::time::Instant;
 
-use super::endpoints::arm;
+use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Query, Question},
+    metrics::{Arm, Query, Question},
 };
 
 /// A look may take an interval, but at least this long.
@@ -88,17 +88,26 @@ pub(super) async fn look(
         return None;
     }
     memory.looks(asked);
-    let ages = matches!(metrics, MetricsPlan::Scrape { .. });
-    let stable = arm(context, &subject.namespace, stable, ages, memory).await;
-    let canary = match canary {
-        Some(canary) => Some(arm(context, &subject.namespace, canary, ages, memory).await),
-        None => None,
+    let mut arm = async |predictor: Predictor| -> Result<Arm, Trouble> {
+        match metrics {
+            MetricsPlan::Source { .. } => Ok(endpoints::arm(context, predictor)),
+            MetricsPlan::Scrape { .. } => pods::arm(context, &subject.namespace, predictor, memory).await,
+        }
+    };
+    let (stable, canary) = match (arm(stable).await, canary) {
+        (Ok(stable), None) => (stable, None),
+        (Ok(stable), Some(canary)) => match arm(canary).await {
+            Ok(canary) => (stable, Some(canary)),
+            Err(trouble) => return Some(nobody_asked(context, trouble)),
+        },
+        (Err(trouble), _) => return Some(nobody_asked(context, trouble)),
     };
     let mut retiring = Vec::new();
     // At the promotion stable is on its way out: is it asked anything any more?
     retiring.extend(step.filter(|step| step.index >= plan.promotion()).map(|_| stable.clone()));
     for leaving in &state.retiring {
-        retiring.push(arm(context, &subject.namespace, leaving.predictor.clone(), ages, memory).await);
+        // One that cannot be asked is not said to be quiet.
+        retiring.extend(arm(leaving.predictor.clone()).await);
     }
     let now = context.clock.now();
     // Without a step the traffic is what it is since the last loser lost its part.
@@ -120,6 +129,11 @@ pub(super) async fn look(
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
     Some(context.metrics.look(&question, &mut memory.counters).await)
+}
+
+/// A look in which the metrics were not asked.
+fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
+    Look { at: context.clock.now(), counts: Err(trouble), queries: BTreeMap::new() }
 }
 
 fn limits(plan: &Plan) -> Vec<Bound> {

@@ -3,6 +3,7 @@
 mod endpoints;
 mod metrics;
 mod plans;
+mod pods;
 mod routes;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sluice_core::{
     Predictor, api,
-    api::REQUESTED_BY,
+    api::{REQUESTED_BY, Reason},
     carrier::{self, ObjectName, Outlook, World},
     machine::{self, Asked, Facts, Refusal, State},
     plan::Plan,
@@ -19,6 +20,7 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
+pub(super) use self::pods::SeenPod;
 use self::{endpoints::ready_endpoints, plans::Plans};
 use super::{
     context::Context,
@@ -41,7 +43,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let objects = routes::virtual_services(context, &plans, memory).await;
+    let (objects, unreadable) = routes::virtual_services(context, &plans, memory).await;
     let wanted = wanted(context, subject);
     let mut sight = with_world(context, subject, &objects, |world| {
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
@@ -50,6 +52,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         traffic.obstacle.clone_from(&memory.obstacle);
     }
     let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
+    // Whether it is there, nobody knows then.
+    if let (Some(refusal), Some(error)) = (&mut refusal, unreadable)
+        && refusal.reason == Reason::VirtualServiceNotFound
+    {
+        refusal.message = format!("spec.routes: {error}");
+    }
     if refusal.is_none() {
         refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
     }
@@ -67,6 +75,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         refusal,
         deleted: subject.deleted,
         paused: subject.spec.as_ref().is_ok_and(|spec| spec.paused),
+        // After everything that takes time.
+        frozen: context.frozen(&subject.namespace),
         uid: subject.uid.clone(),
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
@@ -94,7 +104,7 @@ pub(super) fn with_world<T>(
     })
 }
 
-/// What is to be written for `state`, as far as the Rollout may.
+/// What is to be written for `state`, as far as the Rollout may, and nothing that grows during a freeze.
 pub(super) fn outlook(
     context: &Context,
     subject: &Subject,
@@ -105,7 +115,8 @@ pub(super) fn outlook(
     let Some(setting) = machine::desired(Some(plan), state) else { return Outlook::default() };
     let stamp = machine::stamp(Some(plan), state, &subject.uid);
     let outlook = carrier::effects(world, plan, &setting, &stamp);
-    carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject))
+    let outlook = carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject));
+    if context.frozen(&subject.namespace).is_some() { outlook.without_growth() } else { outlook }
 }
 
 fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {

@@ -15,6 +15,7 @@ use sluice_core::{
 
 use super::{outlook, plans::Plans};
 use crate::controller::{
+    Error,
     act::read_route,
     context::Context,
     memory::Memory,
@@ -22,13 +23,13 @@ use crate::controller::{
     subject::{Subject, is_newer},
 };
 
-/// The VirtualServices that exist, of all plans that may count.
+/// The VirtualServices that exist, of all plans that may count, and why one could not be read.
 pub(super) async fn virtual_services(
     context: &Context,
     plans: &Plans,
     memory: &Memory,
-) -> BTreeMap<ObjectName, Value> {
-    let mut objects = BTreeMap::new();
+) -> (BTreeMap<ObjectName, Value>, Option<Error>) {
+    let (mut objects, mut unreadable) = (BTreeMap::new(), None);
     for route in plans.all().flat_map(|plan| &plan.routes) {
         let name = (route.namespace.clone(), route.name.clone());
         let reference =
@@ -37,7 +38,14 @@ pub(super) async fn virtual_services(
             context.stores.virtual_services.get(&reference)
         } else {
             // It exists or not, whether it is watched or not.
-            read_route(context, &name).await.ok().map(Arc::new)
+            match read_route(context, &name).await {
+                Ok(read) => Some(Arc::new(read)),
+                Err(Error::Refused { code: 404, .. }) => None,
+                Err(error) => {
+                    unreadable.get_or_insert(error);
+                    None
+                }
+            }
         };
         let Some(cached) = cached else { continue };
         let remembered =
@@ -46,7 +54,7 @@ pub(super) async fn virtual_services(
             objects.insert(name, value);
         }
     }
-    objects
+    (objects, unreadable)
 }
 
 /// What the routes show, and what keeps them from being moved.

@@ -321,7 +321,8 @@ fn outlook(
         return Outlook::default();
     };
     let stamp = machine::stamp(Some(plan), state, &world.uid);
-    with_world(world, objects, |seen| carrier::effects(seen, plan, &setting, &stamp))
+    let outlook = with_world(world, objects, |seen| carrier::effects(seen, plan, &setting, &stamp));
+    if world.frozen.is_some() { outlook.without_growth() } else { outlook }
 }
 
 /// What would be written for the stored status.
@@ -369,6 +370,7 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
         refusal,
         deleted: world.deleted,
         paused: spec.paused,
+        frozen: world.frozen.clone(),
         uid: world.uid.clone(),
         had_status: world.finalizer,
         traffic,

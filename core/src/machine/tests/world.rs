@@ -10,7 +10,7 @@ use sluice_core::{
     Predictor,
     api::{ActionPhase, Do, RolloutSpec, RolloutStatus, STAMP},
     judge::{Counts, Look, Measurement, Trouble, TroubleKind},
-    machine::Asked,
+    machine::{Asked, Frozen},
 };
 
 pub const NAMESPACE: &str = "models";
@@ -32,6 +32,7 @@ pub struct World {
     /// Ready endpoints by Service; a Service that is not here does not exist.
     pub ready: BTreeMap<String, usize>,
     pub actions: Vec<Action>,
+    pub frozen: Option<Frozen>,
     pub now: Duration,
     /// The last number that was given out.
     pub last: u64,
@@ -87,6 +88,7 @@ impl World {
             virtual_services: BTreeMap::new(),
             ready: ["v1", "v2", "v3", "v4"].map(|name| (name.to_owned(), 2)).into(),
             actions: Vec::new(),
+            frozen: None,
             now: Duration::ZERO,
             last: 1,
         };
@@ -147,6 +149,17 @@ impl World {
         if !self.finalizer {
             self.gone = true;
         }
+    }
+
+    /// A Freeze is made, or goes.
+    pub fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen.then(|| Frozen {
+            namespace: "sluice-system".to_owned(),
+            name: "freeze-1".to_owned(),
+            everywhere: true,
+            by: Some("ada".to_owned()),
+            reason: "incident 42".to_owned(),
+        });
     }
 
     pub fn ask(&mut self, what: Do, revision: Option<String>, step: Option<u32>) -> String {

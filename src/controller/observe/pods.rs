@@ -1,0 +1,250 @@
+//! Whose pod an address is, before it is asked for metrics.
+//!
+//! Whoever may write `EndpointSlices`, which many tenants may, could otherwise send the controller anywhere: to a node's
+//! metadata, the API server, another tenant's pod. So an address is asked only where the API server says that it is that of
+//! a running pod of the Rollout's own namespace, which the predictor's Service selects. A pod's addresses are the
+//! kubelet's to write and no tenant's.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::Endpoint};
+use kube::Api;
+use sluice_core::{
+    Predictor,
+    judge::{Trouble, TroubleKind},
+};
+use tokio::time::{Instant, timeout};
+
+use super::endpoints::ready_endpoints;
+use crate::{
+    controller::{Error, context::Context, memory::Memory},
+    metrics::Arm,
+};
+
+/// The longest that a pod is waited for.
+const POD_LIMIT: Duration = Duration::from_secs(1);
+/// How long what was seen of a pod counts. A pod may end and its address become another's, while a slice that nobody
+/// should have written still names it.
+const SEEN_FOR: Duration = Duration::from_secs(30);
+/// How long it counts where the API server does not answer: a breach must not go unseen for want of its answer.
+const SEEN_AT_MOST: Duration = Duration::from_mins(5);
+/// Pods that are asked for at the same time.
+const CONCURRENCY: usize = 16;
+/// Pods that are remembered.
+const KEPT: usize = 1000;
+
+/// What was seen of a pod.
+#[derive(Clone, Debug)]
+pub(in crate::controller) struct SeenPod {
+    at: Instant,
+    uid: Option<String>,
+    started: Option<DateTime<Utc>>,
+    addresses: Vec<IpAddr>,
+    labels: BTreeMap<String, String>,
+    host_network: bool,
+    running: bool,
+}
+
+impl SeenPod {
+    fn of(pod: Pod, at: Instant) -> Self {
+        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
+        let addresses = status.pod_ips.into_iter().flatten().filter_map(|it| it.ip.parse().ok()).collect();
+        Self {
+            at,
+            uid: pod.metadata.uid,
+            started: status.start_time.and_then(|start| DateTime::from_timestamp(start.0.as_second(), 0)),
+            addresses,
+            labels: pod.metadata.labels.unwrap_or_default(),
+            host_network: spec.host_network.unwrap_or(false),
+            // One that has ended keeps its address in the status, and loses it to others.
+            running: status.phase.as_deref() == Some("Running"),
+        }
+    }
+}
+
+/// Who an `EndpointSlice` says that an address belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claimed {
+    kind: String,
+    namespace: Option<String>,
+    name: String,
+    uid: String,
+}
+
+impl Claimed {
+    pub(super) fn by(endpoint: &Endpoint) -> Option<Self> {
+        let target = endpoint.target_ref.as_ref()?;
+        Some(Self {
+            kind: target.kind.clone().unwrap_or_default(),
+            namespace: target.namespace.clone(),
+            name: target.name.clone()?,
+            uid: target.uid.clone()?,
+        })
+    }
+}
+
+/// A predictor with its ready pods and their ages, for metrics that come from the pods themselves.
+///
+/// # Errors
+/// An address that is not that of such a pod: it is not asked, and neither are the others, because what they counted is not
+/// all that there was.
+pub(super) async fn arm(
+    context: &Context,
+    namespace: &str,
+    predictor: Predictor,
+    memory: &mut Memory,
+) -> Result<Arm, Trouble> {
+    let endpoints = ready_endpoints(context, &predictor);
+    let claims: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| claim(namespace, &predictor, endpoint.address.as_str(), endpoint.pod.as_ref()))
+        .collect::<Result<_, _>>()?;
+    look_at_pods(context, namespace, &claims, memory).await?;
+    let selector = context.stores.selector(&predictor.namespace, &predictor.service);
+    let mut pods = Vec::with_capacity(claims.len());
+    for (address, claimed) in claims {
+        let about = About { predictor: &predictor, address, pod: &claimed.name };
+        let seen = memory.pods.get(&claimed.uid);
+        let seen = seen.ok_or_else(|| about.passing("a pod that is there, and it is not"))?;
+        let started = seen.started;
+        if let Err(trouble) = about.verify(&claimed.uid, seen, selector.as_ref()) {
+            // It may have been mended by the next look.
+            memory.pods.remove(&claimed.uid);
+            return Err(trouble);
+        }
+        pods.push(crate::metrics::Pod { name: claimed.name.clone(), address, started });
+    }
+    Ok(Arm { predictor, pods })
+}
+
+/// The address and the pod that it is said to be of, as far as the slice tells.
+fn claim<'e>(
+    namespace: &str,
+    predictor: &Predictor,
+    address: &str,
+    claimed: Option<&'e Claimed>,
+) -> Result<(IpAddr, &'e Claimed), Trouble> {
+    let expected = |what: &str| refusal(predictor, address, TroubleKind::Misconfigured, what);
+    let Ok(ip) = address.parse::<IpAddr>() else { return Err(expected("the IP address of a pod")) };
+    let claimed = claimed.ok_or_else(|| expected("a targetRef with the name and the uid of a Pod"))?;
+    if predictor.namespace != namespace {
+        return Err(expected(&format!("a Service of namespace {namespace}")));
+    }
+    if claimed.kind != "Pod" || claimed.namespace.as_deref().is_some_and(|other| other != namespace) {
+        let found = claimed.namespace.as_deref().unwrap_or(namespace);
+        return Err(expected(&format!(
+            "the Pod of namespace {namespace} that the address belongs to, found the {} {found}/{}",
+            claimed.kind, claimed.name
+        )));
+    }
+    Ok((ip, claimed))
+}
+
+/// Asks for the pods of which nothing was seen, or not for a while. Pods are not watched, because a cluster has many.
+///
+/// # Errors
+/// Where one could not be asked for, and what was seen of it is too old.
+async fn look_at_pods(
+    context: &Context,
+    namespace: &str,
+    claims: &[(IpAddr, &Claimed)],
+    memory: &mut Memory,
+) -> Result<(), Trouble> {
+    let now = Instant::now();
+    let age =
+        |memory: &Memory, uid: &str| memory.pods.get(uid).map(|seen| now.saturating_duration_since(seen.at));
+    let mut due: Vec<&Claimed> = claims.iter().map(|(_, claimed)| *claimed).collect();
+    due.retain(|claimed| age(memory, &claimed.uid).is_none_or(|age| age >= SEEN_FOR));
+    due.dedup();
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let pods = &pods;
+    // Collected first: a stream that holds the closure is a future that the compiler cannot show to be `Send`.
+    let reads: Vec<_> = due
+        .into_iter()
+        .map(|claimed| async move {
+            let what = format!("reading Pod {namespace}/{}", claimed.name);
+            let read = context.read(what.clone(), pods.get(&claimed.name));
+            let limit = POD_LIMIT;
+            // Not for long: a look waits for it.
+            let read = timeout(limit, read).await.unwrap_or(Err(Error::TimedOut { what, limit }));
+            (claimed, read)
+        })
+        .collect();
+    let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
+    if memory.pods.len() > KEPT {
+        memory.pods.clear();
+    }
+    for (claimed, answer) in answers {
+        match answer {
+            Ok(pod) => drop(memory.pods.insert(claimed.uid.clone(), SeenPod::of(pod, now))),
+            Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&claimed.uid)),
+            Err(Error::Unreachable { .. } | Error::TimedOut { .. })
+                if age(memory, &claimed.uid).is_some_and(|age| age < SEEN_AT_MOST) => {}
+            Err(error) => {
+                return Err(Trouble { kind: TroubleKind::Unavailable, message: error.to_string() });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is to be verified.
+struct About<'a> {
+    predictor: &'a Predictor,
+    address: IpAddr,
+    pod: &'a str,
+}
+
+impl About<'_> {
+    /// Whether the address is that of the pod, and the pod one that the Service selects.
+    fn verify(
+        &self,
+        uid: &str,
+        seen: &SeenPod,
+        selector: Option<&BTreeMap<String, String>>,
+    ) -> Result<(), Trouble> {
+        let pod = self.pod;
+        if seen.uid.as_deref() != Some(uid) {
+            return Err(self.passing(&format!("Pod {pod} with uid {uid}, which was replaced by another")));
+        }
+        if !seen.running {
+            return Err(self.passing(&format!("a running Pod, and {pod} is not")));
+        }
+        if seen.host_network {
+            return Err(self.lasting(&format!("an address of the Pod's own, and {pod} has its node's")));
+        }
+        if !seen.addresses.contains(&self.address) {
+            return Err(self.lasting(&format!("an address of Pod {pod}, which has others")));
+        }
+        let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
+            return Err(self.lasting("a Service that selects its pods, and it has no selector"));
+        };
+        if selector.iter().any(|(label, value)| seen.labels.get(label) != Some(value)) {
+            return Err(self.lasting(&format!("a Pod that the Service selects, which {pod} is not")));
+        }
+        Ok(())
+    }
+
+    /// As happens when pods come and go.
+    fn passing(&self, expected: &str) -> Trouble {
+        refusal(self.predictor, &self.address.to_string(), TroubleKind::Unavailable, expected)
+    }
+
+    fn lasting(&self, expected: &str) -> Trouble {
+        refusal(self.predictor, &self.address.to_string(), TroubleKind::Misconfigured, expected)
+    }
+}
+
+fn refusal(predictor: &Predictor, address: &str, kind: TroubleKind, expected: &str) -> Trouble {
+    let Predictor { namespace, service, .. } = predictor;
+    let message = format!(
+        "{address} is not scraped, which an EndpointSlice names for Service {namespace}/{service}: expected {expected}"
+    );
+    Trouble { kind, message }
+}
+
+#[cfg(test)]
+#[path = "pods_tests.rs"]
+mod tests;
