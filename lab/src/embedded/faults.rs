@@ -143,7 +143,8 @@ impl Tamper {
         Self(Arc::new(change))
     }
 
-    pub(super) fn change(&self, value: &mut Value) {
+    /// Does it.
+    pub fn change(&self, value: &mut Value) {
         (self.0)(value);
     }
 }
@@ -167,7 +168,7 @@ impl Eq for Tamper {}
 pub enum Then {
     /// It is answered with this and not carried out.
     Refuse(Refusal),
-    /// It arrives so much later (tokio time).
+    /// It arrives so much later (tokio time). A write does so also when the client has stopped waiting.
     Delay(Duration),
     /// It is carried out, and its answer comes so much later (tokio time).
     DelayAnswer(Duration),

@@ -55,7 +55,12 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            endpoint.answer(&parts, &body).await
+            if parts.method == http::Method::GET {
+                return endpoint.answer(&parts, &body).await;
+            }
+            // What was sent arrives, however late, also when the client does not wait for the answer any more.
+            let sent = tokio::spawn(async move { endpoint.answer(&parts, &body).await });
+            sent.await.map_err(io::Error::other)?
         })
     }
 }
