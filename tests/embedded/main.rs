@@ -4,13 +4,14 @@
 //! Oracles read the raw objects and do their own arithmetic; they never call the code under test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
-mod crashes;
+mod campaign;
 mod examples;
 mod fencing;
 mod freeze;
 mod journal;
 mod leaders;
 mod life;
+mod mutants;
 mod oracle;
 mod refusals;
 mod rest;

@@ -224,12 +224,14 @@ async fn a_rollback_that_a_webhook_refuses_is_tried_until_it_is_let_through() {
     let _sluice = world.controller();
     world.weighs(50, 50).await;
     let refuses = webhook(&world);
+    world.reachable(false);
     world.fails(0.5);
     world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
     tokio::time::sleep(Duration::from_mins(1)).await;
     same(&oracle::weights(&world.virtual_service()), &(50, 50), "the traffic, which nobody can change");
     let since = tokio::time::Instant::now();
     refuses.store(false, Ordering::Relaxed);
+    world.reachable(true);
     world.weighs(100, 0).await;
     assert!(since.elapsed() < Duration::from_secs(15), "it took {:?} to try again", since.elapsed());
 }

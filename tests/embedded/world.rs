@@ -62,9 +62,14 @@ impl World {
     /// Services `iris-v1`, with all traffic of the VirtualService `iris`, and `iris-v2`, both with a ready pod; fifty
     /// requests a second.
     pub async fn new() -> Self {
+        Self::new_for(50.0).await
+    }
+
+    /// The same with so many requests a second.
+    pub async fn new_for(users: f64) -> Self {
         let world = Self::without_routes().await;
         world.scene.virtual_service("iris", HOST, &[("iris-v1", Some(100))]).await.unwrap();
-        world.with_users(50.0)
+        world.with_users(users)
     }
 
     /// The same without a VirtualService and without users.
@@ -162,6 +167,12 @@ impl World {
     /// From `from` on, a moment of [`World::now`], nothing was to be written, and so many requests asked for it.
     pub fn rested(&self, from: DateTime<Utc>, requests: u64) {
         self.journal.rested(from, requests);
+    }
+
+    /// How many requests of controllers would have changed something, but for leases.
+    pub fn writes(&self) -> u64 {
+        let all = self.api.write_requests(CONTROLLER);
+        all.iter().filter(|(resource, _)| *resource != "leases").map(|(_, count)| count).sum()
     }
 
     /// The time.
@@ -350,7 +361,8 @@ async fn or_fail<T, E: std::fmt::Display>(looked: impl Future<Output = Result<T,
     }
 }
 
-fn summary(status: &Value) -> String {
+/// Where a status stands, and what was decided.
+pub fn summary(status: &Value) -> String {
     let stands =
         format!("{} {}: {} at {}%", status["phase"], status["reason"], status["message"], status["weight"]);
     let decisions = status["decisions"].as_array().into_iter().flatten();

@@ -42,7 +42,7 @@ pub(crate) use when::{Target, numbered};
 pub enum Then {
     /// It is answered with this and not carried out.
     Refuse(Refusal),
-    /// It arrives so much later (tokio time).
+    /// It arrives so much later (tokio time). A write does so also when the client has stopped waiting.
     Delay(Duration),
     /// It is carried out, and its answer comes so much later (tokio time).
     DelayAnswer(Duration),

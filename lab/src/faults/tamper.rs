@@ -16,7 +16,7 @@ impl Tamper {
     }
 
     /// Changes what was parsed already.
-    pub(crate) fn change(&self, value: &mut Value) {
+    pub fn change(&self, value: &mut Value) {
         (self.0)(value);
     }
 

@@ -1,7 +1,7 @@
 //! Guarantee 7: "A fault at any write leads to the same final state as no fault."
 //!
-//! Compared is what people and Istio see in the end: phase, reason, weights, stable and canary, the decisions with kind
-//! and weights, what became of revisions and of actions, the whole spec of every VirtualService and the stamp. Not
+//! Compared is what people and Istio see in the end: phase, reason, weights, stable and canary, how many decisions there
+//! were of which kind from what to what weight, what became of revisions and of actions, the whole spec of every VirtualService and the stamp. Not
 //! compared are times, uids, versions, measurements and sentences, which differ between any two runs.
 
 use std::collections::BTreeMap;
@@ -43,9 +43,13 @@ fn essence(plural: &str, object: &Value) -> Option<Value> {
     let status = &object["status"];
     match plural {
         "rollouts" => {
+            // A loser leaves the route when it is quiet, whatever else goes on: its place among the others may differ.
             let decisions = objects::decisions(status).map(|decision| {
-                json!([decision["seq"], decision["kind"], decision["fromWeight"], decision["weight"]])
+                let [kind, from, to] = ["kind", "fromWeight", "weight"].map(|field| &decision[field]);
+                format!("{kind} {from} -> {to}")
             });
+            let mut decisions: Vec<_> = decisions.collect();
+            decisions.sort();
             let outcomes = objects::list(&status["outcomes"])
                 .map(|outcome| json!([outcome["predictor"], outcome["outcome"], outcome["reason"]]));
             Some(json!({
@@ -53,7 +57,7 @@ fn essence(plural: &str, object: &Value) -> Option<Value> {
                 "step": status["step"], "seq": status["seq"],
                 "stable": status["stable"], "canary": status["canary"],
                 "retiring": objects::list(&status["retiring"]).map(|r| r["predictor"].clone()).collect::<Vec<_>>(),
-                "decisions": decisions.collect::<Vec<_>>(),
+                "decisions": decisions,
                 "outcomes": outcomes.collect::<Vec<_>>(),
                 "deleted": !object["metadata"]["deletionTimestamp"].is_null(),
             }))

@@ -68,8 +68,12 @@ fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
         if !recorded && !is_stamped(seen, change, after) {
             found.push(format!("decision {after} was made and is not recorded"));
         }
-        // One at a time; what lies between was stamped and taken over.
-        if after > before + 1 && !is_stamped(seen, change, after - 1) && before > 0 {
+        // One at a time, from what was recorded or from what was stamped.
+        if after > before + 1
+            && before > 0
+            && !is_stamped(seen, change, after)
+            && !is_stamped(seen, change, after - 1)
+        {
             found.push(format!(
                 "from decision {before} to {after}: what was between is neither recorded nor stamped"
             ));
