@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kube::Client;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use sluice::controller::{self, Clock, LeaseOptions, Options, Telemetry};
@@ -38,13 +39,13 @@ impl Controller {
 
     /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
     pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
-        Self::of_user(shared, CONTROLLER, namespace, identity, duration)
+        Self::over(shared.cluster.user(CONTROLLER)?, shared, namespace, identity, duration)
     }
 
-    /// The same under the rights of another user.
-    pub fn of_user(
+    /// [`with_lease`](Self::with_lease) over a client that may have faults.
+    pub fn over(
+        client: Client,
         shared: &Shared,
-        user: &str,
         namespace: &str,
         identity: &str,
         duration: Duration,
@@ -67,7 +68,6 @@ impl Controller {
         };
         let mut registry = Registry::default();
         options.telemetry.register(&mut registry);
-        let client = shared.cluster.user(user)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         Ok(Self { registry, stop: Some(stop), task: tokio::spawn(controller::run(client, options, stopped)) })

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use sluice_lab::gateway::Gateway;
 use sluice_lab::http::Server;
 use sluice_lab::real::pods::pod_address;
-use sluice_lab::real::{Cluster, Options, Prometheus, Target};
+use sluice_lab::real::{Cluster, History, Options, Prometheus, Target};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::install;
@@ -32,6 +32,8 @@ pub struct Lab {
 /// What is started once.
 pub struct Shared {
     pub cluster: Cluster,
+    /// Every committed state since the cluster is there.
+    pub history: History,
     pub prometheus: Prometheus,
     pub gateway: Gateway,
     targets: Mutex<Vec<Target>>,
@@ -53,9 +55,10 @@ impl Shared {
 
     /// The same with more users, who may do nothing yet.
     pub async fn start_with(users: Vec<String>) -> Result<Self> {
-        let options = users.into_iter().fold(Options::new().user(CONTROLLER).user(PERSON), Options::user);
+        let options = users.into_iter().fold(Options::new().user(CONTROLLER).user(PERSON), Options::user).history();
         let (cluster, prometheus) =
             tokio::try_join!(Cluster::start(options), Prometheus::start(SCRAPES_EVERY))?;
+        let history = cluster.history().await?;
         install::install(&cluster).await.context("install")?;
         let gateway = Gateway::start(&cluster.admin()?);
         gateway.synced().await;
@@ -64,6 +67,7 @@ impl Shared {
         prometheus.set_targets([target.clone()]).await?;
         Ok(Self {
             cluster,
+            history,
             prometheus,
             gateway,
             targets: Mutex::new(vec![target]),

@@ -177,7 +177,13 @@ async fn is_needed(shared: &Shared, number: usize, right: &Right) -> Result<()> 
 /// All that the controller is for: two VirtualServices, one of another namespace, a promotion measured by scraping, an
 /// approval, more actions than are kept, drift, a rollback, a deletion, the lease taken and given back.
 async fn job(world: &World<'_>, user: &str) -> Result<()> {
-    let mut controller = Controller::of_user(world.shared, user, &world.namespace, "one", LEASE_DURATION)?;
+    let mut controller = Controller::over(
+        world.shared.cluster.user(user)?,
+        world.shared,
+        &world.namespace,
+        "one",
+        LEASE_DURATION,
+    )?;
     let work = async {
         route_elsewhere(world).await?;
         let _users = world.users(20.0);
