@@ -9,6 +9,7 @@ use kube::{
 };
 
 use super::exit::{Failure, root_cause};
+use crate::text::without_values;
 
 /// No request of a person may take longer: they are waiting for it.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,8 +44,7 @@ impl Cluster {
     /// A client, the cluster's URL for messages, and the namespace that counts.
     pub async fn connect(&self) -> Result<(Client, String, String), Failure> {
         let config = self.config().await?;
-        let url = config.cluster_url.to_string();
-        let url = url.trim_end_matches('/').to_owned();
+        let url = shown(&config.cluster_url);
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| Failure::from_kube(&error, &url, "Rollout"))?;
         Ok((client, url, namespace))
@@ -67,6 +67,14 @@ impl Cluster {
     }
 }
 
+/// A cluster's URL as messages have it: without a user and a password, which it may have in it.
+pub(super) fn shown(url: &http::Uri) -> String {
+    let host = url.authority().map_or("", |authority| {
+        authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host)
+    });
+    format!("{}://{host}{}", url.scheme_str().unwrap_or("https"), url.path().trim_end_matches('/'))
+}
+
 /// Why there is no cluster, without the library's nesting.
 fn no_cluster(error: &KubeconfigError) -> Failure {
     Failure::NoCluster(match error {
@@ -79,6 +87,7 @@ fn no_cluster(error: &KubeconfigError) -> Failure {
         KubeconfigError::LoadClusterOfContext(name) => {
             format!("the kubeconfig has no cluster for the context {name:?}")
         }
-        other => other.to_string(),
+        // The lines of the file that follow the first one may have a token in them.
+        other => without_values(other.to_string().lines().next().unwrap_or_default()),
     })
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use sluice_core::api::{self, GoDuration};
 
 use super::{DEFAULT_SOURCE, profiles::Overrides, prometheus::secrets::Secret};
+use crate::text::without_values;
 
 /// How long one query may take, where nothing else is configured.
 const TIMEOUT: GoDuration = GoDuration::seconds(10);
@@ -115,9 +116,10 @@ pub(super) struct Address {
 impl Address {
     fn parse(text: &str) -> Result<Self, String> {
         // What is wrong is said without the text, which may hold a password.
-        let mut url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        let mut url = Url::parse(text)
+            .map_err(|error| format!("is no URL like http://prometheus.monitoring:9090: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("has scheme {:?}: expected http or https", url.scheme()));
+            return Err("is no URL like http://prometheus.monitoring:9090: expected http or https".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("has a query or a fragment: expected scheme, host and at most a path".to_owned());
@@ -221,8 +223,8 @@ impl Config {
 
     fn read(text: &str) -> Result<Self, String> {
         // Without the lines around the error: there may be a password in them.
-        let config: Self =
-            serde_saphyr::from_str(text).map_err(|error| error.without_snippet().to_string())?;
+        let config: Self = serde_saphyr::from_str(text)
+            .map_err(|error| without_values(&error.without_snippet().to_string()))?;
         for (name, source) in &config.sources {
             let wrong = |field: &str, what: &str| Err(format!("sources.{name}.{field}: {what}"));
             if name.is_empty() || name.len() > 63 {

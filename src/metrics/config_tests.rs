@@ -43,7 +43,7 @@ fn what_is_wrong_is_named() {
         ("sources: {default: {url: 'http://p', tokn: x}}", "tokn"),
         ("source: {}", "source"),
         ("sources: {default: {}}", "url"),
-        ("sources: {default: {url: prometheus}}", "is not a URL"),
+        ("sources: {default: {url: prometheus}}", "is no URL like http://"),
         ("sources: {default: {url: 'ftp://p'}}", "expected http or https"),
         ("sources: {default: {url: 'http://p?x=y'}}", "query"),
         ("sources: {default: {url: 'http://p', timeout: 5}}", "is not a duration"),

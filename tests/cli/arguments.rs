@@ -22,7 +22,6 @@ fn what_is_wrong_is_refused_and_says_what_was_expected() {
         ("sluice get -o xml", "[possible values: table, wide, json, yaml, name]"),
         ("sluice get iris -A", "cannot be used with"),
         ("sluice crd -o table", "[possible values: yaml, json]"),
-        ("sluice run --prometheus nowhere", "expected a URL"),
     ] {
         let error = parse(line).map(|cli| format!("{cli:?}")).expect_err(line);
         assert!(error.contains(expected), "{line}: {error}");

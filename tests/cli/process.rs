@@ -102,3 +102,80 @@ fn as_a_plugin_it_answers_by_the_name_that_people_type() {
     let wrong = command(plugin, &["approve"]).output().unwrap();
     assert!(text(&wrong.stderr).contains("Usage: kubectl sluice approve"), "{}", text(&wrong.stderr));
 }
+
+/// A password in the wrong place, or in a URL that is none, is not shown to whoever reads the log of the pod.
+#[test]
+fn no_password_of_the_command_line_or_a_file_is_shown() {
+    const SECRET: &str = "s3cr3t-of-bob";
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let cases = [
+        vec!["--prometheus".to_owned(), format!("ftp://bob:{SECRET}@prometheus")],
+        vec!["--prometheus".to_owned(), format!("bob:{SECRET}")],
+        vec!["--prometheus".to_owned(), format!("http://bob:{SECRET}@prometheus:99999")],
+        vec!["--prometheus".to_owned(), format!("http://prometheus/?token={SECRET}")],
+        vec![
+            "--config".into(),
+            file("a", format!("sources: {{a: {{url: 'http://a', basic: 'bob:{SECRET}'}}}}")),
+        ],
+        vec!["--config".into(), file("b", format!("sources: {{a: {{url: 'bob:{SECRET}'}}}}"))],
+        vec![
+            "--config".into(),
+            file("d", format!("sources: {{a: {{url: 'http://a', bearerToken: '{SECRET}'}}}}")),
+        ],
+        vec!["--config".into(), file("e", format!("sources: '{SECRET}'"))],
+        vec![
+            "--config".into(),
+            file("f", format!("sources: {{a: {{url: 'http://a', headers: {{A: ['{SECRET}']}}}}}}")),
+        ],
+        vec![
+            "--kubeconfig".into(),
+            file("g", format!("{{apiVersion: v1, kind: Config, users: [{{name: a, user: '{SECRET}'}}]}}")),
+        ],
+        vec![
+            "--kubeconfig".into(),
+            file(
+                "h",
+                format!(
+                    "{{apiVersion: v1, kind: Config, users: [{{name: a, user: {{token: ['{SECRET}']}}}}]}}"
+                ),
+            ),
+        ],
+        vec!["--help".into()],
+    ];
+    for arguments in cases {
+        let output = command(SLUICE, &["run"])
+            .args(&arguments)
+            .env("SLUICE_PROMETHEUS", format!("http://bob:{SECRET}@prometheus"))
+            .env("RUST_LOG", "trace")
+            .output()
+            .unwrap();
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(!all.is_empty());
+        assert!(!all.contains(SECRET), "{arguments:?}: {all}");
+    }
+}
+
+#[test]
+fn a_password_in_the_clusters_address_is_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("config");
+    let content = "{apiVersion: v1, kind: Config, current-context: c,
+        clusters: [{name: c, cluster: {server: 'http://bob:s3cr3t@127.0.0.1:1/k8s/'}}], users: [{name: u, user: {}}],
+        contexts: [{name: c, context: {cluster: c, user: u}}]}";
+    std::fs::write(&kubeconfig, content).unwrap();
+    for args in [&["get"][..], &["run", "--http", "127.0.0.1:0"]] {
+        let output = command(SLUICE, args)
+            .args(["--kubeconfig", kubeconfig.to_str().unwrap()])
+            .env("RUST_LOG", "info")
+            .output()
+            .unwrap();
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(all.contains("http://127.0.0.1:1/k8s"), "{all}");
+        assert!(!all.contains("s3cr3t"), "{all}");
+    }
+}

@@ -52,4 +52,8 @@ impl Visit for Text {
         // A text cannot take too much.
         let _ = write!(self.0, "{field}={value:?} ");
     }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let _ = write!(self.0, "{field}={value} ");
+    }
 }

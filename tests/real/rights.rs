@@ -102,6 +102,9 @@ fn split(rules: &mut Value, right: &Right) {
             if (&group, &resource) == (&right.group, &right.resource) {
                 verbs.retain(|verb| *verb != right.verb);
             }
+            if verbs.is_empty() {
+                continue;
+            }
             let mut rule = granted.clone();
             rule["apiGroups"] = json!([group]);
             rule["resources"] = json!([resource]);

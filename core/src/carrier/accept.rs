@@ -3,13 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::{World, selection};
+use super::{ObjectName, World, selection};
 use crate::{
     Predictor,
     api::{ALLOW_FROM, Reason},
     machine::Refusal,
     plan::{Plan, PlannedRoute},
-    traffic::{self, RouteError, Setting},
+    traffic::{self, RouteError, Setting, stamp},
 };
 
 /// The routes of another Rollout.
@@ -36,7 +36,7 @@ pub fn accept(
     claims: &[Claim],
 ) -> Result<(), Refusal> {
     for route in &plan.routes {
-        let object = world.get(route).ok_or_else(|| not_found(route))?;
+        let object = world.get(route).ok_or_else(|| not_found(route, world.namespace))?;
         ours_to_move(world, object, route, since, claims)?;
         match pair {
             Some(pair) => {
@@ -58,17 +58,13 @@ pub(super) fn ours_to_move(
     since: Option<DateTime<Utc>>,
     claims: &[Claim],
 ) -> Result<(), Refusal> {
-    if !allows(object, route, world.namespace) {
-        let message = format!(
-            "VirtualService {}/{} is of another namespace: its owner allows it with the annotation {ALLOW_FROM}: {}",
-            route.namespace, route.name, world.namespace
-        );
-        return Err(Refusal::new(Reason::NotAllowed, message));
+    if !allows(object, &route.namespace, world.namespace) {
+        return Err(not_found(route, world.namespace));
     }
     // Whoever may not move a route cannot keep others from it either.
     let counts = |claim: &&Claim| {
         let namespace = claim.rollout.split_once('/').map_or("", |(namespace, _)| namespace);
-        keeps(claim, world, since) && overlaps(claim, route) && allows(object, route, namespace)
+        keeps(claim, world, since) && overlaps(claim, route) && allows(object, &route.namespace, namespace)
     };
     match claims.iter().find(counts) {
         None => Ok(()),
@@ -87,9 +83,20 @@ pub fn pair(desired: Setting, wanted: &Predictor) -> Setting {
     Setting { canary: desired.canary.clone().or_else(|| Some(wanted.clone())), ..desired }
 }
 
-/// Whether Rollouts of `namespace` may move the routes of a VirtualService.
-fn allows(object: &Value, route: &PlannedRoute, namespace: &str) -> bool {
-    if route.namespace == namespace {
+/// Whether a Rollout of `namespace` may know what is in the VirtualService `name`: only where it may move its routes,
+/// or has to give them back because its canary has traffic there. What a tenant may not read comes into no status then,
+/// whatever is wrong with it.
+pub fn may_see(object: &Value, name: &ObjectName, namespace: &str, rollout: &str) -> bool {
+    let to_be_given_back = || {
+        let shown = stamp::read(object, &format!("{namespace}/{rollout}")).ok().flatten();
+        shown.is_some_and(|shown| shown.setting > 0)
+    };
+    allows(object, &name.0, namespace) || to_be_given_back()
+}
+
+/// Whether Rollouts of `namespace` may move the routes of a VirtualService in namespace `home`.
+fn allows(object: &Value, home: &str, namespace: &str) -> bool {
+    if home == namespace {
         return true;
     }
     let annotation =
@@ -113,10 +120,18 @@ fn overlaps(claim: &Claim, route: &PlannedRoute) -> bool {
     })
 }
 
-pub(super) fn not_found(route: &PlannedRoute) -> Refusal {
-    let message =
-        format!("spec.routes: there is no VirtualService {} in namespace {}", route.name, route.namespace);
-    Refusal::new(Reason::VirtualServiceNotFound, message)
+/// A VirtualService that is not there, or not for Rollouts of `namespace`: which of both is not for them to know.
+pub(super) fn not_found(route: &PlannedRoute, namespace: &str) -> Refusal {
+    let PlannedRoute { namespace: home, name, .. } = route;
+    if home == namespace {
+        let message = format!("spec.routes: there is no VirtualService {name} in namespace {home}");
+        return Refusal::new(Reason::VirtualServiceNotFound, message);
+    }
+    let message = format!(
+        "spec.routes: VirtualService {home}/{name} is of another namespace: it is not there, or its owner does not \
+         allow it with the annotation {ALLOW_FROM}: {namespace}"
+    );
+    Refusal::new(Reason::NotAllowed, message)
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err

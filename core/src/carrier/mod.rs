@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use accept::{Claim, accept, pair};
+pub use accept::{Claim, accept, may_see, pair};
 pub use effects::{Effect, Outlook, effects};
 pub use permit::permit;
 pub use see::see;

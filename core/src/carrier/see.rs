@@ -51,7 +51,7 @@ pub fn see(
         }
     }
     match missing {
-        Some(route) if !found => Err(super::accept::not_found(route)),
+        Some(route) if !found => Err(super::accept::not_found(route, world.namespace)),
         Some(_) | None => Ok(seen),
     }
 }

@@ -144,6 +144,60 @@ fn what_may_not_be_moved_is_not_written_unless_our_canary_has_traffic_there() {
 }
 
 #[test]
+fn the_owner_of_a_virtual_service_says_who_may_move_it() {
+    let named = ("mesh".to_owned(), "iris".to_owned());
+    let object = |annotations: Value| {
+        let mut object = virtual_service("iris", &[("v1.models.svc.cluster.local", 100)]);
+        object["metadata"]["namespace"] = json!("mesh");
+        object["metadata"]["annotations"] = annotations;
+        object
+    };
+    for (allowed, may) in [
+        ("models", true),
+        ("other,models", true),
+        (" other ,\tmodels\n", true),
+        ("models,,", true),
+        ("", false),
+        (",", false),
+        ("model", false),
+        ("models2", false),
+        ("Models", false),
+        ("other models", false),
+        ("*", false),
+        ("models/iris", false),
+    ] {
+        let object = object(json!({"sluice.dev/allow-from": allowed}));
+        assert_eq!(may_see(&object, &named, "models", "iris"), may, "{allowed:?}");
+    }
+    for annotations in [json!(null), json!({}), json!({"sluice.dev/allow-from": ["models"]}), json!("models")]
+    {
+        assert!(!may_see(&object(annotations), &named, "models", "iris"));
+    }
+    // Its own canary has traffic there, and must be able to lose it.
+    let stamped = |setting: u8, rollout: &str| {
+        let mut object = object(json!({}));
+        crate::traffic::stamp::write(&mut object, rollout, &stamp(3, setting)).unwrap();
+        object
+    };
+    assert!(may_see(&stamped(50, "models/iris"), &named, "models", "iris"));
+    assert!(!may_see(&stamped(0, "models/iris"), &named, "models", "iris"));
+    assert!(!may_see(&stamped(50, "models/other"), &named, "models", "iris"));
+}
+
+#[test]
+fn whether_anothers_virtual_service_is_there_is_not_told() {
+    let mut object = virtual_service("iris", &[("secret.bank.svc.cluster.local", 100)]);
+    object["metadata"]["namespace"] = json!("mesh");
+    let plan = plan(&json!([{"virtualService": "mesh/iris"}]));
+    let refused =
+        |objects: &[Value]| with_world(objects, |world| accept(world, &plan, None, None, &[])).unwrap_err();
+    let (there, missing) = (refused(&[object]), refused(&[]));
+    assert_eq!((there.reason, &there.message), (Reason::NotAllowed, &missing.message));
+    let seen = with_world(&[], |world| see(world, &plan, None, None)).unwrap_err();
+    assert_eq!(seen, missing);
+}
+
+#[test]
 fn who_may_not_move_a_route_keeps_nobody_from_it() {
     let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
     let plan = plan(&json!([{"virtualService": "iris"}]));

@@ -74,7 +74,9 @@ impl Plan {
         if !spec.annotations.is_empty() {
             errors.unsupported("spec.annotations", "annotations for generated routes");
         }
-        let routes = spec.routes.iter().map(|route| planned_route(route, namespace)).collect();
+        let planned = spec.routes.iter().enumerate();
+        let routes =
+            planned.map(|(index, route)| planned_route(index, route, namespace, &mut errors)).collect();
         let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).0;
         if interval < SHORTEST_INTERVAL {
             errors.invalid(
@@ -124,10 +126,30 @@ impl Plan {
     }
 }
 
-fn planned_route(route: &crate::api::Route, namespace: &str) -> PlannedRoute {
+fn planned_route(
+    index: usize,
+    route: &crate::api::Route,
+    namespace: &str,
+    errors: &mut PlanErrors,
+) -> PlannedRoute {
     let (namespace, name) =
         route.virtual_service.split_once('/').unwrap_or((namespace, &route.virtual_service));
+    // They become parts of a path that the API server is asked for.
+    if !is_object_name(namespace) || !is_object_name(name) {
+        errors.invalid(
+            &format!("spec.routes[{index}].virtualService"),
+            format!("{:?} is no NAME or NAMESPACE/NAME of a VirtualService", route.virtual_service),
+        );
+    }
     PlannedRoute { namespace: namespace.to_owned(), name: name.to_owned(), http: route.http.clone() }
+}
+
+/// Whether Kubernetes could call an object so: lower case letters, digits, dashes and dots, at the ends no dash or dot.
+fn is_object_name(name: &str) -> bool {
+    let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
+    let at_ends = |c: Option<&u8>| c.is_some_and(|c| inside(*c) && !matches!(c, b'-' | b'.'));
+    let bytes = name.as_bytes();
+    bytes.iter().all(|c| inside(*c)) && at_ends(bytes.first()) && at_ends(bytes.last())
 }
 
 /// The Service that a spec wants to be live.
@@ -206,6 +228,28 @@ mod tests {
         let plan =
             Plan::new(&spec(|s| s["routes"][0]["virtualService"] = json!("mesh/iris")), "models").unwrap();
         assert_eq!((plan.routes[0].namespace.as_str(), plan.routes[0].name.as_str()), ("mesh", "iris"));
+    }
+
+    #[test]
+    fn a_route_cannot_lead_to_another_kind_of_object() {
+        for name in [
+            "mesh/iris/status",
+            "mesh/../../../../../api/v1/namespaces/kube-system/secrets/token",
+            "../iris",
+            "mesh/iris?x=y",
+            "mesh/iris%2Fstatus",
+            "mesh/",
+            "/iris",
+            "Iris",
+            "iris.",
+            " iris",
+        ] {
+            let message = refusals(|s| s["routes"][0]["virtualService"] = json!(name));
+            assert!(message.contains("spec.routes[0].virtualService: "), "{name}: {message}");
+        }
+        for name in ["iris", "mesh/iris", "mesh/iris.v2-b", "1/2"] {
+            assert!(Plan::new(&spec(|s| s["routes"][0]["virtualService"] = json!(name)), "models").is_ok());
+        }
     }
 
     #[test]

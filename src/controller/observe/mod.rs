@@ -43,7 +43,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let (objects, unreadable) = routes::virtual_services(context, &plans, memory).await;
+    let (objects, unreadable) = routes::virtual_services(context, subject, &plans, memory).await;
     let wanted = wanted(context, subject);
     let mut sight = with_world(context, subject, &objects, |world| {
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
@@ -54,7 +54,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
     // Whether it is there, nobody knows then.
     if let (Some(refusal), Some(error)) = (&mut refusal, unreadable)
-        && refusal.reason == Reason::VirtualServiceNotFound
+        && matches!(refusal.reason, Reason::VirtualServiceNotFound | Reason::NotAllowed)
     {
         refusal.message = format!("spec.routes: {error}");
     }

@@ -23,9 +23,11 @@ use crate::controller::{
     subject::{Subject, is_newer},
 };
 
-/// The VirtualServices that exist, of all plans that may count, and why one could not be read.
+/// The VirtualServices that exist and that the Rollout may see, of all plans that may count, and why one could not be
+/// read.
 pub(super) async fn virtual_services(
     context: &Context,
+    subject: &Subject,
     plans: &Plans,
     memory: &Memory,
 ) -> (BTreeMap<ObjectName, Value>, Option<Error>) {
@@ -50,7 +52,9 @@ pub(super) async fn virtual_services(
         let Some(cached) = cached else { continue };
         let remembered =
             memory.virtual_services.get(&name).filter(|remembered| is_newer(*remembered, cached.as_ref()));
-        if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref())) {
+        if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref()))
+            && carrier::may_see(&value, &name, &subject.namespace, &subject.name)
+        {
             objects.insert(name, value);
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reqwest::{
     Certificate, Client, Identity, RequestBuilder,
-    header::{HeaderName, HeaderValue},
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
 };
 
 use super::secrets::{Mounted, Secret};
@@ -94,10 +94,19 @@ impl Credentials {
         if let Some((user, password)) = &self.basic {
             let password = password.read()?;
             request = request.basic_auth(user, Some(password.expose()));
+            // As the wire has it, it is as good as the password.
+            secrets.extend(authorization(&request));
             secrets.push(password);
         }
         Ok(request)
     }
+}
+
+/// What a request says about who asks, without the scheme.
+fn authorization(request: &RequestBuilder) -> Option<Secret> {
+    let request = request.try_clone()?.build().ok()?;
+    let (_, value) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    Some(Secret::new(value.to_owned()))
 }
 
 fn header_value(header: &HeaderName, secret: &Secret) -> Result<HeaderValue, String> {

@@ -1,7 +1,8 @@
 //! Credentials: read from mounted files, read again when they change, and never shown.
 
 use std::{
-    fmt, fs, io,
+    fmt::{self, Write as _},
+    fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -32,12 +33,41 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Takes every secret out of a text that others wrote: a proxy's error page may repeat what it was sent.
-pub fn redact(text: &str, secrets: &[Secret]) -> String {
-    secrets
-        .iter()
-        .filter(|secret| !secret.0.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(&secret.0, "<redacted>"))
+/// Takes every secret out of a text that others wrote: a proxy's error page may repeat what it was sent. As it is, and as
+/// JSON, HTML and URLs write it.
+pub fn redact(text: String, secrets: &[Secret]) -> String {
+    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| forms(&secret.0)).collect();
+    // A secret may be a part of another one.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    let hide = |text: String, form: &String| {
+        if text.contains(form.as_str()) { text.replace(form.as_str(), "<redacted>") } else { text }
+    };
+    forms.iter().filter(|form| !form.is_empty()).fold(text, hide)
+}
+
+fn forms(secret: &str) -> Vec<String> {
+    let json = serde_json::to_string(secret).unwrap_or_default();
+    let json = json.trim_matches('"').to_owned();
+    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let quoted = html.replace('"', "&quot;").replace('\'', "&#39;");
+    let url: String = url_encoded(secret);
+    let lower = url.to_lowercase();
+    let mut forms = vec![secret.to_owned(), json, html, quoted, url, lower];
+    forms.dedup();
+    forms
+}
+
+/// All but letters and digits as `%XX`, and those that most leave alone left alone.
+fn url_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
 }
 
 /// A mounted file. Kubernetes swaps it by a symbolic link when the secret is rotated.
@@ -111,9 +141,25 @@ mod tests {
     fn a_secret_is_not_shown() {
         assert_eq!(format!("{:?}", Secret::new("s3cr3t".into())), "<redacted>");
         assert_eq!(
-            redact("you sent s3cr3t", &[Secret::new("s3cr3t".into()), Secret::new(String::new())]),
+            redact("you sent s3cr3t".into(), &[Secret::new("s3cr3t".into()), Secret::new(String::new())]),
             "you sent <redacted>"
         );
+        let secret = Secret::new(r#"p"&'<s/ s"#.into());
+        for text in [
+            r#"{"sent": "p\"&'<s/ s"}"#,
+            "p&quot;&amp;&#39;&lt;s/ s",
+            "?key=p%22%26%27%3Cs%2F%20s",
+            "?key=p%22%26%27%3cs%2f%20s",
+        ] {
+            let shown = redact(text.into(), std::slice::from_ref(&secret));
+            assert!(
+                shown.contains("<redacted>") && !shown.contains("s/") && !shown.contains("s%2"),
+                "{shown}"
+            );
+        }
+        // The longer one is hidden as a whole.
+        let both = [Secret::new("abc".into()), Secret::new("abcdef".into())];
+        assert_eq!(redact("abcdef".into(), &both), "<redacted>");
     }
 
     #[test]

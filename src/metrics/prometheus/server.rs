@@ -139,7 +139,7 @@ impl Server {
             .map_err(|message| unavailable(format!("cannot be asked: {message}")))
             .and_then(|response| answer::read(&response));
         answer.map_err(|trouble| {
-            self.in_words(&Trouble { message: redact(&trouble.message, &secrets), ..trouble })
+            self.in_words(&Trouble { message: redact(trouble.message, &secrets), ..trouble })
         })
     }
 
@@ -156,7 +156,10 @@ impl Server {
             client.post(self.endpoint.clone()).form(form)
         };
         let request = self.credentials.add(request, secrets)?;
-        http::send(request, self.timeout).await
+        let answer = http::send(request, self.timeout).await?;
+        // Before anything is taken from it, or half a secret could be left at the end of a message.
+        let body = redact(answer.body, secrets);
+        Ok(http::Response { body, ..answer })
     }
 
     /// A message says which source it is about: people know its name, not its URL.
