@@ -1,4 +1,4 @@
-//! One Event per decision, and one when a spec is refused.
+//! One Event per decision, one when a spec is refused, one when the metrics are missing and one when they are back.
 //!
 //! Events are named after the decision, so that a second attempt finds the first one there. They are for people: one
 //! that cannot be written is lost and keeps nothing from happening.
@@ -15,6 +15,8 @@ use sluice_core::api::{
 
 use super::{context::Context, subject::Subject};
 
+/// The reason of the Event that says that the metrics can be had again.
+const METRICS_RECOVERED: &str = "MetricsRecovered";
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -56,7 +58,8 @@ pub(super) async fn refused(
     before: &RolloutStatus,
     after: &RolloutStatus,
 ) {
-    let (Some(now), then) = (accepted(after), accepted(before)) else { return };
+    let of = ConditionType::Accepted;
+    let (Some(now), then) = (condition(after, of), condition(before, of)) else { return };
     let same = then.is_some_and(|then| then.status == now.status && then.reason == now.reason);
     if now.status != ConditionStatus::False || same {
         return;
@@ -65,8 +68,38 @@ pub(super) async fn refused(
     publish(context, subject, &key, true, &now.reason, &now.message).await;
 }
 
-fn accepted(status: &RolloutStatus) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.kind == ConditionType::Accepted)
+/// Says that the metrics cannot be had any more, or can again; nothing where only the explanation is another one.
+pub(super) async fn metrics(
+    context: &Context,
+    subject: &Subject,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+) {
+    let of = ConditionType::MetricsAvailable;
+    let (Some(now), then) = (condition(after, of), condition(before, of)) else { return };
+    let missed = then.is_some_and(|then| then.status == ConditionStatus::False);
+    let (warn, reason) = match (missed, now.status) {
+        (false, ConditionStatus::False) => (true, &*now.reason),
+        (true, ConditionStatus::True) => (false, METRICS_RECOVERED),
+        (true, ConditionStatus::False) => {
+            if then.is_some_and(|then| then.message != now.message) {
+                tracing::warn!(rollout = subject.display(), reason = now.reason, "{}", now.message);
+            }
+            return;
+        }
+        (false, ConditionStatus::True) | (_, ConditionStatus::Unknown) => return,
+    };
+    if warn {
+        tracing::warn!(rollout = subject.display(), reason, "{}", now.message);
+    } else {
+        tracing::info!(rollout = subject.display(), reason, "{}", now.message);
+    }
+    let key = format!("{}-{}", reason.to_lowercase(), now.last_transition_time.timestamp_millis());
+    publish(context, subject, &key, warn, reason, &now.message).await;
+}
+
+fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.kind == of)
 }
 
 async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {

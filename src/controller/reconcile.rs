@@ -154,6 +154,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     context.telemetry.reconciled(&subject.uid, status.phase);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
+        events::metrics(context, subject, &subject.status, &status).await;
     }
     if subject.deleted && done && matches!(state.stage, Stage::Released | Stage::Pending) {
         persist::remove_finalizer(context, subject).await?;

@@ -375,6 +375,7 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
         stable_ready: ready(stable),
         canary_ready: ready(canary),
         look: world.look(saw),
+        metrics: None,
         actions: world
             .actions
             .iter()
