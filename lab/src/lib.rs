@@ -2,13 +2,14 @@
 //!
 //! [`embedded`] is a Kubernetes API in memory; [`real`] runs the real one, and a Prometheus, as processes in a network
 //! namespace. With both go [`predictor`], which answers inference requests as badly as it is told to, [`gateway`],
-//! which obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`].
+//! which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told to, and [`scene`], which sets up a world of them through any [`kube::Client`].
 
 pub mod embedded;
 pub mod exposition;
 pub mod gateway;
 pub mod http;
 pub mod predictor;
+pub mod prometheus;
 pub mod real;
 pub mod scene;
 mod share;

@@ -13,6 +13,8 @@ use sluice_core::api::{
     Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Rollout, RolloutStatus,
 };
 
+use sluice_core::judge::Said;
+
 use super::{context::Context, subject::Subject};
 
 /// The reason of the Event that says that the metrics can be had again.
@@ -68,34 +70,39 @@ pub(super) async fn refused(
     publish(context, subject, &key, true, &now.reason, &now.message).await;
 }
 
-/// Says that the metrics cannot be had any more, or can again; nothing where only the explanation is another one.
+/// Says that the metrics cannot be had any more, or can again; nothing where only the explanation is another one. `said`
+/// is what the looks say: the rollout may be over with the look that found the metrics again, and the condition with it.
 pub(super) async fn metrics(
     context: &Context,
     subject: &Subject,
     before: &RolloutStatus,
     after: &RolloutStatus,
+    said: Option<&Said>,
 ) {
-    let of = ConditionType::MetricsAvailable;
-    let (Some(now), then) = (condition(after, of), condition(before, of)) else { return };
-    let missed = then.is_some_and(|then| then.status == ConditionStatus::False);
-    let (warn, reason) = match (missed, now.status) {
-        (false, ConditionStatus::False) => (true, &*now.reason),
-        (true, ConditionStatus::True) => (false, METRICS_RECOVERED),
-        (true, ConditionStatus::False) => {
-            if then.is_some_and(|then| then.message != now.message) {
-                tracing::warn!(rollout = subject.display(), reason = now.reason, "{}", now.message);
-            }
-            return;
-        }
-        (false, ConditionStatus::True) | (_, ConditionStatus::Unknown) => return,
+    let missing = |status| {
+        let condition = condition(status, ConditionType::MetricsAvailable);
+        condition.filter(|condition| condition.status == ConditionStatus::False)
     };
-    if warn {
-        tracing::warn!(rollout = subject.display(), reason, "{}", now.message);
-    } else {
-        tracing::info!(rollout = subject.display(), reason, "{}", now.message);
+    let rollout = subject.display();
+    match (missing(before), missing(after)) {
+        (None, Some(now)) => {
+            tracing::warn!(rollout, reason = now.reason, "{}", now.message);
+            let key =
+                format!("{}-{}", now.reason.to_lowercase(), now.last_transition_time.timestamp_millis());
+            publish(context, subject, &key, true, &now.reason, &now.message).await;
+        }
+        (Some(then), Some(now)) if then.message != now.message => {
+            tracing::warn!(rollout, reason = now.reason, "{}", now.message);
+        }
+        (Some(then), None) if said == Some(&Said::Available) => {
+            let note = format!("the metrics can be had again, after: {}", then.message);
+            tracing::info!(rollout, reason = METRICS_RECOVERED, "{note}");
+            let since = then.last_transition_time.timestamp_millis();
+            let key = format!("{}-{since}", METRICS_RECOVERED.to_lowercase());
+            publish(context, subject, &key, false, METRICS_RECOVERED, &note).await;
+        }
+        (Some(_) | None, Some(_) | None) => {}
     }
-    let key = format!("{}-{}", reason.to_lowercase(), now.last_transition_time.timestamp_millis());
-    publish(context, subject, &key, warn, reason, &now.message).await;
 }
 
 fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {

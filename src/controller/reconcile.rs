@@ -154,7 +154,8 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     context.telemetry.reconciled(&subject.uid, status.phase);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
-        events::metrics(context, subject, &subject.status, &status).await;
+        let said = seen.facts.metrics.as_ref();
+        events::metrics(context, subject, &subject.status, &status, said).await;
     }
     if subject.deleted && done && matches!(state.stage, Stage::Released | Stage::Pending) {
         persist::remove_finalizer(context, subject).await?;

@@ -105,7 +105,9 @@ impl Scraper {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let mut reading = gatherer.finish(request.latency)?;
+        let reading = gatherer.finish(request.latency);
+        let mut reading = reading
+            .map_err(|trouble| Trouble { message: format!("a pod {}", trouble.message), ..trouble })?;
         reading.unknown = unknown;
         Ok(reading)
     }
@@ -186,7 +188,7 @@ fn take(
                 value: sample.value,
             })
             .map_err(|trouble| Trouble {
-                message: format!("pod {}: {}", pod.name, trouble.message),
+                message: format!("pod {} {}", pod.name, trouble.message),
                 ..trouble
             })?;
     }

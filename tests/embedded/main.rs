@@ -10,6 +10,7 @@ mod fencing;
 mod leaders;
 mod life;
 mod oracle;
+mod outage;
 mod refusals;
 mod rest;
 mod watches;

@@ -68,7 +68,8 @@ pub async fn read(
     let mut newcomers = BTreeSet::new();
     for series in matrix(server, &answer)? {
         let reporter = reporter(&series.labels);
-        take(&mut gatherer, &reporter, series, named, profile)?;
+        take(&mut gatherer, &reporter, series, named, profile)
+            .map_err(|trouble| server.in_words(&trouble))?;
         if memory.looked_at().is_some() && !memory.knows(&reporter) {
             newcomers.extend(series.labels.get("instance").cloned());
         }
@@ -83,7 +84,7 @@ pub async fn read(
             age(&mut gatherer, series);
         }
     }
-    gatherer.finish(!question.limits.is_empty())
+    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
 }
 
 /// How far back a look reaches.
