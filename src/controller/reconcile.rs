@@ -151,7 +151,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         Done::Ahead => false,
         Done::ReadAgain => return Ok(Next::Again),
     };
-    context.telemetry.reconciled(&subject.uid, status.phase);
+    context.telemetry.reconciled(&subject.uid, &status);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
         let said = seen.facts.metrics.as_ref();

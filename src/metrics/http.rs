@@ -25,6 +25,14 @@ impl Default for Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    /// Whether no large answer is in memory.
+    pub fn is_free(&self) -> bool {
+        self.0.available_permits() > 0
+    }
+}
+
 /// What was answered.
 #[derive(Debug)]
 pub struct Response {

@@ -65,7 +65,8 @@ impl Observed {
             let Some(after) = &write.after else { continue };
             if write.resource == "events" && write.user == CONTROLLER {
                 let reason = after["reason"].as_str().unwrap();
-                if after["note"].as_str().unwrap().contains("metrics source") {
+                let note = after["note"].as_str().unwrap();
+                if note.contains("requests of both arms: ") || note.contains("query of check ") {
                     let sort = after["type"].as_str().unwrap();
                     written.events.push(format!("{sort} {reason}"));
                 }
@@ -432,4 +433,49 @@ async fn a_source_that_refuses_every_other_look_is_said_to_at_most_every_two_min
     let warnings = written.events.iter().filter(|event| *event == "Warning SourceRefused").count();
     assert!((1..=3).contains(&warnings) && written.events.len() <= 2 * warnings, "{written:?}");
     assert!(written.statuses <= 5 + 4 * warnings, "{written:?}");
+}
+
+/// A rollout that reads the pods themselves, two behind the canary's Service, one of which misbehaves for five minutes in
+/// the middle of a step.
+async fn a_pod_misbehaves(how: Misbehaviour, reason: &str) {
+    let observed = Observed::new().await;
+    let pod = observed.world.scene.replica("iris-v2", "1", "iris", "v2").await.unwrap();
+    let mut scraping = wanted();
+    scraping["spec"]["metrics"] = json!({"scrape": {"port": sluice_lab::scene::POD_PORT}});
+    observed.world.create(scraping).await;
+    let _sluice = observed.controller();
+    observed.world.weighs(50, 50).await;
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let (decisions, what) = (oracle::decisions(&observed.world.api), format!("a pod that does {how:?}"));
+    pod.predictor.set_metrics(Some(how));
+    tokio::time::sleep(OUTAGE).await;
+    same(&oracle::weights(&observed.world.virtual_service()), &(50, 50), &what);
+    same(&oracle::decisions(&observed.world.api), &decisions, &what);
+    let written = observed.written();
+    same(&written.events, &vec![format!("Warning {reason}")], &what);
+    let message = observed.condition()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.starts_with("requests of both arms: pod iris-v2-1 (port 8080/metrics) cannot be read"),
+        "{message}"
+    );
+    pod.predictor.set_metrics(None);
+    observed.world.stands("Healthy", "Live").await;
+    let events = vec![format!("Warning {reason}"), "Normal MetricsRecovered".to_owned()];
+    same(&observed.written().events, &events, &what);
+    let (counted, all) = (passed_on(&observed.world.status()), observed.delivered());
+    assert!(600 < counted && counted <= all, "{what}: {counted} of {all}");
+    oracle::check_history(&observed.world.api);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_does_not_answer_changes_no_traffic() {
+    a_pod_misbehaves(Misbehaviour::Page(500), "SourceUnavailable").await;
+    a_pod_misbehaves(Misbehaviour::Hangs, "SourceUnavailable").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_answers_nonsense_changes_no_traffic() {
+    a_pod_misbehaves(Misbehaviour::Page(404), "BadAnswer").await;
+    a_pod_misbehaves(Misbehaviour::Page(200), "BadAnswer").await;
+    a_pod_misbehaves(Misbehaviour::Floods(100), "BadAnswer").await;
 }

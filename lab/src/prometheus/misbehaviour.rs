@@ -54,7 +54,7 @@ impl Misbehaviour {
     }
 
     /// The answer to a question; `well` is what it would be.
-    pub(super) async fn respond(self, well: impl FnOnce() -> Value) -> Response {
+    pub(crate) async fn respond(self, well: impl FnOnce() -> Value) -> Response {
         match self {
             Self::Refuses(status, kind) => {
                 let words = json!({"status": "error", "errorType": kind, "error": "told to refuse"});

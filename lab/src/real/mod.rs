@@ -44,7 +44,7 @@ pub mod wait;
 
 pub use cluster::{Audit, AuditEntry, Cluster, Options};
 pub use error::Error;
-pub use prometheus::{Prometheus, Sample, Target};
+pub use prometheus::{Guard, Prometheus, Sample, Target};
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
