@@ -2,8 +2,9 @@
 //!
 //! [`embedded`] is a Kubernetes API in memory; [`real`] runs the real one, and a Prometheus, as processes in a network
 //! namespace; [`faults`] strike both alike. With both go [`predictor`], which answers inference requests as badly as it
-//! is told to, [`gateway`], which obeys VirtualServices, and [`scene`], which sets up a world of them through any
-//! [`kube::Client`]; [`invariants`] reads what was committed and says which guarantee was broken.
+//! is told to, [`gateway`], which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told
+//! to, and [`scene`], which sets up a world of them through any [`kube::Client`]; [`invariants`] reads what was committed
+//! and says which guarantee was broken.
 
 pub mod embedded;
 pub mod exposition;
@@ -12,6 +13,7 @@ pub mod gateway;
 pub mod http;
 pub mod invariants;
 pub mod predictor;
+pub mod prometheus;
 pub mod real;
 pub mod scene;
 mod share;

@@ -1,4 +1,4 @@
-//! One Event per decision, and one when a spec is refused.
+//! One Event per decision, one when a spec is refused, one when the metrics are missing and one when they are back.
 //!
 //! Events are named after the decision, so that a second attempt finds the first one there. They are for people: one
 //! that cannot be written is lost and keeps nothing from happening.
@@ -13,8 +13,12 @@ use sluice_core::api::{
     Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Rollout, RolloutStatus,
 };
 
+use sluice_core::judge::Said;
+
 use super::{context::Context, subject::Subject};
 
+/// The reason of the Event that says that the metrics can be had again.
+const METRICS_RECOVERED: &str = "MetricsRecovered";
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -56,7 +60,8 @@ pub(super) async fn refused(
     before: &RolloutStatus,
     after: &RolloutStatus,
 ) {
-    let (Some(now), then) = (accepted(after), accepted(before)) else { return };
+    let of = ConditionType::Accepted;
+    let (Some(now), then) = (condition(after, of), condition(before, of)) else { return };
     let same = then.is_some_and(|then| then.status == now.status && then.reason == now.reason);
     if now.status != ConditionStatus::False || same {
         return;
@@ -65,8 +70,43 @@ pub(super) async fn refused(
     publish(context, subject, &key, true, &now.reason, &now.message).await;
 }
 
-fn accepted(status: &RolloutStatus) -> Option<&Condition> {
-    status.conditions.iter().find(|condition| condition.kind == ConditionType::Accepted)
+/// Says that the metrics cannot be had any more, or can again; nothing where only the explanation is another one. `said`
+/// is what the looks say: the rollout may be over with the look that found the metrics again, and the condition with it.
+pub(super) async fn metrics(
+    context: &Context,
+    subject: &Subject,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+    said: Option<&Said>,
+) {
+    let missing = |status| {
+        let condition = condition(status, ConditionType::MetricsAvailable);
+        condition.filter(|condition| condition.status == ConditionStatus::False)
+    };
+    let rollout = subject.display();
+    match (missing(before), missing(after)) {
+        (None, Some(now)) => {
+            tracing::warn!(rollout, reason = now.reason, "{}", now.message);
+            let key =
+                format!("{}-{}", now.reason.to_lowercase(), now.last_transition_time.timestamp_millis());
+            publish(context, subject, &key, true, &now.reason, &now.message).await;
+        }
+        (Some(then), Some(now)) if then.message != now.message => {
+            tracing::warn!(rollout, reason = now.reason, "{}", now.message);
+        }
+        (Some(then), None) if said == Some(&Said::Available) => {
+            let note = format!("the metrics can be had again, after: {}", then.message);
+            tracing::info!(rollout, reason = METRICS_RECOVERED, "{note}");
+            let since = then.last_transition_time.timestamp_millis();
+            let key = format!("{}-{since}", METRICS_RECOVERED.to_lowercase());
+            publish(context, subject, &key, false, METRICS_RECOVERED, &note).await;
+        }
+        (Some(_) | None, Some(_) | None) => {}
+    }
+}
+
+fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.kind == of)
 }
 
 async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {

@@ -7,7 +7,7 @@ use sluice_core::{
     Predictor,
     api::{Decision, RolloutStatus},
     carrier::ObjectName,
-    judge::Look,
+    judge::{Availability, Look},
     machine::State,
 };
 use tokio::time::Instant;
@@ -26,6 +26,10 @@ pub(super) struct Memory {
     written: Option<Instant>,
     /// When the metrics were last asked.
     looked: Option<Instant>,
+    /// What the looks say about the source of the metrics.
+    pub(super) availability: Availability,
+    /// What their times are counted from.
+    epoch: Option<Instant>,
     /// Raw counters.
     pub(super) counters: metrics::Memory,
     /// What was seen of pods, by uid.
@@ -87,6 +91,12 @@ impl Memory {
     /// How long until the metrics should be asked again.
     pub(super) fn next_look(&self, now: Instant, interval: Duration) -> Duration {
         self.looked.map_or(Duration::ZERO, |looked| (looked + interval).saturating_duration_since(now))
+    }
+
+    /// A look was had. `counts` says whether anybody needs the requests of the arms.
+    pub(super) fn saw(&mut self, look: &Look, counts: bool, now: Instant) {
+        let epoch = *self.epoch.get_or_insert(now);
+        self.availability.saw(look, counts, now.saturating_duration_since(epoch));
     }
 
     /// The metrics are being asked.

@@ -167,9 +167,11 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         Done::Ahead => false,
         Done::ReadAgain => return Ok(Next::Again),
     };
-    context.telemetry.reconciled(&subject.uid, status.phase);
+    context.telemetry.reconciled(&subject.uid, &status);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
+        let said = seen.facts.metrics.as_ref();
+        events::metrics(context, subject, &subject.status, &status, said).await;
     }
     if subject.deleted && done && matches!(state.stage, Stage::Released | Stage::Pending) {
         persist::remove_finalizer(context, subject).await?;

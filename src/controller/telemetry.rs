@@ -13,7 +13,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use sluice_core::api::{Decision, DecisionKind, Phase, Reason};
+use sluice_core::api::{
+    ConditionStatus, ConditionType, Decision, DecisionKind, Phase, Reason, RolloutStatus,
+};
 
 use super::Error;
 
@@ -25,6 +27,7 @@ pub struct Telemetry {
 
 struct Inner {
     rollouts: Family<Label, Gauge<i64, AtomicI64>>,
+    without_metrics: Gauge<i64, AtomicI64>,
     decisions: Family<Label, Counter<u64, AtomicU64>>,
     step_changes: Counter<u64, AtomicU64>,
     rollbacks: Family<Label, Counter<u64, AtomicU64>>,
@@ -32,8 +35,15 @@ struct Inner {
     reconciles: Family<Label, Counter<u64, AtomicU64>>,
     leading: Gauge<i64, AtomicI64>,
     synced: AtomicBool,
-    /// The phase of each Rollout, by uid.
-    phases: Mutex<BTreeMap<String, Phase>>,
+    /// Where each Rollout stands, by uid.
+    stands: Mutex<BTreeMap<String, Stands>>,
+}
+
+/// What is counted of one Rollout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stands {
+    phase: Phase,
+    without_metrics: bool,
 }
 
 /// One label with its value.
@@ -45,6 +55,7 @@ impl Default for Inner {
         let bounds = [0.001, 0.0025, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
         Self {
             rollouts: Family::default(),
+            without_metrics: Gauge::default(),
             decisions: Family::default(),
             step_changes: Counter::default(),
             rollbacks: Family::default(),
@@ -52,7 +63,7 @@ impl Default for Inner {
             reconciles: Family::default(),
             leading: Gauge::default(),
             synced: AtomicBool::new(false),
-            phases: Mutex::default(),
+            stands: Mutex::default(),
         }
     }
 }
@@ -62,6 +73,11 @@ impl Telemetry {
     pub fn register(&self, registry: &mut Registry) {
         let inner = &self.inner;
         registry.register("rollouts", "Rollouts by phase", inner.rollouts.clone());
+        registry.register(
+            "rollouts_without_metrics",
+            "Rollouts whose metrics cannot be had",
+            inner.without_metrics.clone(),
+        );
         registry.register("decisions", "Decisions by kind", inner.decisions.clone());
         registry.register("step_changes", "Steps that were entered", inner.step_changes.clone());
         registry.register("rollbacks", "Rollbacks by reason", inner.rollbacks.clone());
@@ -90,7 +106,8 @@ impl Telemetry {
         self.inner.leading.set(i64::from(leading));
         if !leading {
             self.inner.synced.store(false, Ordering::Relaxed);
-            self.phases().clear();
+            self.stands().clear();
+            self.inner.without_metrics.set(0);
             for phase in Phase::ALL {
                 self.gauge(phase).set(0);
             }
@@ -112,14 +129,13 @@ impl Telemetry {
         self.inner.rollbacks.get_or_create(&[("reason", reason.to_string())]).inc();
     }
 
-    pub(super) fn reconciled(&self, uid: &str, phase: Phase) {
+    pub(super) fn reconciled(&self, uid: &str, status: &RolloutStatus) {
         self.outcome("ok");
-        let before = self.phases().insert(uid.to_owned(), phase);
-        if before != Some(phase) {
-            if let Some(before) = before {
-                self.gauge(before).dec();
-            }
-            self.gauge(phase).inc();
+        let now = Stands { phase: status.phase, without_metrics: lacks_metrics(status) };
+        let before = self.stands().insert(uid.to_owned(), now);
+        if before != Some(now) {
+            self.count(before, -1);
+            self.count(Some(now), 1);
         }
     }
 
@@ -128,9 +144,15 @@ impl Telemetry {
     }
 
     pub(super) fn gone(&self, uid: &str) {
-        let before = self.phases().remove(uid);
-        if let Some(before) = before {
-            self.gauge(before).dec();
+        let before = self.stands().remove(uid);
+        self.count(before, -1);
+    }
+
+    fn count(&self, stands: Option<Stands>, how_many: i64) {
+        let Some(Stands { phase, without_metrics }) = stands else { return };
+        self.gauge(phase).inc_by(how_many);
+        if without_metrics {
+            self.inner.without_metrics.inc_by(how_many);
         }
     }
 
@@ -142,7 +164,12 @@ impl Telemetry {
         self.inner.rollouts.get_or_create(&[("phase", phase.to_string())]).clone()
     }
 
-    fn phases(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Phase>> {
-        self.inner.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn stands(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Stands>> {
+        self.inner.stands.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn lacks_metrics(status: &RolloutStatus) -> bool {
+    let kind = ConditionType::MetricsAvailable;
+    status.conditions.iter().any(|it| it.kind == kind && it.status == ConditionStatus::False)
 }

@@ -53,16 +53,14 @@ pub struct Malformed {
 }
 
 /// All samples of `text`, in its order; comments, types and help texts are passed over.
-pub fn read(text: &str, dialect: Dialect) -> Result<Vec<Sample>, Malformed> {
-    let mut samples = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
+pub fn read(text: &str, dialect: Dialect) -> impl Iterator<Item = Result<Sample, Malformed>> {
+    text.split('\n').enumerate().filter_map(move |(index, line)| {
         let line = line.trim_matches(is_blank);
         if line.is_empty() || line.starts_with('#') {
-            continue;
+            return None;
         }
-        samples.push(read_line(line, dialect).map_err(|what| Malformed { line: index + 1, what })?);
-    }
-    Ok(samples)
+        Some(read_line(line, dialect).map_err(|what| Malformed { line: index + 1, what }))
+    })
 }
 
 fn is_blank(c: char) -> bool {
@@ -207,8 +205,12 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn all(text: &str, dialect: Dialect) -> Result<Vec<Sample>, Malformed> {
+        read(text, dialect).collect()
+    }
+
     fn one(line: &str) -> Sample {
-        let mut samples = read(line, Dialect::Text).unwrap();
+        let mut samples = all(line, Dialect::Text).unwrap();
         assert_eq!(samples.len(), 1, "{line}");
         samples.remove(0)
     }
@@ -252,13 +254,13 @@ mod tests {
     #[test]
     fn comments_types_and_blank_lines_are_passed_over() {
         let text = "# HELP a It's \"odd\" {\n# TYPE a counter\n\na 1\n#comment\n# EOF\n";
-        assert_eq!(read(text, Dialect::Text).unwrap().len(), 1);
+        assert_eq!(all(text, Dialect::Text).unwrap().len(), 1);
     }
 
     #[test]
     fn openmetrics_writes_timestamps_in_seconds() {
         let dialect = Dialect::of(Some("application/openmetrics-text; version=1.0.0"));
-        assert_eq!(read("a_total 1 1700000000.123", dialect).unwrap()[0].millis, Some(1_700_000_000_123));
+        assert_eq!(all("a_total 1 1700000000.123", dialect).unwrap()[0].millis, Some(1_700_000_000_123));
         assert_eq!(Dialect::of(Some("text/plain; version=0.0.4")), Dialect::Text);
     }
 
@@ -281,7 +283,7 @@ mod tests {
             r#"a{x="1"}"#,
         ] {
             let text = format!("ok 1\n{line}\n");
-            let error = read(&text, Dialect::Text).unwrap_err();
+            let error = all(&text, Dialect::Text).unwrap_err();
             assert_eq!(error.line, 2, "{line}");
             assert!(error.to_string().contains("line 2"), "{error}");
         }

@@ -1,17 +1,40 @@
 //! HTTP as both sources need it: bounded in time and size, without redirects, with errors that can be shown.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use reqwest::{ClientBuilder, RequestBuilder, StatusCode, header, redirect};
 use sluice_core::judge::{Trouble, TroubleKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The most that is read of one answer, in bytes.
 pub const BODY_LIMIT: usize = 16 << 20;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was answered.
+/// The most that an answer may have, in bytes, without waiting for room.
+const SMALL: usize = 256 << 10;
+
+/// Room in memory for answers that are large. One source has one at a time, from its first bytes until it was read through:
+/// text that is parsed takes several times its length.
 #[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+#[cfg(test)]
+impl Room {
+    /// Whether no large answer is in memory.
+    pub fn is_free(&self) -> bool {
+        self.0.available_permits() > 0
+    }
+}
+
+/// What was answered.
+#[derive(Debug)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
@@ -19,6 +42,8 @@ pub struct Response {
     pub content_type: Option<String>,
     /// The body, as text; what is no UTF-8 is replaced.
     pub body: String,
+    /// Held while the body is in memory, where it is large.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Response {
@@ -41,29 +66,80 @@ pub fn client() -> ClientBuilder {
 }
 
 /// Sends the request and reads the whole answer. Messages say what is wrong, without the URL.
-pub async fn send(request: RequestBuilder, limit: Duration) -> Result<Response, String> {
-    match tokio::time::timeout(limit, exchange(request)).await {
+pub async fn send(request: RequestBuilder, limit: Duration, room: &Room) -> Result<Response, Trouble> {
+    match tokio::time::timeout(limit, exchange(request, room)).await {
         Ok(result) => result,
-        Err(_) => Err(format!("no answer within {}", seconds(limit))),
+        Err(_) => Err(unavailable(format!("no answer within {}", seconds(limit)))),
     }
 }
 
-async fn exchange(request: RequestBuilder) -> Result<Response, String> {
-    let mut response = request.send().await.map_err(|error| describe(&error.without_url()))?;
+async fn exchange(request: RequestBuilder, room: &Room) -> Result<Response, Trouble> {
+    let mut response = request.send().await.map_err(failed)?;
     let content_type = response
         .headers()
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(ToOwned::to_owned);
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error.without_url()))? {
-        if body.len() + chunk.len() > BODY_LIMIT {
-            return Err(format!("an answer of more than {} MiB", BODY_LIMIT >> 20));
+    let (mut body, mut taken) = (Vec::new(), None);
+    // The chunks are what comes out of decompression: a few bytes on the wire may be gigabytes here.
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        let length = body.len() + chunk.len();
+        if length > BODY_LIMIT {
+            let limit = BODY_LIMIT >> 20;
+            return Err(bad_answer(format!("an answer of more than {limit} MiB: expected a smaller one")));
+        }
+        if length > SMALL && taken.is_none() {
+            // A closed semaphore is impossible: nobody closes it.
+            let room = room.0.clone().acquire_owned().await;
+            taken = Some(room.map_err(|error| unavailable(error.to_string()))?);
         }
         body.extend_from_slice(&chunk);
     }
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Response { status: response.status(), content_type, body })
+    let body = String::from_utf8(body)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    Ok(Response { status: response.status(), content_type, body, _room: taken })
+}
+
+/// Sorts out whom a failed exchange is to blame on.
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn failed(error: reqwest::Error) -> Trouble {
+    let decoding = error.is_decode();
+    let error = error.without_url();
+    let message = describe(&error);
+    match tls_error(&error) {
+        // Their word about us.
+        Some(rustls::Error::AlertReceived(_)) => Trouble {
+            kind: TroubleKind::Refused,
+            message: format!("{message}: expected the TLS connection to be accepted"),
+        },
+        Some(rustls::Error::InvalidCertificate(_)) => Trouble {
+            kind: TroubleKind::Untrusted,
+            message: format!(
+                "{message}: expected a certificate for its host name, of an authority that the source's caFile \
+                 or the system trusts, and valid now"
+            ),
+        },
+        Some(_) => bad_answer(format!("{message}: expected TLS")),
+        None if decoding => bad_answer(message),
+        None => unavailable(message),
+    }
+}
+
+/// What TLS says, where it is the cause.
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        // An I/O error names as its source that of what it wraps, and not what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| tls_error(wrapped)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The error with its causes: the outermost one says little.
@@ -88,4 +164,18 @@ pub fn seconds(duration: Duration) -> String {
 /// Trouble of the sort that passes.
 pub fn unavailable(message: String) -> Trouble {
     Trouble { kind: TroubleKind::Unavailable, message }
+}
+
+/// Trouble with something that is no answer.
+pub fn bad_answer(message: String) -> Trouble {
+    Trouble { kind: TroubleKind::BadAnswer, message }
+}
+
+/// What a status other than success says about the source, where the body says nothing that can be read.
+pub fn kind_of(status: StatusCode) -> TroubleKind {
+    match status.as_u16() {
+        401 | 403 | 407 => TroubleKind::Refused,
+        408 | 425 | 429 | 500.. => TroubleKind::Unavailable,
+        _ => TroubleKind::BadAnswer,
+    }
 }

@@ -153,11 +153,17 @@ fn names(question: &Question<'_>) -> String {
 
 fn no_news(reading: &Reading, question: &Question<'_>) -> Trouble {
     let arms = names(question);
+    let who = match question.metrics {
+        MetricsPlan::Source { name, .. } => format!("metrics source {name} has"),
+        MetricsPlan::Scrape { .. } => "the ready pods have".to_owned(),
+    };
     let message = match reading.reporters.values().filter_map(Reporter::newest).max() {
-        None if question.scrapes() => format!("no ready pod behind {arms}"),
-        None => format!("no series about {arms}: expected some with the labels of the metrics profile"),
+        None if question.scrapes() => format!("there is no ready pod behind {arms}: expected one to ask"),
+        None => {
+            format!("{who} no series about {arms}: expected some with the labels of the metrics profile")
+        }
         Some(newest) => format!(
-            "no new sample about {arms}: the newest is of {}",
+            "{who} no new sample about {arms}: expected one since {}",
             newest.to_rfc3339_opts(SecondsFormat::Secs, true)
         ),
     };

@@ -207,6 +207,8 @@ impl Metrics {
             arms: &named,
             now: question.now,
             latency: !question.limits.is_empty(),
+            // A little less than the whole look, so that the message can name the pod.
+            timeout: question.timeout.mul_f64(0.9),
         };
         let asked = Instant::now();
         let reading = match tokio::time::timeout_at(deadline, self.inner.scraper.read(&request)).await {

@@ -98,7 +98,7 @@ impl<'p> Gatherer<'p> {
         if !value.is_finite() || value < 0.0 {
             return Err(Trouble {
                 kind: TroubleKind::NoData,
-                message: format!("{} is {value}: expected a count", describe(name, labels)),
+                message: format!("says that {} is {value}: expected a count", describe(name, labels)),
             });
         }
         self.saw(sample.reporter, at);
@@ -137,7 +137,7 @@ impl<'p> Gatherer<'p> {
             return Err(Trouble {
                 kind: TroubleKind::NoData,
                 message: format!(
-                    "{native} is a native histogram, which cannot be read yet: expected one with buckets \
+                    "has the native histogram {native}, which cannot be read yet: expected one with buckets \
                      (Prometheus keeps them with always_scrape_classic_histograms: true)"
                 ),
             });

@@ -21,7 +21,7 @@ use super::{
     Arm, Pod,
     counters::Reading,
     exposition::{self, Dialect, Sample},
-    http::{self, unavailable},
+    http::{self, Room, bad_answer, unavailable},
     profiles::Profile,
     reading::{Gatherer, Observed},
 };
@@ -30,8 +30,8 @@ use super::{
 const POD_CONCURRENCY: usize = 16;
 /// Pods that are asked at the same time by all looks together.
 const TOTAL_CONCURRENCY: usize = 64;
-/// How long one pod may take.
-const POD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most series of the profile that one pod may have: hundreds of models with a histogram each.
+const MOST_SERIES: usize = 20_000;
 /// What we can read. Prometheus' own protocol with native histograms is not among it.
 const ACCEPT: &str = "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1";
 
@@ -39,6 +39,7 @@ const ACCEPT: &str = "text/plain;version=0.0.4,application/openmetrics-text;vers
 pub struct Scraper {
     client: Client,
     slots: Semaphore,
+    room: Room,
 }
 
 /// A pod to be asked, and for whom.
@@ -64,6 +65,8 @@ pub struct Request<'a> {
     pub now: DateTime<Utc>,
     /// Whether a latency limit was asked for.
     pub latency: bool,
+    /// How long one pod may take.
+    pub timeout: Duration,
 }
 
 impl Scraper {
@@ -72,7 +75,7 @@ impl Scraper {
         // A proxy of the environment is for the world outside, never for pods.
         let client =
             http::client().no_proxy().tls_certs_only([]).build().map_err(|error| error.to_string())?;
-        Ok(Self { client, slots: Semaphore::new(TOTAL_CONCURRENCY) })
+        Ok(Self { client, slots: Semaphore::new(TOTAL_CONCURRENCY), room: Room::default() })
     }
 
     /// The counters of all pods of the arms.
@@ -99,39 +102,58 @@ impl Scraper {
                 Err(_) if target.retiring => {
                     unknown.insert(target.revision.clone());
                 }
-                Err(message) => return Err(unavailable(message)),
+                Err(trouble) => return Err(trouble),
             }
         }
-        let mut reading = gatherer.finish(request.latency)?;
+        let reading = gatherer.finish(request.latency);
+        let mut reading = reading
+            .map_err(|trouble| Trouble { message: format!("a pod {}", trouble.message), ..trouble })?;
         reading.unknown = unknown;
         Ok(reading)
     }
 
-    async fn ask(&self, pod: &Pod, request: &Request<'_>) -> Result<Vec<Sample>, String> {
-        let Request { port, path, .. } = request;
-        let url = url(pod.address, *port, path).map_err(|error| format!("pod {}: {error}", pod.name))?;
-        let what = format!("pod {} (port {port}{path})", pod.name);
-        let fail = |message: String| format!("{what} cannot be read: {message}");
+    async fn ask(&self, pod: &Pod, request: &Request<'_>) -> Result<Vec<Sample>, Trouble> {
+        let Request { port, path, timeout, .. } = request;
+        let what = format!("pod {} (port {port}{path}) cannot be read", pod.name);
+        let fail = |trouble: Trouble| Trouble { message: format!("{what}: {trouble}"), ..trouble };
+        let url = url(pod.address, *port, path).map_err(|error| fail(bad_answer(error)))?;
         let asked = async {
             // A closed semaphore is impossible: nobody closes it.
-            let _slot = self.slots.acquire().await.map_err(|error| error.to_string())?;
-            http::send(self.client.get(url).header(header::ACCEPT, ACCEPT), POD_TIMEOUT).await
+            let _slot = self.slots.acquire().await.map_err(|error| unavailable(error.to_string()))?;
+            http::send(self.client.get(url).header(header::ACCEPT, ACCEPT), *timeout, &self.room).await
         };
         let response = asked.await.map_err(fail)?;
         if response.status != reqwest::StatusCode::OK {
             // Not what it says: whoever writes a Rollout sees this, and may not be one who may ask that pod.
-            return Err(fail(format!("status {}", response.status)));
+            let message = format!("status {}: expected a metrics exposition", response.status);
+            return Err(fail(Trouble { kind: http::kind_of(response.status), message }));
         }
-        let dialect = Dialect::of(response.content_type.as_deref());
-        let samples = exposition::read(&response.body, dialect).map_err(|error| fail(error.to_string()))?;
-        let mut seen = BTreeSet::new();
-        for Sample { name, labels, .. } in &samples {
-            if !seen.insert((name, labels)) {
-                return Err(fail(format!("a series of {name} is there twice")));
-            }
-        }
-        Ok(samples)
+        samples(&response, request.profile).map_err(|message| fail(bad_answer(message)))
     }
+}
+
+/// The samples that the profile can have use for. A predictor's author decides what is in the text, so no more is kept than a
+/// predictor needs.
+fn samples(response: &http::Response, profile: &Profile) -> Result<Vec<Sample>, String> {
+    let dialect = Dialect::of(response.content_type.as_deref());
+    let names = profile.names();
+    let mut samples = Vec::new();
+    for sample in exposition::read(&response.body, dialect) {
+        let sample = sample.map_err(|error| error.to_string())?;
+        if names.contains(&sample.name) {
+            samples.push(sample);
+        }
+        if samples.len() > MOST_SERIES {
+            return Err(format!("more than {MOST_SERIES} series of {}: expected fewer", profile.name));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for Sample { name, labels, .. } in &samples {
+        if !seen.insert((name, labels)) {
+            return Err(format!("a series of {name} is there twice"));
+        }
+    }
+    Ok(samples)
 }
 
 /// The pod's own address and nothing else, whatever the path says: a path that begins with `//` is still a path.
@@ -166,7 +188,7 @@ fn take(
                 value: sample.value,
             })
             .map_err(|trouble| Trouble {
-                message: format!("pod {}: {}", pod.name, trouble.message),
+                message: format!("pod {} {}", pod.name, trouble.message),
                 ..trouble
             })?;
     }

@@ -283,6 +283,52 @@ async fn an_answer_that_is_no_exposition_is_trouble() {
 }
 
 #[tokio::test]
+async fn whose_fault_it_is_is_told_apart() {
+    let (port, pods) = pods(1).await;
+    let (plan, metrics) = (plan(port), metrics());
+    let stable = arm("iris-v1", &[&pods[0]]);
+    for (status, text, kind) in [
+        (500, "oops", TroubleKind::Unavailable),
+        (503, "loading", TroubleKind::Unavailable),
+        (404, "Not Found", TroubleKind::BadAnswer),
+        (302, "", TroubleKind::BadAnswer),
+        (204, "", TroubleKind::BadAnswer),
+        (401, "who are you?", TroubleKind::Refused),
+        (403, "RBAC: access denied", TroubleKind::Refused),
+        (200, "<html>proxy</html>", TroubleKind::BadAnswer),
+        (200, "\u{0}\u{1f}\u{fffd}", TroubleKind::BadAnswer),
+    ] {
+        *pods[0].answer.lock().unwrap() = (StatusCode::from_u16(status).unwrap(), text.to_owned());
+        let look = metrics.look(&question(&plan, 0, &stable, None), &mut Memory::default()).await;
+        let trouble = look.counts.unwrap_err();
+        assert_eq!(trouble.kind, kind, "{status} {text}: {trouble}");
+        assert!(trouble.message.starts_with("pod pod-1 (port"), "{trouble}");
+        assert!(trouble.message.contains("expected") || status == 200, "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn of_what_a_pod_exposes_no_more_is_kept_than_a_predictor_needs() {
+    let (port, pods) = pods(1).await;
+    let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());
+    let stable = arm("iris-v1", &[&pods[0]]);
+    let lines = |name: &str, count: usize| {
+        (0..count).map(|n| format!("{name}{{path=\"/v2/models/m/infer\",n=\"{n}\"}} 1\n")).collect::<String>()
+    };
+    // Much that is not asked for is passed over.
+    pods[0].says_text(&(exposition(5, 0) + &lines("process_things", 30_000)));
+    metrics.look(&question(&plan, 0, &stable, None), &mut memory).await;
+    pods[0].says_text(&(exposition(12, 0) + &lines("process_things", 30_000)));
+    let look = metrics.look(&question(&plan, 10, &stable, None), &mut memory).await;
+    assert_eq!(look.counts.unwrap().stable.requests, 7);
+    pods[0].says_text(&lines("rest_server_requests_total", 20_001));
+    let look = metrics.look(&question(&plan, 20, &stable, None), &mut memory).await;
+    let trouble = look.counts.unwrap_err();
+    assert_eq!(trouble.kind, TroubleKind::BadAnswer);
+    assert!(trouble.message.contains("more than 20000 series of mlserver"), "{trouble}");
+}
+
+#[tokio::test]
 async fn nobody_to_ask_is_no_data() {
     let (plan, metrics, mut memory) = (plan(1), metrics(), Memory::default());
     let stable = arm("iris-v1", &[]);
@@ -302,8 +348,9 @@ async fn a_look_takes_no_longer_than_it_may() {
     let stable = Arm { predictor: Predictor::new("models", "iris-v1", 8000), pods: vec![pod] };
     let plan = plan(address.port());
     let asked = Question { timeout: Duration::from_millis(50), ..question(&plan, 0, &stable, None) };
-    let look = metrics().look(&asked, &mut Memory::default()).await;
-    assert_eq!(look.counts.unwrap_err().kind, TroubleKind::Unavailable);
+    let trouble = metrics().look(&asked, &mut Memory::default()).await.counts.unwrap_err();
+    assert_eq!(trouble.kind, TroubleKind::Unavailable);
+    assert!(trouble.message.starts_with("pod silent (port"), "{trouble}");
 }
 
 #[test]

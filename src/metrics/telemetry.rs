@@ -74,6 +74,10 @@ fn word(kind: TroubleKind) -> &'static str {
         TroubleKind::Baseline => "Baseline",
         TroubleKind::NoData => "NoData",
         TroubleKind::Unavailable => "Unavailable",
+        TroubleKind::Refused => "Refused",
+        TroubleKind::Untrusted => "Untrusted",
+        TroubleKind::BadAnswer => "BadAnswer",
+        TroubleKind::Partial => "Partial",
         TroubleKind::BadQuery => "BadQuery",
         TroubleKind::Misconfigured => "Misconfigured",
     }

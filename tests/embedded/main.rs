@@ -13,6 +13,7 @@ mod leaders;
 mod life;
 mod mutants;
 mod oracle;
+mod outage;
 mod refusals;
 mod rest;
 mod tenants;

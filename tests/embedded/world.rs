@@ -39,9 +39,9 @@ pub struct World {
     pub scene: Scene,
     pub v2: Served,
     _v1: Served,
-    gateway: Gateway,
+    pub gateway: Gateway,
     load: Option<Running>,
-    clock: Clock,
+    pub clock: Clock,
     heartbeat: JoinHandle<()>,
     journal: Journal,
     /// Whether every guarantee is to be kept, as it is unless the test says otherwise.
@@ -76,11 +76,7 @@ impl World {
     pub async fn without_routes() -> Self {
         // While a socket is waited for, paused time would jump to the next timer, and that may be a time-out. So the next
         // timer is never far.
-        let heartbeat = tokio::spawn(async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
+        let heartbeat = beats_every(Duration::from_millis(2));
         let start: DateTime<Utc> = "2026-03-14T15:00:00Z".parse().unwrap();
         let clock = Clock::starting_at(start);
         let api = embedded::Api::builder().clock(move || clock.now()).build();
@@ -105,6 +101,13 @@ impl World {
         self
     }
 
+    /// Virtual time moves in steps of this while sockets are waited for: long ones make a long test short, and requests slow.
+    pub fn in_steps_of(mut self, step: Duration) -> Self {
+        self.heartbeat.abort();
+        self.heartbeat = beats_every(step);
+        self
+    }
+
     /// No more requests from users.
     pub async fn without_users(mut self) -> Self {
         if let Some(load) = self.load.take() {
@@ -118,12 +121,26 @@ impl World {
         self.controller_over(self.api.connect(CONTROLLER), None)
     }
 
+    /// Starts a controller that asks these sources.
+    pub fn controller_asking(&self, metrics: Metrics) -> Sluice {
+        self.controller_with(self.api.connect(CONTROLLER), None, metrics)
+    }
+
     /// Starts a controller over a connection that may have faults already.
     pub fn controller_over(&self, connection: Connection, lease: Option<LeaseOptions>) -> Sluice {
+        self.controller_with(connection, lease, Metrics::new(Config::default()).unwrap())
+    }
+
+    fn controller_with(
+        &self,
+        connection: Connection,
+        lease: Option<LeaseOptions>,
+        metrics: Metrics,
+    ) -> Sluice {
         let options = Options {
             namespace: None,
             names: HostNames::default(),
-            metrics: Metrics::new(Config::default()).unwrap(),
+            metrics,
             lease,
             clock: self.clock,
             telemetry: Telemetry::default(),
@@ -348,6 +365,14 @@ impl Drop for Sluice {
         self.task.abort();
         self.journal.ends();
     }
+}
+
+fn beats_every(step: Duration) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(step).await;
+        }
+    })
 }
 
 fn merge() -> PatchParams {

@@ -37,6 +37,9 @@ pub enum ConditionType {
     Reconciling,
     /// It is not getting there without a person.
     Stalled,
+    /// The numbers that the checks need can be had. Only while somebody asks for them: from the first look of a rollout
+    /// until its loser has left the routes.
+    MetricsAvailable,
 }
 
 /// Whether a condition holds.

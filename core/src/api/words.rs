@@ -103,6 +103,26 @@ pub enum Reason {
     /// The canary has all traffic, and the old stable is being let go.
     Promoting,
 
+    // Whether the metrics can be had.
+    /// The metrics can be had.
+    Available,
+    /// The metrics source does not answer, or says that it cannot now.
+    SourceUnavailable,
+    /// The metrics source does not let the controller in: credentials are wrong or missing.
+    SourceRefused,
+    /// The metrics source's certificate is not trusted: another name, another authority, or out of date.
+    SourceUntrusted,
+    /// The metrics source answers something that is no answer: HTML, a redirect, too much.
+    BadAnswer,
+    /// The metrics source warns that its answers are partial.
+    PartialAnswer,
+    /// The metrics source cannot evaluate a query, or answers more or other than one number.
+    BadQuery,
+    /// The metrics source answers, and there is nothing in it: no series, no new sample, NaN, infinity.
+    NoData,
+    /// The metrics source that the rollout started with cannot be asked: its name or labels are not configured.
+    Misconfigured,
+
     // How a rollout ended, and why.
     /// All steps passed.
     StepsPassed,

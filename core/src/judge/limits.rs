@@ -64,6 +64,10 @@ impl Opinion {
             TroubleKind::Baseline => Self::unknown("the first look only reads the counters"),
             TroubleKind::NoData
             | TroubleKind::Unavailable
+            | TroubleKind::Refused
+            | TroubleKind::Untrusted
+            | TroubleKind::BadAnswer
+            | TroubleKind::Partial
             | TroubleKind::BadQuery
             | TroubleKind::Misconfigured => Self::unknown(trouble.to_string()),
         }
@@ -346,6 +350,10 @@ mod tests {
             TroubleKind::Baseline,
             TroubleKind::NoData,
             TroubleKind::Unavailable,
+            TroubleKind::Refused,
+            TroubleKind::Untrusted,
+            TroubleKind::BadAnswer,
+            TroubleKind::Partial,
             TroubleKind::BadQuery,
             TroubleKind::Misconfigured,
         ] {

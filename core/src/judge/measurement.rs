@@ -79,8 +79,16 @@ pub enum TroubleKind {
     Baseline,
     /// The source answered that there is nothing: an empty vector, no such series, NaN or infinity.
     NoData,
-    /// The source did not answer, or answered something that is no answer: time-out, refused, HTML, a partial answer.
+    /// The source did not answer, or said that it cannot now: time-out, connection refused, 503. It may pass.
     Unavailable,
+    /// The source does not let us in: wrong credentials, or none.
+    Refused,
+    /// The source is not who we trust: a certificate of another name, of another authority, or no longer valid.
+    Untrusted,
+    /// The source answered something that is no answer: HTML, a redirect, garbage, far too much.
+    BadAnswer,
+    /// The source answered with a part of what it should have.
+    Partial,
     /// The source refused the question: PromQL that does not parse, two series where one is expected.
     BadQuery,
     /// The named source is not configured, or the query template cannot be filled in.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     Predictor,
     api::{Do, Reason},
-    judge::Look,
+    judge::{Look, Said},
     traffic::stamp::Stamp,
 };
 
@@ -40,6 +40,8 @@ pub struct Facts {
     pub canary_ready: usize,
     /// What the metrics said, if they were asked this time.
     pub look: Option<Look>,
+    /// Whether the metrics can be had; nothing where the looks so far do not tell.
+    pub metrics: Option<Said>,
     /// What people ask for, oldest first; handled ones among them.
     pub actions: Vec<Asked>,
 }

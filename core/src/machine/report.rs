@@ -11,7 +11,8 @@ use crate::{
         Condition, ConditionStatus, ConditionType, Decision, GoDuration, Phase, Reason, RolloutStatus,
         StepProgress,
     },
-    plan::Plan,
+    judge::{Said, TroubleKind},
+    plan::{MetricsPlan, Plan},
     text::fit,
 };
 
@@ -38,9 +39,10 @@ pub fn report(
     decisions.extend(decision.cloned());
     let superfluous = decisions.len().saturating_sub(KEPT_DECISIONS);
     decisions.drain(..superfluous);
-    let (phase, reason, message) = stand(&turn, &decisions);
+    let (phase, reason, message) = steady(&turn, before, stand(&turn, &decisions));
     let message = fit(message, LONGEST_MESSAGE);
-    let conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
+    let mut conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
+    conditions.extend(metrics_available(&turn, generation, &before.conditions));
     let progress = plan.and_then(|plan| Some(step_progress(plan, state.step()?)));
     RolloutStatus {
         observed_generation: generation,
@@ -90,7 +92,46 @@ fn without_clocks(status: &RolloutStatus) -> RolloutStatus {
         retiring.waited = GoDuration::default();
     }
     status.checks.clear();
+    // That the metrics can be had is no news: it is written with the next one. That they cannot, or can again, is.
+    status.conditions.retain(|condition| {
+        condition.kind != ConditionType::MetricsAvailable || condition.status != ConditionStatus::True
+    });
+    // Which checks lack evidence may be another one at every look.
+    if status.reason == Some(Reason::NoEvidence) {
+        status.message.clear();
+        for condition in &mut status.conditions {
+            if condition.reason == Reason::NoEvidence.to_string() {
+                condition.message.clear();
+            }
+        }
+    }
     status
+}
+
+/// Where the rollout stands, unless that is only because the source of the metrics did not answer a look or two: a gate
+/// that a step has come to is not closed and opened again with every look.
+fn steady(
+    turn: &Turn<'_>,
+    before: &RolloutStatus,
+    (phase, reason, message): (Phase, Reason, String),
+) -> (Phase, Reason, String) {
+    let in_doubt = reason == Reason::NoEvidence
+        && !matches!(turn.facts.metrics, Some(Said::Missing(_)))
+        && turn
+            .facts
+            .look
+            .as_ref()
+            .is_none_or(|look| look.counts.is_err() || look.queries.values().any(Result::is_err));
+    let gate = before
+        .reason
+        .filter(|reason| matches!(reason, Reason::WaitingForApproval | Reason::WaitingForDecision));
+    let of_now = turn.state.step().map(|step| number(step.index));
+    let same_step = of_now == before.progress.as_ref().map(|progress| progress.number)
+        && turn.state.canary == before.canary;
+    match gate {
+        Some(gate) if in_doubt && same_step => (before.phase, gate, before.message.clone()),
+        Some(_) | None => (phase, reason, message),
+    }
 }
 
 fn step_progress(plan: &Plan, step: &StepState) -> StepProgress {
@@ -311,6 +352,43 @@ fn conditions(
     .into_iter()
     .map(|(kind, holds, reason, message)| condition(kind, holds, reason, message, now, generation, before))
     .collect()
+}
+
+/// Whether the metrics can be had. Said only while they are asked for: at rest nobody would notice that it changed.
+fn metrics_available(turn: &Turn<'_>, generation: Option<i64>, before: &[Condition]) -> Option<Condition> {
+    let metrics = turn.plan?.metrics.as_ref()?;
+    if !turn.state.in_flight() && turn.state.retiring.is_empty() {
+        return None;
+    }
+    let known = before.iter().find(|condition| condition.kind == ConditionType::MetricsAvailable);
+    let (holds, reason, message) = match &turn.facts.metrics {
+        // A new leader has not looked often enough: what the one before it said counts.
+        None => return known.cloned(),
+        Some(Said::Available) => (true, Reason::Available, format!("{} answers", source(metrics))),
+        Some(Said::Missing(trouble)) => (false, reason_of(trouble.kind), trouble.message.clone()),
+    };
+    let kind = ConditionType::MetricsAvailable;
+    Some(condition(kind, holds, reason, &message, turn.facts.now, generation, before))
+}
+
+fn source(metrics: &MetricsPlan) -> String {
+    match metrics {
+        MetricsPlan::Source { name, .. } => format!("metrics source {name}"),
+        MetricsPlan::Scrape { .. } => "every pod that is asked".to_owned(),
+    }
+}
+
+fn reason_of(kind: TroubleKind) -> Reason {
+    match kind {
+        TroubleKind::Baseline | TroubleKind::NoData => Reason::NoData,
+        TroubleKind::Unavailable => Reason::SourceUnavailable,
+        TroubleKind::Refused => Reason::SourceRefused,
+        TroubleKind::Untrusted => Reason::SourceUntrusted,
+        TroubleKind::BadAnswer => Reason::BadAnswer,
+        TroubleKind::Partial => Reason::PartialAnswer,
+        TroubleKind::BadQuery => Reason::BadQuery,
+        TroubleKind::Misconfigured => Reason::Misconfigured,
+    }
 }
 
 fn condition(

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{http::Server, share::Share};
+use crate::{http::Server, prometheus::Misbehaviour, share::Share};
 
 mod inference;
 mod metrics;
@@ -56,6 +56,7 @@ struct Behaviour {
     slow_latency: Duration,
     ready: bool,
     gauges: BTreeMap<String, f64>,
+    metrics: Option<Misbehaviour>,
 }
 
 #[derive(Debug)]
@@ -93,6 +94,7 @@ impl Predictor {
             slow_latency: Duration::ZERO,
             ready: true,
             gauges: BTreeMap::new(),
+            metrics: None,
         };
         let inner = Arc::new(Inner {
             model: model.into(),
@@ -140,6 +142,12 @@ impl Predictor {
     /// Exports a gauge of this name, labelled with `model` and `version`, until another value is set.
     pub fn set_gauge(&self, name: &str, value: f64) {
         lock(&self.inner.behaviour).gauges.insert(name.into(), value);
+    }
+
+    /// What `/metrics` does from now on instead of its work; it answers requests all the same. Of the ways there are, those that
+    /// change an answer of Prometheus make an answer that is no exposition.
+    pub fn set_metrics(&self, how: Option<Misbehaviour>) {
+        lock(&self.inner.behaviour).metrics = how;
     }
 
     /// What it has served so far.

@@ -46,7 +46,7 @@ pub mod wait;
 
 pub use cluster::{Audit, AuditEntry, Authors, Cluster, History, Options};
 pub use error::Error;
-pub use prometheus::{Prometheus, Sample, Target};
+pub use prometheus::{Guard, Prometheus, Sample, Target};
 pub use proxy::Proxy;
 
 /// The result of everything here.

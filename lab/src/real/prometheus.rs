@@ -20,10 +20,23 @@ const TARGETS_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running Prometheus. Dropping it ends it and removes its data; with `SLUICE_LAB_KEEP` in the environment they stay.
 pub struct Prometheus {
-    _process: Process,
+    process: Option<Process>,
+    args: Vec<String>,
     http: reqwest::Client,
     url: String,
+    user: Option<[String; 3]>,
     folder: Folder,
+}
+
+/// How a Prometheus is to be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Its certificate, in PEM.
+    pub certificate: String,
+    /// The key to it, in PEM.
+    pub key: String,
+    /// Who may ask, with which password, and the password's bcrypt hash.
+    pub user: Option<[String; 3]>,
 }
 
 /// Something that Prometheus scrapes.
@@ -70,32 +83,66 @@ impl Prometheus {
     /// it is ready.
     pub async fn start(interval: Duration) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval)).await
+        start_anew(|| Self::try_start(interval, None)).await
     }
 
-    async fn try_start(interval: Duration) -> Result<Self> {
+    /// The same behind TLS.
+    pub async fn start_guarded(interval: Duration, guard: &Guard) -> Result<Self> {
+        use_ring();
+        start_anew(|| Self::try_start(interval, Some(guard))).await
+    }
+
+    /// Kills it: nobody listens any more. What it has scraped stays.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again where it was, and waits until it is ready.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.process = None;
+        self.spawn().await
+    }
+
+    async fn try_start(interval: Duration, guard: Option<&Guard>) -> Result<Self> {
         let folder = Folder::new()?;
         write(folder.path(), "prometheus.yaml", &configuration(interval))?;
         write(folder.path(), TARGETS, &json!([]))?;
         let [port] = free_ports()?;
-        let args = [
+        let mut args = vec![
             "--config.file=prometheus.yaml".to_owned(),
             "--storage.tsdb.path=data".to_owned(),
             format!("--web.listen-address=127.0.0.1:{port}"),
             "--scrape.discovery-reload-interval=100ms".to_owned(),
         ];
-        let prometheus = Component::Prometheus;
-        let mut process = Process::spawn(prometheus.program(), &prometheus.locate()?, args, folder.path())?;
-        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().map_err(failed)?;
-        let url = format!("http://127.0.0.1:{port}");
-        let ready = format!("{url}/-/ready");
+        let mut http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
+        let mut url = format!("http://127.0.0.1:{port}");
+        if let Some(guard) = guard {
+            args.push("--web.config.file=web.yaml".to_owned());
+            guard.write(folder.path())?;
+            // Whatever is wrong with the certificate is for those who are tested to find.
+            http = http.danger_accept_invalid_certs(true);
+            url = format!("https://127.0.0.1:{port}");
+        }
+        let http = http.build().map_err(failed)?;
+        let mut prometheus =
+            Self { process: None, args, http, url, user: guard.and_then(|guard| guard.user.clone()), folder };
+        prometheus.spawn().await?;
+        Ok(prometheus)
+    }
+
+    async fn spawn(&mut self) -> Result<()> {
+        let program = Component::Prometheus;
+        let args = self.args.clone();
+        let mut process = Process::spawn(program.program(), &program.locate()?, args, self.folder.path())?;
+        let ready = format!("{}/-/ready", self.url);
         process
             .ready(|| async {
-                let answer = http.get(&ready).send().await.map_err(|error| error.to_string())?;
+                let answer = self.asks(&ready).send().await.map_err(|error| error.to_string())?;
                 if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
             })
             .await?;
-        Ok(Self { _process: process, http, url, folder })
+        self.process = Some(process);
+        Ok(())
     }
 
     /// Where its API is, without a path.
@@ -143,13 +190,33 @@ impl Prometheus {
         if active == wanted { Ok(()) } else { Err(format!("it has {active:?}")) }
     }
 
+    fn asks(&self, url: &str) -> reqwest::RequestBuilder {
+        let request = self.http.get(url);
+        match &self.user {
+            Some([name, password, _]) => request.basic_auth(name, Some(password)),
+            None => request,
+        }
+    }
+
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
-        let request = self.http.get(format!("{}{path}", self.url)).query(query);
+        let request = self.asks(&format!("{}{path}", self.url)).query(query);
         let answer: Answer<T> = request.send().await.map_err(failed)?.json().await.map_err(failed)?;
         match answer {
             Answer::Success { data } => Ok(data),
             Answer::Error { error } => Err(Error::Prometheus(error)),
         }
+    }
+}
+
+impl Guard {
+    fn write(&self, folder: &Path) -> Result<()> {
+        for (name, content) in [("server.crt", &self.certificate), ("server.key", &self.key)] {
+            let path = folder.join(name);
+            fs::write(&path, content).map_err(Error::path("write", &path))?;
+        }
+        let users: BTreeMap<_, _> = self.user.iter().map(|[name, _, hash]| (name, hash)).collect();
+        let tls = json!({"cert_file": "server.crt", "key_file": "server.key"});
+        write(folder, "web.yaml", &json!({"tls_server_config": tls, "basic_auth_users": users}))
     }
 }
 

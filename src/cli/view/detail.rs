@@ -132,7 +132,9 @@ fn bar(percent: i32, paint: Paint, screen: &Screen) -> String {
 /// Conditions that say something that the head does not.
 fn conditions(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
     let bad = status.conditions.iter().filter(|condition| match condition.kind {
-        ConditionType::Accepted => condition.status != ConditionStatus::True,
+        ConditionType::Accepted | ConditionType::MetricsAvailable => {
+            condition.status != ConditionStatus::True
+        }
         ConditionType::Stalled => condition.status == ConditionStatus::True,
         ConditionType::Ready | ConditionType::Reconciling => false,
     });

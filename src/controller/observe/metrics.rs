@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Bound, Look, Trouble, TroubleKind},
+    judge::{Availability, Bound, Look, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, Rule},
 };
@@ -84,7 +84,12 @@ pub(super) async fn look(
         return Some(look);
     }
     let useful = step.is_some_and(|step| step.withdrawn.is_none()) || !state.retiring.is_empty();
-    if !useful || !memory.next_look(asked, plan.interval).is_zero() {
+    if !useful {
+        // Nobody asks: the looks before and those to come are no row.
+        memory.availability = Availability::default();
+        return None;
+    }
+    if !memory.next_look(asked, plan.interval).is_zero() {
         return None;
     }
     memory.looks(asked);
@@ -128,7 +133,18 @@ pub(super) async fn look(
         step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
-    Some(context.metrics.look(&question, &mut memory.counters).await)
+    let look = context.metrics.look(&question, &mut memory.counters).await;
+    memory.saw(&look, needs_counts(plan), Instant::now());
+    Some(look)
+}
+
+/// Whether anything depends on the requests of the arms, and not on the answers of queries alone.
+fn needs_counts(plan: &Plan) -> bool {
+    let counted = |check: &PlannedCheck| match check.rule {
+        Rule::Errors { .. } | Rule::Latency { .. } => true,
+        Rule::Query { .. } => false,
+    };
+    plan.checks.iter().any(counted) || plan.steps.iter().any(|step| step.min_requests > 0)
 }
 
 /// A look in which the metrics were not asked.

@@ -83,6 +83,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         stable_ready: ready(stable),
         canary_ready: ready(canary),
         look,
+        metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
     Observation { state, plans, facts, objects, at: Instant::now() }

@@ -8,7 +8,7 @@ use sluice_core::judge::{Trouble, TroubleKind};
 
 use crate::metrics::{
     exposition::{Labels, number},
-    http::{Response, unavailable},
+    http::{self, Response, bad_answer},
     reading::describe,
 };
 
@@ -69,7 +69,27 @@ struct Data<'a> {
 struct RawInstant {
     #[serde(default)]
     metric: BTreeMap<String, String>,
-    value: Option<(f64, String)>,
+    value: Option<(f64, Value)>,
+}
+
+/// A value, which comes as text. It is read where it stands: a text of its own for each would take more memory than the
+/// whole answer.
+struct Value(f64);
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl serde::de::Visitor<'_> for Reader {
+            type Value = Value;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number as text")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+                number(text).map(Value).ok_or_else(|| E::custom("no number"))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,7 +97,7 @@ struct RawSeries {
     #[serde(default)]
     metric: BTreeMap<String, String>,
     #[serde(default)]
-    values: Vec<(f64, String)>,
+    values: Vec<(f64, Value)>,
     #[serde(default)]
     histograms: Vec<serde::de::IgnoredAny>,
 }
@@ -94,10 +114,25 @@ pub fn read(response: &Response) -> Result<Answer, Trouble> {
     }
     if let Some(warning) = envelope.warnings.unwrap_or_default().first() {
         // Thanos and others answer with what they have: half of the series is not evidence about both arms.
-        return Err(unavailable(format!("gave a partial answer: {}", short(warning))));
+        return Err(warned(warning));
     }
     let data = envelope.data.map(RawValue::get).unwrap_or_default();
-    data_of(data).ok_or_else(|| unavailable("answered something that is no result of a query".to_owned()))
+    data_of(data).ok_or_else(|| {
+        bad_answer(
+            "answered something that is no result of a query: expected a vector or a matrix".to_owned(),
+        )
+    })
+}
+
+fn warned(warning: &str) -> Trouble {
+    let warning = short(warning);
+    // What Prometheus itself warns of is in the query: it left out samples that the query mixes up.
+    if warning.starts_with("PromQL warning") {
+        let message = format!("warns of the query: {warning}: expected an answer without warnings");
+        return Trouble { kind: TroubleKind::BadQuery, message };
+    }
+    let message = format!("gave a partial answer: {warning}: expected a whole one");
+    Trouble { kind: TroubleKind::Partial, message }
 }
 
 fn data_of(json: &str) -> Option<Answer> {
@@ -105,25 +140,22 @@ fn data_of(json: &str) -> Option<Answer> {
     let result = data.result.get();
     match data.result_type {
         "scalar" => {
-            let (_, value): (f64, String) = serde_json::from_str(result).ok()?;
-            Some(Answer::Scalar(number(&value)?))
+            let (_, Value(value)): (f64, Value) = serde_json::from_str(result).ok()?;
+            Some(Answer::Scalar(value))
         }
         "string" => Some(Answer::Text),
         "vector" => {
             let raw: Vec<RawInstant> = serde_json::from_str(result).ok()?;
-            let instant = |raw: RawInstant| {
-                let value = match raw.value {
-                    Some((_, text)) => Some(number(&text)?),
-                    None => None,
-                };
-                Some(Instant { labels: raw.metric, value })
+            let instant = |raw: RawInstant| Instant {
+                labels: raw.metric,
+                value: raw.value.map(|(_, Value(value))| value),
             };
-            Some(Answer::Vector(raw.into_iter().map(instant).collect::<Option<_>>()?))
+            Some(Answer::Vector(raw.into_iter().map(instant).collect()))
         }
         "matrix" => {
             let raw: Vec<RawSeries> = serde_json::from_str(result).ok()?;
             let series = |raw: RawSeries| {
-                let point = |(at, value): (f64, String)| Some((millis(at)?, number(&value)?));
+                let point = |(at, Value(value)): (f64, Value)| Some((millis(at)?, value));
                 let points = raw.values.into_iter().map(point).collect::<Option<_>>()?;
                 Some(Series { labels: raw.metric, points, native: !raw.histograms.is_empty() })
             };
@@ -140,10 +172,15 @@ fn millis(seconds: f64) -> Option<i64> {
 
 fn refusal(envelope: &Envelope<'_>, response: &Response) -> Trouble {
     let error_type = envelope.error_type.as_deref().unwrap_or("");
-    let kind = match error_type {
-        // What the question itself is to blame for: it does not parse, or it cannot be evaluated.
-        "bad_data" | "execution" => TroubleKind::BadQuery,
-        _ => TroubleKind::Unavailable,
+    let kind = match (error_type, response.status.as_u16()) {
+        // What the question itself is to blame for: it does not parse, or it cannot be evaluated. Not every server has
+        // Prometheus' words for it.
+        ("bad_data" | "execution", _) | (_, 400 | 422) => TroubleKind::BadQuery,
+        (_, status) if status < 400 => TroubleKind::Unavailable,
+        (_, _) => match http::kind_of(response.status) {
+            TroubleKind::Refused => TroubleKind::Refused,
+            _ => TroubleKind::Unavailable,
+        },
     };
     let words = envelope.error.as_deref().map_or_else(|| response.status.to_string(), short);
     let message = match error_type {
@@ -157,11 +194,18 @@ fn refusal(envelope: &Envelope<'_>, response: &Response) -> Trouble {
 fn no_envelope(response: &Response) -> Trouble {
     let status = response.status;
     let what = match status.as_u16() {
-        401 | 403 => format!("refused the credentials with status {status}"),
+        401 | 403 | 407 => format!("refused the credentials with status {status}"),
         300..=399 => format!("answered with a redirect, status {status}, which is not followed"),
         _ => format!("answered status {status} with something that is not the Prometheus API"),
     };
-    unavailable(format!("{what} ({})", response.excerpt()))
+    let expected = match http::kind_of(status) {
+        TroubleKind::Refused => "the credentials that the source is configured with to be good",
+        _ => "JSON with a status",
+    };
+    Trouble {
+        kind: http::kind_of(status),
+        message: format!("{what} ({}): expected {expected}", response.excerpt()),
+    }
 }
 
 fn short(text: &str) -> String {

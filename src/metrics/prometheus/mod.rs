@@ -27,7 +27,7 @@ use super::{
     Arm, Memory, Query, Question,
     counters::Reading,
     exposition::Labels,
-    http::unavailable,
+    http::bad_answer,
     misconfigured,
     profiles::{PROCESS_START, Profile, UP},
     reading::{Gatherer, Observed},
@@ -68,7 +68,8 @@ pub async fn read(
     let mut newcomers = BTreeSet::new();
     for series in matrix(server, &answer)? {
         let reporter = reporter(&series.labels);
-        take(&mut gatherer, &reporter, series, named, profile)?;
+        take(&mut gatherer, &reporter, series, named, profile)
+            .map_err(|trouble| server.in_words(&trouble))?;
         if memory.looked_at().is_some() && !memory.knows(&reporter) {
             newcomers.extend(series.labels.get("instance").cloned());
         }
@@ -83,7 +84,7 @@ pub async fn read(
             age(&mut gatherer, series);
         }
     }
-    gatherer.finish(!question.limits.is_empty())
+    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
 }
 
 /// How far back a look reaches.
@@ -98,7 +99,7 @@ fn matrix<'a>(server: &Server, answer: &'a Answer) -> Result<&'a [Series], Troub
     match answer {
         Answer::Matrix(series) => Ok(series),
         Answer::Scalar(_) | Answer::Vector(_) | Answer::Text => Err(server
-            .in_words(&unavailable("answered a range selector with something that is no matrix".to_owned()))),
+            .in_words(&bad_answer("answered a range selector with something that is no matrix".to_owned()))),
     }
 }
 
@@ -183,10 +184,7 @@ pub async fn ask(
     let promql = template::fill(&query.promql, &variables)
         .map_err(|message| misconfigured(format!("the query of check {} {message}", query.check)))?;
     let answer = server.query(&promql, at, deadline).await?;
-    answer::one_number(&answer).map_err(|trouble| Trouble {
-        message: format!("the query of check {} {}", query.check, trouble.message),
-        ..trouble
-    })
+    answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 
 /// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.

@@ -16,7 +16,7 @@ use futures::{
     future::{BoxFuture, Shared, WeakShared},
 };
 use reqwest::{Client, StatusCode, Url};
-use sluice_core::judge::Trouble;
+use sluice_core::judge::{Trouble, TroubleKind};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
@@ -43,6 +43,7 @@ pub struct Server {
     tls: Tls,
     connection: Mutex<Option<(Client, Identities)>>,
     slots: Semaphore,
+    room: http::Room,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
     get_only: AtomicBool,
     telemetry: Telemetry,
@@ -75,6 +76,7 @@ impl Server {
             tls,
             connection: Mutex::new(None),
             slots,
+            room: http::Room::default(),
             underway: Mutex::default(),
             get_only: AtomicBool::new(false),
             telemetry,
@@ -94,7 +96,9 @@ impl Server {
         let begun = Instant::now();
         let asked = self.join(promql, at);
         let answer = tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| {
-            let waited = http::seconds(begun.elapsed());
+            // To a tenth of a second: a message that is another one at every look is read as news.
+            let waited = (deadline.saturating_duration_since(begun)).as_secs_f64();
+            let waited = format!("{} s", (waited * 10.0).round() / 10.0);
             Err(self.in_words(&unavailable(format!("gave no answer within {waited}"))))
         });
         self.telemetry.record(&self.name, begun.elapsed(), answer.as_ref().err());
@@ -118,9 +122,12 @@ impl Server {
     }
 
     async fn ask(&self, promql: &str, at: DateTime<Utc>) -> Result<Answer, Trouble> {
-        let fail = |message: String| self.in_words(&unavailable(format!("cannot be asked: {message}")));
-        let _slot = self.slots.acquire().await.map_err(|error| fail(error.to_string()))?;
-        let client = self.client().map_err(fail)?;
+        let fail = |kind, message: String| {
+            self.in_words(&Trouble { kind, message: format!("cannot be asked: {message}") })
+        };
+        let slot = self.slots.acquire().await;
+        let _slot = slot.map_err(|error| fail(TroubleKind::Unavailable, error.to_string()))?;
+        let client = self.client().map_err(|message| fail(TroubleKind::Untrusted, message))?;
         let time = format!("{}.{:03}", at.timestamp(), at.timestamp_subsec_millis());
         let limit = format!("{}ms", self.timeout.as_millis());
         let form = [("query", promql), ("time", &time), ("timeout", &limit)];
@@ -136,7 +143,7 @@ impl Server {
             response = self.send(&client, &form, true, &mut secrets).await;
         }
         let answer = response
-            .map_err(|message| unavailable(format!("cannot be asked: {message}")))
+            .map_err(|trouble| Trouble { message: format!("cannot be asked: {trouble}"), ..trouble })
             .and_then(|response| answer::read(&response));
         answer.map_err(|trouble| {
             self.in_words(&Trouble { message: redact(trouble.message, &secrets), ..trouble })
@@ -149,17 +156,18 @@ impl Server {
         form: &[(&str, &str); 3],
         get: bool,
         secrets: &mut Vec<Secret>,
-    ) -> Result<http::Response, String> {
+    ) -> Result<http::Response, Trouble> {
         let request = if get {
             client.get(self.endpoint.clone()).query(form)
         } else {
             client.post(self.endpoint.clone()).form(form)
         };
-        let request = self.credentials.add(request, secrets)?;
-        let answer = http::send(request, self.timeout).await?;
+        let lacking = |message| Trouble { kind: TroubleKind::Refused, message };
+        let request = self.credentials.add(request, secrets).map_err(lacking)?;
+        let mut answer = http::send(request, self.timeout, &self.room).await?;
         // Before anything is taken from it, or half a secret could be left at the end of a message.
-        let body = redact(answer.body, secrets);
-        Ok(http::Response { body, ..answer })
+        answer.body = redact(answer.body, secrets);
+        Ok(answer)
     }
 
     /// A message says which source it is about: people know its name, not its URL.

@@ -8,6 +8,7 @@ use sluice_core::{
     HostNames,
     api::{Decision, DecisionKind, RolloutSpec, RolloutStatus},
     carrier::{self, ObjectName, Outlook},
+    judge::Availability,
     machine::{self, Change, Facts, Refusal, Stage, State},
     plan::{Plan, PlanErrors},
     target::{self, ServiceView},
@@ -22,6 +23,7 @@ pub struct Controller {
     memory: Option<(State, State)>,
     seen: Option<Duration>,
     written: Duration,
+    availability: Availability,
     pub pending: Option<Pending>,
 }
 
@@ -108,7 +110,11 @@ impl Controller {
             Some(_) | None => (stored, None),
         };
         let spec = world.parsed_spec();
-        let facts = observe(world, &spec, &state, saw, elapsed);
+        let mut facts = observe(world, &spec, &state, saw, elapsed);
+        if let Some(look) = &facts.look {
+            self.availability.saw(look, true, world.now);
+        }
+        facts.metrics = self.availability.said().cloned();
         self.seen = Some(world.now);
         let plan = plan(&spec, &world.status, &state);
         let (after, change) = machine::step(plan.as_ref(), &state, &facts);
@@ -377,6 +383,7 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
         stable_ready: ready(stable),
         canary_ready: ready(canary),
         look: world.look(saw),
+        metrics: None,
         actions: world
             .actions
             .iter()

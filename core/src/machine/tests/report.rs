@@ -10,10 +10,14 @@ use crate::{
     machine::worth_writing,
 };
 
-/// The conditions that hold.
+/// The conditions that hold, of those that `kstatus` knows.
 fn holds(life: &Life) -> Vec<ConditionType> {
     let conditions = life.world.status.conditions.iter();
-    conditions.filter(|it| it.status == ConditionStatus::True).map(|it| it.kind).collect()
+    conditions
+        .filter(|it| it.kind != ConditionType::MetricsAvailable)
+        .filter(|it| it.status == ConditionStatus::True)
+        .map(|it| it.kind)
+        .collect()
 }
 
 #[test]
@@ -148,4 +152,64 @@ fn healthy_is_not_said_while_a_loser_has_weight() {
     assert_eq!((seen.phase, seen.reason), (Phase::Progressing, Some(Reason::TrafficNotInPlace)));
     life.turns(2, GOOD);
     assert_eq!(life.stands().0, Phase::Healthy);
+}
+
+/// What is said about the metrics: whether they can be had, and why not.
+fn metrics(life: &Life) -> Option<(ConditionStatus, String)> {
+    let mut conditions = life.world.status.conditions.iter();
+    let found = conditions.find(|it| it.kind == ConditionType::MetricsAvailable);
+    found.map(|it| (it.status, it.reason.clone()))
+}
+
+#[test]
+fn an_outage_of_the_metrics_is_said_and_written_once() {
+    let mut life = Life::at_step(1, |spec| spec["steps"][1]["for"] = json!("1h"));
+    life.turns(8, GOOD);
+    assert_eq!(metrics(&life), Some((ConditionStatus::True, "Available".to_owned())));
+    life.turns(2, Saw::Outage);
+    assert_eq!(metrics(&life).unwrap().0, ConditionStatus::True, "two looks are no news");
+    life.turns(1, Saw::Outage);
+    assert_eq!(metrics(&life), Some((ConditionStatus::False, "SourceUnavailable".to_owned())));
+    let said = life.world.status.conditions.clone();
+    life.crash();
+    life.turns(20, Saw::Outage);
+    assert_eq!(life.world.status.conditions, said, "another leader has nothing to add");
+    life.turns(1, GOOD);
+    assert_eq!(metrics(&life).unwrap().0, ConditionStatus::True);
+}
+
+#[test]
+fn at_rest_nothing_is_said_of_metrics_that_nobody_asks_for() {
+    let mut life = Life::new();
+    assert_eq!(metrics(&life), None);
+    life.world.want("v2");
+    life.until(GOOD, |life| life.number() == Some(2));
+    assert!(metrics(&life).is_some());
+    life.until(GOOD, |life| life.stands().0 == Phase::Healthy && life.stable() == "v2");
+    assert_eq!(metrics(&life), None);
+}
+
+#[test]
+fn a_gate_is_not_closed_by_a_look_that_failed() {
+    let mut life = Life::at_step(1, |spec| spec["steps"][1]["approve"] = json!(true));
+    life.until(GOOD, |life| life.stands().1 == Reason::WaitingForApproval);
+    life.turns(2, Saw::Outage);
+    assert_eq!(life.stands().1, Reason::WaitingForApproval);
+    life.turns(2, Saw::Outage);
+    assert_eq!(life.stands().1, Reason::NoEvidence, "now it is an outage");
+    life.turns(1, GOOD);
+    assert_eq!(life.stands().1, Reason::WaitingForApproval);
+}
+
+#[test]
+fn a_gate_is_not_opened_while_the_metrics_are_gone() {
+    let mut life = Life::at_step(1, |spec| spec["steps"][1]["approve"] = json!(true));
+    life.until(GOOD, |life| life.stands().1 == Reason::WaitingForApproval);
+    let number = life.number();
+    life.turns(1, Saw::Outage);
+    life.ask(Do::Approve);
+    life.turns(4, Saw::Outage);
+    assert_eq!(life.number(), number);
+    life.turns(2, GOOD);
+    assert_ne!(life.number(), number);
 }

@@ -30,7 +30,7 @@ async fn credentials_come_from_files_and_are_read_again_when_they_change() {
     assert_eq!(seen[1].header("authorization"), Some("Bearer the second"));
     fs::remove_file(directory.path().join("token")).unwrap();
     let trouble = server.query("x", at(2), far).await.unwrap_err();
-    assert_eq!(trouble.kind, TroubleKind::Unavailable);
+    assert_eq!(trouble.kind, TroubleKind::Refused);
     assert!(trouble.message.contains("token cannot be read"), "{trouble}");
 }
 

@@ -2,6 +2,7 @@
 
 mod counters;
 mod credentials;
+mod floods;
 mod queries;
 
 use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
@@ -17,7 +18,7 @@ use super::{
     fake::{Fake, Seen, VECTOR, json},
     *,
 };
-use crate::metrics::{Config, Metrics, Pod};
+use crate::metrics::{Config, Metrics, Pod, http};
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()

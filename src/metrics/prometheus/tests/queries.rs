@@ -21,7 +21,7 @@ async fn a_query_gives_one_number() {
 
 #[tokio::test]
 async fn every_bad_answer_is_told_apart() {
-    use TroubleKind::{BadQuery, NoData, Unavailable};
+    use TroubleKind::{BadAnswer, BadQuery, NoData, Partial, Refused, Unavailable};
     let vector = |series: &str| {
         format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
     };
@@ -47,21 +47,38 @@ async fn every_bad_answer_is_told_apart() {
         (
             200,
             VECTOR.replace("\"data\"", "\"warnings\":[\"store-3 timed out\"],\"data\""),
-            Unavailable,
+            Partial,
             "store-3 timed out",
+        ),
+        (
+            200,
+            VECTOR.replace("\"data\"", "\"warnings\":[\"PromQL warning: a mix of histograms\"],\"data\""),
+            BadQuery,
+            "a mix of histograms",
+        ),
+        (
+            200,
+            VECTOR.replace("\"data\"", "\"infos\":[\"PromQL info: x\"],\"data\""),
+            NoData,
+            "an empty vector",
         ),
         (400, error("bad_data", "parse error: unexpected )"), BadQuery, "parse error: unexpected )"),
         (422, error("execution", "many-to-many matching"), BadQuery, "many-to-many matching"),
         (503, error("timeout", "query timed out"), Unavailable, "query timed out"),
         (500, error("internal", "oops"), Unavailable, "oops"),
         (502, "<html><h1>Bad Gateway</h1></html>".to_owned(), Unavailable, "502"),
-        (200, "<html>Please log in</html>".to_owned(), Unavailable, "not the Prometheus API"),
-        (401, "no".to_owned(), Unavailable, "refused the credentials"),
-        (302, String::new(), Unavailable, "redirect"),
-        (200, one("ten"), Unavailable, "no result of a query"),
-        (200, r#"{"status":"success"}"#.to_owned(), Unavailable, "no result of a query"),
+        (504, "<html>".to_owned(), Unavailable, "504"),
+        (429, "slow down".to_owned(), Unavailable, "429"),
+        (200, "<html>Please log in</html>".to_owned(), BadAnswer, "not the Prometheus API"),
+        (404, "404 page not found".to_owned(), BadAnswer, "404 page not found"),
+        (401, "no".to_owned(), Refused, "refused the credentials"),
+        (403, error("unauthorized", "no such tenant"), Refused, "no such tenant"),
+        (422, error("422", "too many series"), BadQuery, "too many series"),
+        (302, String::new(), BadAnswer, "redirect"),
+        (200, one("ten"), BadAnswer, "no result of a query"),
+        (200, r#"{"status":"success"}"#.to_owned(), BadAnswer, "no result of a query"),
         (500, VECTOR.to_owned(), Unavailable, "500"),
-        (200, "x".repeat((16 << 20) + 1), Unavailable, "more than 16 MiB"),
+        (200, "x".repeat((16 << 20) + 1), BadAnswer, "more than 16 MiB"),
     ] {
         let fake = Fake::start().await;
         fake.says(status, "text/html", &body);

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
+mod outage;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -89,10 +91,14 @@ struct Looker {
 
 impl Looker {
     fn new(prometheus: &Prometheus, profile: api::Profile) -> Self {
+        Self::with(Config::prometheus(prometheus.url()).unwrap(), profile)
+    }
+
+    fn with(config: Config, profile: api::Profile) -> Self {
         let arm =
             |service: &str| Arm { predictor: Predictor::new("models", service, 8000), pods: Vec::new() };
         Self {
-            metrics: Metrics::new(Config::prometheus(prometheus.url()).unwrap()).unwrap(),
+            metrics: Metrics::new(config).unwrap(),
             plan: MetricsPlan::Source { name: "default".to_owned(), profile, labels: BTreeMap::new() },
             stable: arm("iris-v1"),
             canary: arm("iris-v2"),
