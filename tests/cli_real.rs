@@ -425,7 +425,6 @@ async fn its_pod_meets_the_restricted_standard(lab: &Lab) -> Result<()> {
             json!({"drop": ["ALL"], "add": ["NET_RAW"]}),
             "unrestricted capabilities",
         ),
-        (of_container, "privileged", json!(true), "privileged"),
         ("/spec", "hostNetwork", json!(true), "host namespaces"),
         ("/spec", "volumes", json!([{"name": "host", "hostPath": {"path": "/"}}]), "restricted volume types"),
     ] {
