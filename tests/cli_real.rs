@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
@@ -20,7 +20,7 @@ use kube::{
 };
 use libtest_mimic::{Arguments, Trial};
 use serde_json::{Value, json};
-use sluice_core::api::{REQUESTED_BY, Rollout, RolloutAction};
+use sluice_core::api::{Freeze, REQUESTED_BY, Rollout, RolloutAction};
 use sluice_lab::real::{Cluster, Options, namespace, wait};
 use tokio::{runtime::Runtime, sync::OnceCell};
 
@@ -30,6 +30,10 @@ const ANN: &str = "ann@example.com";
 const BEN: &str = "ben@example.com";
 /// May write Rollouts.
 const AUTHOR: &str = "author@example.com";
+/// May look.
+const VIEWER: &str = "viewer@example.com";
+/// May freeze.
+const FREEZER: &str = "freezer@example.com";
 /// Nothing here takes this long; a busy machine may.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -55,7 +59,9 @@ fn main() -> Result<ExitCode> {
         nobody_asks_in_anothers_name_where_there_is_no_stamp,
         who_writes_rollouts_cannot_approve_them,
         the_controller_may_do_what_it_does_and_reads_no_secrets,
+        each_role_can_do_what_it_is_for_and_nothing_more,
         its_pod_meets_the_restricted_standard,
+        whoever_may_freeze_does_it_in_their_own_name,
         the_command_line_says_what_the_server_says,
         an_action_without_what_it_needs_is_refused,
     ];
@@ -118,6 +124,8 @@ async fn populate(cluster: &Cluster, name: &str) -> Result<()> {
         binding(ANN, "sluice-approver"),
         binding(BEN, "sluice-approver"),
         binding(AUTHOR, "sluice-author"),
+        binding(VIEWER, "sluice-viewer"),
+        binding(FREEZER, "sluice-freezer"),
         rollout,
     ];
     let stream: Vec<String> = objects.iter().map(ToString::to_string).collect();
@@ -133,7 +141,7 @@ async fn apply(cluster: &Cluster, file: &str) -> Result<()> {
 }
 
 async fn start() -> Result<Deployed> {
-    let users = [CONTROLLER, ANN, BEN, AUTHOR];
+    let users = [CONTROLLER, ANN, BEN, AUTHOR, VIEWER, FREEZER];
     let cluster = Cluster::start(users.into_iter().fold(Options::new(), Options::user)).await?;
     for file in [
         "crds/sluice.dev.yaml",
@@ -253,25 +261,142 @@ async fn the_controller_may_do_what_it_does_and_reads_no_secrets(lab: &Lab) -> R
         ("get", "", "secrets", "sluice-system", false),
         ("list", "", "configmaps", "default", false),
     ] {
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        let question = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    verb: Some(verb.to_owned()),
-                    group: Some(group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    subresource: Some(subresource.to_owned()),
-                    namespace: Some(namespace.to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = Api::all(client.clone()).create(&PostParams::default(), &question).await?;
-        let may = answer.status.is_some_and(|status| status.allowed);
+        let may = may(&client, verb, group, resource, namespace).await?;
         ensure!(may == allowed, "{verb} {group}/{resource} in {namespace}: {may}, expected {allowed}");
     }
+    Ok(())
+}
+
+/// Whether the server lets a user do something.
+async fn may(client: &Client, verb: &str, group: &str, resource: &str, namespace: &str) -> Result<bool> {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let question = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: Some(subresource.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer = Api::all(client.clone()).create(&PostParams::default(), &question).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+const LOOK: [&str; 3] = ["get", "list", "watch"];
+const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+/// What there is to do something to, of Sluice's and of others.
+const THINGS: [(&str, &str); 14] = [
+    ("sluice.dev", "rollouts"),
+    ("sluice.dev", "rollouts/status"),
+    ("sluice.dev", "rollouts/finalizers"),
+    ("sluice.dev", "rolloutactions"),
+    ("sluice.dev", "rolloutactions/status"),
+    ("sluice.dev", "freezes"),
+    ("networking.istio.io", "virtualservices"),
+    ("", "services"),
+    ("", "pods"),
+    ("", "secrets"),
+    ("", "configmaps"),
+    ("discovery.k8s.io", "endpointslices"),
+    ("coordination.k8s.io", "leases"),
+    ("rbac.authorization.k8s.io", "roles"),
+];
+
+async fn each_role_can_do_what_it_is_for_and_nothing_more(lab: &Lab) -> Result<()> {
+    let cluster = lab.namespace("roles").await?;
+    let more = |verbs: &[&'static str]| [&LOOK[..], verbs].concat();
+    for (user, rollouts, actions, freezes) in [
+        (VIEWER, more(&[]), more(&[]), more(&[])),
+        (AUTHOR, VERBS.to_vec(), more(&[]), more(&[])),
+        (ANN, more(&[]), more(&["create"]), more(&[])),
+        (FREEZER, vec![], vec![], more(&["create", "delete"])),
+    ] {
+        let client = cluster.user(user)?;
+        // The authorizer reads bindings from a cache.
+        let bound = async || match may(&client, "list", "sluice.dev", "freezes", "roles").await {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        wait::until(LIMIT, format!("{user} has their rights"), bound).await?;
+        for (group, resource) in THINGS {
+            for verb in VERBS {
+                let expected = match resource {
+                    "rollouts" => rollouts.contains(&verb),
+                    "rolloutactions" => actions.contains(&verb),
+                    "freezes" => freezes.contains(&verb),
+                    _ => false,
+                };
+                let may_here = may(&client, verb, group, resource, "roles").await?;
+                ensure!(may_here == expected, "{user}: {verb} {resource}: {may_here}, expected {expected}");
+                let elsewhere = may(&client, verb, group, resource, "sluice-system").await?;
+                ensure!(!elsewhere, "{user}: {verb} {resource} in sluice-system");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn whoever_may_freeze_does_it_in_their_own_name(lab: &Lab) -> Result<()> {
+    let cluster = lab.namespace("frozen").await?;
+    let (here, code) = (["-n", "frozen"], |output: &Output| output.status.code());
+    let said = |output: &Output| {
+        String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+    };
+    let frozen = wait::until(LIMIT, "it is frozen", async || {
+        let output = sluice(cluster, FREEZER, &["freeze", "-r", "incident", here[0], here[1]])
+            .map_err(|error| error.to_string())?;
+        if code(&output) == Some(0) { Ok(output) } else { Err(said(&output)) }
+    });
+    let text = said(&frozen.await?);
+    ensure!(text.contains("the namespace frozen is frozen (freeze.sluice.dev/freeze-"), "{text}");
+    // Stamped by the server, and shown to everybody who may look.
+    let listed = wait::until(LIMIT, "who froze is shown", async || {
+        let again = sluice(cluster, FREEZER, &["freeze", "-r", "again", here[0], here[1]]);
+        let output = again.and_then(|_| sluice(cluster, VIEWER, &["get", here[0], here[1]]));
+        let text = said(&output.map_err(|error| error.to_string())?);
+        if text.contains(&format!("the namespace frozen is frozen by {FREEZER}, ")) {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    listed.await?;
+    for (user, args) in [
+        (AUTHOR, &["freeze", "-r", "x", "-n", "frozen"][..]),
+        (ANN, &["thaw", "-n", "frozen"]),
+        (FREEZER, &["freeze", "-r", "x", "-A"]),
+    ] {
+        let output = sluice(cluster, user, args)?;
+        let text = said(&output);
+        ensure!(code(&output) == Some(4), "{args:?}: {text}");
+        ensure!(
+            text.contains("cannot ") && text.contains("needs the role sluice-freezer"),
+            "{args:?}: {text}"
+        );
+    }
+    // It cannot be rewritten, and nobody froze in another's name.
+    let freezes: Api<Freeze> = Api::namespaced(cluster.admin()?, "frozen");
+    let [freeze, ..] = &freezes.list(&ListParams::default()).await?.items[..] else { bail!("no Freeze") };
+    for (change, expected) in [
+        (json!({"spec": {"reason": "none"}}), "a freeze cannot be changed"),
+        (json!({"metadata": {"annotations": {REQUESTED_BY: BEN}}}), "cannot be changed"),
+    ] {
+        let patch = Patch::Merge(change);
+        let error = freezes.patch(&freeze.name_any(), &PatchParams::default(), &patch).await.unwrap_err();
+        ensure!(error.to_string().contains(expected), "{error}");
+    }
+    let output = sluice(cluster, FREEZER, &["thaw", "-n", "frozen"])?;
+    let text = said(&output);
+    ensure!(
+        code(&output) == Some(0) && text.contains("the namespace frozen is not frozen any more"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -280,15 +405,45 @@ async fn its_pod_meets_the_restricted_standard(lab: &Lab) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(admin.clone(), "sluice-system");
     let template = deployments.get("sluice-controller").await?.spec.context("a spec")?.template;
     let metadata = ObjectMeta { name: Some("sluice".to_owned()), ..template.metadata.unwrap_or_default() };
-    let mut pod = Pod { metadata, spec: template.spec, ..Pod::default() };
+    let pod = Pod { metadata, spec: template.spec, ..Pod::default() };
     let pods: Api<Pod> = Api::namespaced(admin, "sluice-system");
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     pods.create(&dry_run, &pod).await?;
-    // The namespace does enforce it: the same pod as root is refused.
-    let spec = pod.spec.as_mut().context("a spec")?;
-    spec.security_context.as_mut().context("a security context")?.run_as_non_root = Some(false);
-    let error = pods.create(&dry_run, &pod).await.unwrap_err();
-    ensure!(error.to_string().contains("restricted"), "{error}");
+    // The namespace does enforce it: without any one of the settings the same pod is refused, in words about that one.
+    let pod = serde_json::to_value(&pod)?;
+    let (of_pod, of_container) = ("/spec/securityContext", "/spec/containers/0/securityContext");
+    for (parent, field, other, expected) in [
+        (of_pod, "runAsNonRoot", Value::Null, "runAsNonRoot != true"),
+        (of_pod, "runAsNonRoot", json!(false), "runAsNonRoot != true"),
+        (of_pod, "runAsUser", json!(0), "runAsUser=0"),
+        (of_pod, "seccompProfile", Value::Null, "seccompProfile"),
+        (of_container, "allowPrivilegeEscalation", Value::Null, "allowPrivilegeEscalation != false"),
+        (of_container, "capabilities", Value::Null, "unrestricted capabilities"),
+        (
+            of_container,
+            "capabilities",
+            json!({"drop": ["ALL"], "add": ["NET_RAW"]}),
+            "unrestricted capabilities",
+        ),
+        ("/spec", "hostNetwork", json!(true), "host namespaces"),
+        ("/spec", "volumes", json!([{"name": "host", "hostPath": {"path": "/"}}]), "restricted volume types"),
+    ] {
+        let mut changed = pod.clone();
+        let fields = changed.pointer_mut(parent).and_then(Value::as_object_mut).context(parent)?;
+        match other {
+            Value::Null => ensure!(fields.remove(field).is_some(), "there is no {parent}/{field}"),
+            other => drop(fields.insert(field.to_owned(), other)),
+        }
+        let changed: Pod = serde_json::from_value(changed)?;
+        let error =
+            pods.create(&dry_run, &changed).await.err().context(format!("without {field}: admitted"))?;
+        let error = error.to_string();
+        ensure!(error.contains("violates PodSecurity \"restricted"), "{field}: {error}");
+        ensure!(error.contains(expected), "{field}: {error}");
+    }
+    // What the standard does not ask for: nothing can be written to the container's own files.
+    let read_only = pod.pointer(of_container).is_some_and(|it| it["readOnlyRootFilesystem"] == true);
+    ensure!(read_only && pod.pointer("/spec/volumes").is_none(), "{pod}");
     Ok(())
 }
 

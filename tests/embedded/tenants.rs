@@ -227,3 +227,118 @@ async fn a_service_without_a_selector_is_not_scraped() {
     services.patch("iris-v2", &PatchParams::default(), &patch).await.unwrap();
     world.stands("Healthy", "Live").await;
 }
+
+/// A VirtualService of another namespace, whose owner says with an annotation who may move it.
+async fn theirs(world: &World, allow: Option<&str>) {
+    let scene = Scene::new(&world.api.client(), "bank").await.unwrap();
+    let mut annotations = json!({"owner": "s3cret-note"});
+    if let Some(allow) = allow {
+        annotations["sluice.dev/allow-from"] = json!(allow);
+    }
+    let entry = |host: &str, weight: u64| json!({"destination": {"host": host, "port": {"number": 8000}}, "weight": weight});
+    scene
+        .apply(json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "payments", "annotations": annotations},
+            "spec": {"hosts": ["s3cret-host.example.com"], "http": [
+                {"name": "s3cret-route", "route": [entry("s3cret-service", 100)]},
+                {"name": "primary", "route": [entry("iris-v1.models.svc.cluster.local", 100)]},
+            ]},
+        }))
+        .await
+        .unwrap();
+}
+
+fn their_weights(world: &World) -> Vec<u64> {
+    let object = world.api.object("virtualservices.networking.istio.io", "bank", "payments").unwrap();
+    let entries = object["spec"]["http"][1]["route"].as_array().unwrap();
+    entries.iter().map(|entry| entry["weight"].as_u64().unwrap_or(100)).collect()
+}
+
+async fn allow(world: &World, allow: Value) {
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"sluice.dev/allow-from": allow}}}));
+    objects(world, "bank", &kind).patch("payments", &PatchParams::default(), &patch).await.unwrap();
+}
+
+fn on_theirs(http: &Value) -> Value {
+    let mut object = stairs();
+    object["spec"]["routes"] = json!([{"virtualService": "bank/payments", "http": http}]);
+    object["spec"]["steps"] =
+        json!([{"weight": 20, "for": "2s"}, {"weight": 50, "for": "2s", "approve": true}]);
+    object
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_told_of_a_virtual_service_that_is_not_allowed() {
+    let mut messages = Vec::new();
+    for (there, http, broken) in [
+        (true, json!(["primary"]), None),
+        (true, json!([]), None),
+        (true, json!(["nowhere"]), None),
+        (true, json!(["primary"]), Some(json!("s3cret stamp"))),
+        (false, json!(["primary"]), None),
+    ] {
+        let world = World::without_routes().await;
+        if there {
+            theirs(&world, None).await;
+        }
+        if let Some(stamp) = broken {
+            let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+            let patch = json!({
+                "metadata": {"annotations": {"sluice.dev/stamp": stamp}},
+                "spec": {"http": [{"name": "primary", "route": "s3cret"}]},
+            });
+            let patch = Patch::Merge(patch);
+            objects(&world, "bank", &kind).patch("payments", &PatchParams::default(), &patch).await.unwrap();
+        }
+        let mut object = on_theirs(&http);
+        object["spec"]["target"]["service"]["from"] = json!("guess");
+        world.create(object).await;
+        let _sluice = world.controller();
+        world.stands("Pending", "NotAllowed").await;
+        messages.push(world.status()["message"].as_str().unwrap().to_owned());
+        for write in world.api.history() {
+            let ours = write.namespace != "bank" && write.resource != "namespaces";
+            let after = write.after.as_deref().map(Value::to_string).unwrap_or_default();
+            assert!(!ours || !after.contains("s3cret"), "{} {}: {after}", write.resource, write.name);
+        }
+    }
+    // Not even whether it is there.
+    messages.dedup();
+    assert_eq!(messages.len(), 1, "{messages:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_who_takes_the_leave_back_stops_increases_and_no_decrease() {
+    for then_breaks in [true, false] {
+        let world = World::without_routes().await;
+        theirs(&world, Some("others , models")).await;
+        let world = world.with_users(0.1);
+        let mut object = on_theirs(&json!(["primary"]));
+        object["spec"]["checks"] = json!([]);
+        world.create(object).await;
+        let _sluice = world.controller();
+        world.stands("Waiting", "WaitingForApproval").await;
+        same(&their_weights(&world), &vec![50, 50], "the traffic at the gate");
+        for other in [json!("others"), json!(null), json!("models2,*")] {
+            allow(&world, other).await;
+            world.ask("PromoteFull", &format!("go-{}", world.api.version())).await;
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            same(&their_weights(&world), &vec![50, 50], "the traffic without leave");
+        }
+        world.sees("it says so", |status| status["conditions"].to_string().contains("NotAllowed")).await;
+        if then_breaks {
+            world.ask("Abort", "stop").await;
+        } else {
+            world.delete_rollout().await;
+        }
+        world.sees("it is given back", |_| their_weights(&world).first() == Some(&100)).await;
+        // What is not allowed is not touched any more.
+        let stored = || world.api.object("virtualservices.networking.istio.io", "bank", "payments").unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = stored();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        same(&stored(), &before, "the VirtualService of another namespace");
+    }
+}

@@ -16,6 +16,16 @@ use crate::lab::{CONTROLLER, LIMIT, Lab, PERSON, Shared};
 use crate::oracle;
 use crate::world::{POD_PORT, ROUTE, World, same, same_json};
 
+/// Gives the program a root that nothing can be written to, as its pod has it, and ends with 97 where that cannot be
+/// had: all that is mounted, but what the kernel itself shows there.
+const READ_ONLY: &str = r#"
+mount --rbind / "$0" || exit 97
+awk -v root="$0" 'index($2 "/", root "/") == 1 {print substr($2, length(root) + 1) "/"}' /proc/self/mounts |
+grep -vE '^/(proc|sys|dev)/' | while read -r at; do mount -o remount,bind,ro "$0$at" 2>/dev/null; done
+if touch "$0/tmp/written" 2>/dev/null; then exit 97; fi
+exec chroot "$0" "$@"
+"#;
+
 /// `sluice run` on a whole cluster, killed when dropped.
 struct Running {
     child: Child,
@@ -39,7 +49,12 @@ impl Running {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = fs::File::create(folder.path().join("log"))?;
-        let child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        let root = folder.path().join("root");
+        fs::create_dir(&root)?;
+        let child = Command::new("unshare")
+            .args(["--mount", "--", "sh", "-c", READ_ONLY])
+            .arg(&root)
+            .arg(env!("CARGO_BIN_EXE_sluice"))
             .args(["run", "--prometheus", shared.prometheus.url(), "--http", &address])
             .arg("--kubeconfig")
             .arg(kubeconfig)

@@ -60,7 +60,7 @@ pub enum Reason {
     VirtualServiceNotFound,
     /// A route is not in its VirtualService, or has nothing that Sluice could move.
     RouteNotFound,
-    /// The VirtualService belongs to another namespace that does not allow it.
+    /// The VirtualService is one of another namespace: it is not there, or its owner does not allow it.
     NotAllowed,
     /// An older Rollout has the route.
     RouteTaken,

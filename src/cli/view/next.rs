@@ -118,6 +118,9 @@ fn pending(status: &RolloutStatus) -> Vec<Step> {
         Some(Reason::VirtualServiceNotFound | Reason::RouteNotFound) => {
             "Create the route that spec.routes names, or name another one."
         }
+        Some(Reason::NotAllowed) => {
+            "Ask the owner of the VirtualService for the annotation sluice.dev/allow-from."
+        }
         Some(Reason::RouteTaken) => {
             "Give the route to one Rollout only: delete the other, or take the route out of it."
         }

@@ -1,8 +1,7 @@
 //! Credentials: read from mounted files, read again when they change, and never shown.
 
 use std::{
-    fmt::{self, Write as _},
-    fs, io,
+    fmt, fs, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -33,41 +32,73 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Takes every secret out of a text that others wrote: a proxy's error page may repeat what it was sent. As it is, and as
-/// JSON, HTML and URLs write it.
+/// Takes every secret out of a text that others wrote: a proxy's error page may repeat what it was sent. As it is, and
+/// however JSON, HTML and URLs escape what is in it.
 pub fn redact(text: String, secrets: &[Secret]) -> String {
-    let mut forms: Vec<String> = secrets.iter().flat_map(|secret| forms(&secret.0)).collect();
+    let mut secrets: Vec<&str> = secrets.iter().map(Secret::expose).filter(|it| !it.is_empty()).collect();
     // A secret may be a part of another one.
-    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
-    let hide = |text: String, form: &String| {
-        if text.contains(form.as_str()) { text.replace(form.as_str(), "<redacted>") } else { text }
-    };
-    forms.iter().filter(|form| !form.is_empty()).fold(text, hide)
-}
-
-fn forms(secret: &str) -> Vec<String> {
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    let json = json.trim_matches('"').to_owned();
-    let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let quoted = html.replace('"', "&quot;").replace('\'', "&#39;");
-    let url: String = url_encoded(secret);
-    let lower = url.to_lowercase();
-    let mut forms = vec![secret.to_owned(), json, html, quoted, url, lower];
-    forms.dedup();
-    forms
-}
-
-/// All but letters and digits as `%XX`, and those that most leave alone left alone.
-fn url_encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter().fold(text, |text, secret| {
+        // What nobody escapes is looked for first: most texts are long and have nothing of it.
+        let words = secret.split(|c: char| !c.is_ascii_alphanumeric());
+        let longest = words.max_by_key(|word| word.len()).unwrap_or_default();
+        if !text.contains(longest) {
+            return text;
         }
+        without(&text.replace(secret, HIDDEN), secret)
+    })
+}
+
+const HIDDEN: &str = "<redacted>";
+
+/// The text without the secret in any escaped form.
+fn without(text: &str, secret: &str) -> String {
+    let forms: Vec<Vec<String>> = secret.chars().map(forms).collect();
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let length = forms.iter().try_fold(0, |at, forms| {
+            let form = forms.iter().find(|form| rest[at..].starts_with(form.as_str()))?;
+            Some(at + form.len())
+        });
+        let next = match length {
+            Some(length) => {
+                shown.push_str(HIDDEN);
+                length
+            }
+            None => {
+                shown.push(c);
+                c.len_utf8()
+            }
+        };
+        rest = &rest[next..];
     }
-    out
+    shown
+}
+
+/// How a character may be written, the longest first.
+fn forms(c: char) -> Vec<String> {
+    if c.is_ascii_alphanumeric() {
+        return vec![c.to_string()];
+    }
+    let code = u32::from(c);
+    let mut bytes = [0; 4];
+    let url: String = c.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let mut forms = vec![url.to_lowercase(), url, format!("\\u{code:04x}"), format!("\\u{code:04X}")];
+    forms.extend([format!("&#{code};"), format!("&#x{code:x};"), format!("&#x{code:X};")]);
+    match c {
+        '&' => forms.push("&amp;".to_owned()),
+        '<' => forms.push("&lt;".to_owned()),
+        '>' => forms.push("&gt;".to_owned()),
+        '"' => forms.extend(["&quot;".to_owned(), "\\\"".to_owned()]),
+        '\'' => forms.extend(["&apos;".to_owned(), "\\'".to_owned()]),
+        '/' | '\\' => forms.push(format!("\\{c}")),
+        ' ' => forms.push("+".to_owned()),
+        _ => {}
+    }
+    forms.push(c.to_string());
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms
 }
 
 /// A mounted file. Kubernetes swaps it by a symbolic link when the secret is rotated.
@@ -148,6 +179,10 @@ mod tests {
         for text in [
             r#"{"sent": "p\"&'<s/ s"}"#,
             "p&quot;&amp;&#39;&lt;s/ s",
+            "p&quot;&amp;'&lt;s/ s",
+            "p&#34;&amp;&#x27;&lt;s/ s",
+            "p\\u0022\\u0026\\u0027\\u003cs\\/ s",
+            "?key=p%22%26%27%3Cs%2F+s",
             "?key=p%22%26%27%3Cs%2F%20s",
             "?key=p%22%26%27%3cs%2f%20s",
         ] {
