@@ -125,9 +125,9 @@ fn steady(
     let gate = before
         .reason
         .filter(|reason| matches!(reason, Reason::WaitingForApproval | Reason::WaitingForDecision));
-    let of_now = turn.state.step().map(|step| number(step.index));
-    let same_step = of_now == before.progress.as_ref().map(|progress| progress.number)
-        && turn.state.canary == before.canary;
+    let step = turn.state.step().map(|step| (number(step.index), step.approved.is_some()));
+    let step_before = before.progress.as_ref().map(|progress| (progress.number, progress.approved));
+    let same_step = step == step_before && turn.state.canary == before.canary;
     match gate {
         Some(gate) if in_doubt && same_step => (before.phase, gate, before.message.clone()),
         Some(_) | None => (phase, reason, message),

@@ -64,7 +64,8 @@ impl Misbehaviour {
                 let page = "<html><body><h1>Please log in</h1></body></html>";
                 (status_of(status), [(header::CONTENT_TYPE, "text/html")], page).into_response()
             }
-            Self::Hangs => std::future::pending().await,
+            // One that is gone went while this question was under way.
+            Self::Hangs | Self::Gone => std::future::pending().await,
             Self::Redirects(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
             Self::Floods(megabytes) => flood(megabytes).into_response(),
             Self::Values(text) => changed(well(), |series| values(series, text)),
@@ -82,8 +83,6 @@ impl Misbehaviour {
                 answer["warnings"] = json!([warning]);
                 json_response(StatusCode::OK, &answer)
             }
-            // The question was under way when it went.
-            Self::Gone => std::future::pending().await,
             Self::InTurn(_) => json_response(StatusCode::OK, &well()),
         }
     }

@@ -169,7 +169,9 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::cli::view::fixtures::{edited, healthy, new, now, refused, rolled_back, screen, waiting};
+    use crate::cli::view::fixtures::{
+        edited, healthy, new, now, refused, rolled_back, screen, waiting, without_metrics,
+    };
 
     #[test]
     fn a_gate_says_who_can_open_it_and_how() {
@@ -199,6 +201,11 @@ mod tests {
     #[test]
     fn a_wrong_spec_is_shown_with_all_its_mistakes() {
         assert_snapshot!(rollout(&refused("iris"), now(), &screen(80)));
+    }
+
+    #[test]
+    fn a_source_that_refuses_is_shown_with_what_came_of_it() {
+        assert_snapshot!(rollout(&without_metrics("iris"), now(), &screen(80)));
     }
 
     #[test]

@@ -155,6 +155,24 @@ pub(crate) fn edited(name: &str) -> Rollout {
     one
 }
 
+/// In step 2, and nobody can say how the canary does.
+pub(crate) fn without_metrics(name: &str) -> Rollout {
+    let message = "requests of both arms: metrics source default refused the credentials with status 401 Unauthorized \
+        (Unauthorized): expected the credentials that the source is configured with to be good";
+    let status = json!({
+        "observedGeneration": 3, "phase": "Waiting", "reason": "NoEvidence",
+        "message": "step 2 waits for evidence of errors", "step": "2/6", "weight": 10,
+        "progress": { "number": 2, "of": 6, "name": "2" },
+        "seq": 3, "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
+        "stage": { "step": { "index": 1, "elapsed": "310s" } },
+        "conditions": [
+            { "type": "MetricsAvailable", "status": "False", "reason": "SourceRefused", "message": message,
+              "lastTransitionTime": ago(190) },
+        ],
+    });
+    rollout(name, 900, &status)
+}
+
 /// Never accepted.
 pub(crate) fn refused(name: &str) -> Rollout {
     let mut one = rollout(name, 60, &json!({}));

@@ -208,7 +208,9 @@ fn a_gate_is_not_opened_while_the_metrics_are_gone() {
     let number = life.number();
     life.turns(1, Saw::Outage);
     life.ask(Do::Approve);
-    life.turns(4, Saw::Outage);
+    life.turns(1, Saw::Outage);
+    assert_eq!(life.stands().1, Reason::NoEvidence, "it waits for nobody any more");
+    life.turns(3, Saw::Outage);
     assert_eq!(life.number(), number);
     life.turns(2, GOOD);
     assert_ne!(life.number(), number);
