@@ -30,7 +30,7 @@ struct Inner {
     rollbacks: Family<Label, Counter<u64, AtomicU64>>,
     decision_seconds: Histogram,
     reconciles: Family<Label, Counter<u64, AtomicU64>>,
-    leading: Gauge<i64, AtomicI64>,
+    slots: Gauge<i64, AtomicI64>,
     synced: AtomicBool,
     /// The phase of each Rollout, by uid.
     phases: Mutex<BTreeMap<String, Phase>>,
@@ -50,7 +50,7 @@ impl Default for Inner {
             rollbacks: Family::default(),
             decision_seconds: Histogram::new(bounds),
             reconciles: Family::default(),
-            leading: Gauge::default(),
+            slots: Gauge::default(),
             synced: AtomicBool::new(false),
             phases: Mutex::default(),
         }
@@ -71,7 +71,7 @@ impl Telemetry {
             inner.decision_seconds.clone(),
         );
         registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
-        registry.register("leading", "Whether this replica leads", inner.leading.clone());
+        registry.register("slots_held", "Slots of Rollouts that this replica holds, of 16", inner.slots.clone());
         for phase in Phase::ALL {
             self.gauge(phase).set(0);
         }
@@ -86,15 +86,8 @@ impl Telemetry {
         self.inner.synced.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn leading(&self, leading: bool) {
-        self.inner.leading.set(i64::from(leading));
-        if !leading {
-            self.inner.synced.store(false, Ordering::Relaxed);
-            self.phases().clear();
-            for phase in Phase::ALL {
-                self.gauge(phase).set(0);
-            }
-        }
+    pub(super) fn holds(&self, slots: usize) {
+        self.inner.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
     }
 
     pub(super) fn decided(&self, decision: &Decision, latency: Duration) {
