@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
 };
 use kube::{Api, ResourceExt, api::PostParams};
 use tokio::time::Instant;
@@ -18,12 +19,13 @@ struct Old {
     leases: Api<Lease>,
     observed: Option<(String, Instant)>,
     until: Option<Instant>,
+    attempts: i64,
 }
 
 impl Old {
     fn new(world: &World, identity: &'static str) -> Self {
         let leases = Api::namespaced(world.api.client_as(identity), "default");
-        Self { identity, leases, observed: None, until: None }
+        Self { identity, leases, observed: None, until: None, attempts: 0 }
     }
 
     fn leads(&self) -> bool {
@@ -33,6 +35,7 @@ impl Old {
     /// Tries to take or renew the lease.
     async fn attempt(&mut self) {
         let started = Instant::now();
+        self.attempts += 1;
         if self.claim().await {
             self.until = Some(started + DURATION);
         }
@@ -43,6 +46,7 @@ impl Old {
         let spec = LeaseSpec {
             holder_identity: Some(self.identity.to_owned()),
             lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(Timestamp::from_second(self.attempts).unwrap())),
             ..LeaseSpec::default()
         };
         let mut metadata = ObjectMeta { name: Some("sluice".to_owned()), ..ObjectMeta::default() };

@@ -21,7 +21,7 @@ async fn one_alone_holds_all_at_once_and_two_hold_half_each() {
     world.pass(2 * PERIOD).await;
     assert_eq!(world.shares(), [8, 8]);
     world.start("third", 0);
-    world.pass(2 * PERIOD).await;
+    world.pass(3 * PERIOD).await;
     assert_eq!(world.shares(), [6, 5, 5]);
 }
 
