@@ -7,10 +7,12 @@
 mod crashes;
 mod examples;
 mod fencing;
-mod leaders;
 mod life;
 mod oracle;
+mod outages;
 mod refusals;
+mod replicas;
 mod rest;
+mod tenure;
 mod watches;
 mod world;

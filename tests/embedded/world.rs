@@ -108,8 +108,8 @@ impl World {
             namespace: None,
             names: HostNames::default(),
             metrics: Metrics::new(Config::default()).unwrap(),
+            clock: lease.as_ref().map_or(self.clock, |lease| lease.clock),
             lease,
-            clock: self.clock,
             telemetry: Telemetry::default(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -118,7 +118,7 @@ impl World {
         Sluice { connection, stop: Some(stop), task }
     }
 
-    /// A lease of 15 s for this identity.
+    /// Leases of 15 s for this identity.
     pub fn lease(&self, identity: &str) -> LeaseOptions {
         LeaseOptions {
             namespace: "default".into(),
@@ -127,6 +127,11 @@ impl World {
             duration: Duration::from_secs(15),
             clock: self.clock,
         }
+    }
+
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     // === what people do ===

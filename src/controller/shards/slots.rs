@@ -271,7 +271,9 @@ impl<F: Fn(Change)> Replica<F> {
     /// replica is no member any more, so that they take what it gives up; what it does not get to give up they take when
     /// its Lease has been gone for as long as what is in progress may go on.
     async fn leave(&mut self, member: &mut Member) {
-        (0..SLOTS).for_each(|slot| drop(self.held.leaves(slot, true)));
+        for slot in 0..SLOTS {
+            self.held.leaves(slot, true);
+        }
         member.resign().await;
         let give_up = async {
             loop {
