@@ -139,7 +139,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
             if decision.is_none() && !matches!(error, Error::Conflict { .. }) {
                 memory.grow(&subject.status, state);
             } else {
-                memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+                keep_look(memory, &mut seen, takes_away);
             }
             return recorded.map(|()| Next::Again);
         }
@@ -153,6 +153,10 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         log(subject, decision);
     }
     if let Err(error) = recorded {
+        // What was done is told by the stamp; what was not is decided again, on the same look.
+        if !matches!(acted, Ok(Done::All)) {
+            keep_look(memory, &mut seen, takes_away);
+        }
         memory.unrecorded = decision;
         return Err(error);
     }
@@ -173,6 +177,12 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         return Ok(Next::Gone);
     }
     Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+}
+
+/// Keeps what was seen, because what it led to could not be written.
+fn keep_look(memory: &mut Memory, seen: &mut Observation, takes_away: bool) {
+    memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+    memory.unused_look_stays = takes_away;
 }
 
 /// Whether the routes show a later decision than the Rollout as it was read.

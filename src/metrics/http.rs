@@ -17,6 +17,8 @@ pub struct Response {
     pub status: StatusCode,
     /// The type of the body, as the server says.
     pub content_type: Option<String>,
+    /// The time by the server's clock, as it says.
+    pub date: Option<String>,
     /// The body, as text; what is no UTF-8 is replaced.
     pub body: String,
 }
@@ -50,11 +52,8 @@ pub async fn send(request: RequestBuilder, limit: Duration) -> Result<Response, 
 
 async fn exchange(request: RequestBuilder) -> Result<Response, String> {
     let mut response = request.send().await.map_err(|error| describe(&error.without_url()))?;
-    let content_type = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(ToOwned::to_owned);
+    let said = |name| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
+    let (content_type, date) = (said(header::CONTENT_TYPE), said(header::DATE));
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error.without_url()))? {
         if body.len() + chunk.len() > BODY_LIMIT {
@@ -63,7 +62,7 @@ async fn exchange(request: RequestBuilder) -> Result<Response, String> {
         body.extend_from_slice(&chunk);
     }
     let body = String::from_utf8_lossy(&body).into_owned();
-    Ok(Response { status: response.status(), content_type, body })
+    Ok(Response { status: response.status(), content_type, date, body })
 }
 
 /// The error with its causes: the outermost one says little.

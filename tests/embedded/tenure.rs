@@ -9,7 +9,8 @@ use std::{
 };
 
 use serde_json::json;
-use sluice_lab::embedded::{Refusal, Then, When, Write};
+use sluice::controller::LeaseOptions;
+use sluice_lab::embedded::{Connection, Refusal, Then, When, Write};
 
 use crate::{
     oracle,
@@ -31,6 +32,11 @@ enum Moment {
 enum Way {
     Promotion,
     Rollback,
+}
+
+/// Leases that are short, so that the many runs are.
+fn lease(world: &World, identity: &str) -> LeaseOptions {
+    LeaseOptions { duration: Duration::from_secs(5), ..world.lease(identity) }
 }
 
 async fn world(way: Way) -> World {
@@ -61,7 +67,7 @@ fn of_the_rollout(write: &Write) -> bool {
 }
 
 /// From its `nth` write on the replica `first` is cut off, from the leases or from everything.
-fn cut_off(world: &World, connection: &sluice_lab::embedded::Connection, nth: usize, moment: Moment) -> Arc<AtomicUsize> {
+fn cut_off(world: &World, connection: &Connection, nth: usize, moment: Moment) -> Arc<AtomicUsize> {
     let writes = Arc::new(AtomicUsize::new(0));
     let (connection, count) = (connection.clone(), writes.clone());
     world.api.webhook(move |write| {
@@ -88,7 +94,7 @@ async fn lost_at(way: Way, nth: usize, moment: Moment) -> bool {
     let world = world(way).await;
     let connection = world.api.connect("first");
     let writes = cut_off(&world, &connection, nth, moment);
-    let first = world.controller_over(connection, Some(world.lease("first")));
+    let first = world.controller_over(connection, Some(lease(&world, "first")));
     // Others come when all is the first one's.
     while holder(&world.api, 15) != "first" {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -96,7 +102,7 @@ async fn lost_at(way: Way, nth: usize, moment: Moment) -> bool {
     let second = world.api.connect("second");
     // Until the first one is cut off the second one only watches.
     second.faults().on(When::writes().resource("leases"), Then::Refuse(Refusal::unavailable()));
-    let second = world.controller_over(second, Some(world.lease("second")));
+    let second = world.controller_over(second, Some(lease(&world, "second")));
     let over = async {
         while writes.load(Ordering::SeqCst) < nth {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -118,7 +124,7 @@ async fn lost_at(way: Way, nth: usize, moment: Moment) -> bool {
 
 async fn lost_at_every_write(way: Way) {
     let calm = world(way).await;
-    let replica = calm.replica("first");
+    let replica = calm.controller_over(calm.api.connect("first"), Some(lease(&calm, "first")));
     ends(&calm, way).await;
     drop(replica);
     let writes = calm.api.history().iter().filter(|write| of_the_rollout(write)).count();

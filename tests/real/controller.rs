@@ -21,7 +21,7 @@ pub struct Controller {
     task: JoinHandle<Result<(), controller::Error>>,
 }
 
-/// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody the lease.
+/// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody a slot.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 impl Drop for Controller {
@@ -31,7 +31,7 @@ impl Drop for Controller {
 }
 
 impl Controller {
-    /// Starts one that leads when it has the lease of its namespace.
+    /// Starts one of the replicas of its namespace.
     pub fn start(shared: &Shared, namespace: &str, identity: &str) -> Result<Self> {
         Self::with_lease(shared, namespace, identity, LEASE_DURATION)
     }

@@ -22,6 +22,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{
     access::{Credentials, Identities, Tls},
     answer::{self, Answer},
+    clock::SourceClock,
     secrets::{Secret, redact},
 };
 use crate::metrics::{
@@ -45,6 +46,7 @@ pub struct Server {
     slots: Semaphore,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
     get_only: AtomicBool,
+    clock: SourceClock,
     telemetry: Telemetry,
 }
 
@@ -77,6 +79,7 @@ impl Server {
             slots,
             underway: Mutex::default(),
             get_only: AtomicBool::new(false),
+            clock: SourceClock::default(),
             telemetry,
         };
         server.client().map_err(wrong)?;
@@ -135,6 +138,9 @@ impl Server {
             self.get_only.store(true, Ordering::Relaxed);
             response = self.send(&client, &form, true, &mut secrets).await;
         }
+        if let Ok(response) = &response {
+            self.clock.said(response.date.as_deref());
+        }
         let answer = response
             .map_err(|message| unavailable(format!("cannot be asked: {message}")))
             .and_then(|response| answer::read(&response));
@@ -157,6 +163,11 @@ impl Server {
         };
         let request = self.credentials.add(request, secrets)?;
         http::send(request, self.timeout).await
+    }
+
+    /// Trouble if the server and we do not agree on the time, which was `now` at the instant `when`.
+    pub fn agrees(&self, now: DateTime<Utc>, when: Instant) -> Result<(), Trouble> {
+        self.clock.wrong(now, when).map_or(Ok(()), |wrong| Err(self.in_words(&unavailable(wrong))))
     }
 
     /// A message says which source it is about: people know its name, not its URL.
