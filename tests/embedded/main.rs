@@ -4,6 +4,7 @@
 //! Oracles read the raw objects and do their own arithmetic; they never call the code under test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod clocks;
 mod crashes;
 mod examples;
 mod fencing;

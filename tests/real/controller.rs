@@ -38,7 +38,22 @@ impl Controller {
 
     /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
     pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
-        let clock = Clock::system();
+        Self::with(shared, namespace, identity, duration, Clock::system())
+    }
+
+    /// [`start`](Self::start) with a clock that shows so many minutes more than the machine's.
+    pub fn with_clock(shared: &Shared, namespace: &str, identity: &str, minutes: i64) -> Result<Self> {
+        let clock = Clock::starting_at(chrono::Utc::now() + chrono::TimeDelta::minutes(minutes));
+        Self::with(shared, namespace, identity, LEASE_DURATION, clock)
+    }
+
+    fn with(
+        shared: &Shared,
+        namespace: &str,
+        identity: &str,
+        duration: Duration,
+        clock: Clock,
+    ) -> Result<Self> {
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
             name: format!("sluice-{namespace}"),

@@ -11,6 +11,7 @@
 )]
 
 mod binary;
+mod clocks;
 mod controller;
 mod drift;
 mod examples;
@@ -105,6 +106,9 @@ fn main() -> anyhow::Result<ExitCode> {
             a_restarted_controller_goes_on_where_it_was,
             what_happened_while_nobody_was_there_is_seen_afterwards,
             a_replica_whose_slot_was_taken_takes_it_again,
+        ],
+        clocks: [
+            a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back,
         ],
         queries: [
             a_query_that_holds_promotes,
