@@ -12,8 +12,6 @@ use crate::controller::Telemetry;
 struct Served {
     registry: Arc<Registry>,
     telemetry: Telemetry,
-    /// Whether a replica that does not lead is ready, too: it has no caches to fill.
-    leads_always: bool,
 }
 
 /// Serves on `address` until the future is dropped.
@@ -24,9 +22,8 @@ pub async fn serve(
     address: SocketAddr,
     registry: Registry,
     telemetry: Telemetry,
-    leads_always: bool,
 ) -> io::Result<()> {
-    let served = Served { registry: Arc::new(registry), telemetry, leads_always };
+    let served = Served { registry: Arc::new(registry), telemetry };
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -38,7 +35,7 @@ pub async fn serve(
 }
 
 async fn ready(State(served): State<Served>) -> (StatusCode, &'static str) {
-    if served.telemetry.is_synced() || !served.leads_always {
+    if served.telemetry.is_synced() {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n")

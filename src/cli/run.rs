@@ -18,7 +18,7 @@ use crate::{
     server,
 };
 
-/// Name of the Lease that the replicas share.
+/// What the names of the replicas' Leases begin with.
 const LEASE: &str = "sluice-controller";
 /// How long a replica that does not answer keeps the others waiting.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -36,7 +36,7 @@ pub struct RunArgs {
     /// Where /metrics, /livez and /readyz are served
     #[arg(long, value_name = "ADDR", env = "SLUICE_HTTP", default_value = "0.0.0.0:8080")]
     pub http: SocketAddr,
-    /// Act without holding the lease: only where no other controller runs
+    /// Act on all Rollouts without any lease: only where no other controller runs
     #[arg(long, env = "SLUICE_NO_LEADER_ELECTION", value_parser = FalseyValueParser::new())]
     pub no_leader_election: bool,
     /// The cluster's DNS domain
@@ -57,8 +57,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Runs the controller until it is told to stop: the first signal lets it finish what is in progress and give its
-/// lease back, the second one ends the process.
+/// Runs the controller until it is told to stop: the first signal lets it finish what is in progress and give up what
+/// it holds, the second one ends the process.
 pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
     // What is wrong with these is wrong whatever the cluster is.
@@ -82,7 +82,7 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     let mut registry = Registry::with_prefix("sluice");
     options.telemetry.register(&mut registry);
     options.metrics.telemetry().register(&mut registry);
-    let served = server::serve(args.http, registry, options.telemetry.clone(), args.no_leader_election);
+    let served = server::serve(args.http, registry, options.telemetry.clone());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         cluster = url,
@@ -107,12 +107,12 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     }
 }
 
-/// The lease of this process. A container that was started again is the same holder and need not wait for itself;
+/// The leases of this process. A container that was started again is the same replica and need not wait for itself;
 /// processes on one machine are told apart by their numbers.
 fn lease(namespace: String, watched: Option<&str>, clock: Clock) -> LeaseOptions {
     let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
     let identity = format!("{}_{}", host.unwrap_or_else(|| "local".to_owned()), process::id());
-    // Controllers of different namespaces do not keep each other from their work.
+    // Controllers of different namespaces share nothing.
     let name = watched.map_or_else(|| LEASE.to_owned(), |watched| format!("{LEASE}-{watched}"));
     LeaseOptions { namespace, name, identity, duration: LEASE_DURATION, clock }
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_it_serves_on_8080_and_elects_a_leader() {
+    fn without_options_it_serves_on_8080_and_shares_the_rollouts() {
         let run = parse(&[]).unwrap();
         assert_eq!(run.http.to_string(), "0.0.0.0:8080");
         assert_eq!(run.cluster_domain, "cluster.local");

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
+    ops::Deref,
     sync::Arc,
     time::Duration,
 };
@@ -15,9 +16,10 @@ use tokio::{
 };
 
 use super::{
-    Clock, Error, Leadership, Options, Telemetry,
+    Clock, Error, Options, Telemetry,
     claims::Claims,
     memory::Memory,
+    shards::{Permit, Shards, slot_of},
     stores::Stores,
     subject::{RolloutObject, Subject},
 };
@@ -28,8 +30,14 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(8);
 /// What must be left of the lease when a write ends.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-/// What every reconcile needs.
+/// What one reconcile needs: what all of them share, and the right to act on its Rollout.
 pub(super) struct Context {
+    common: Arc<Common>,
+    permit: Permit,
+}
+
+/// What all reconciles share.
+pub(super) struct Common {
     pub(super) client: Client,
     /// The only namespace that is watched, if it is only one.
     namespace: Option<String>,
@@ -40,14 +48,22 @@ pub(super) struct Context {
     pub(super) stores: Stores,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
-    leadership: Leadership,
+    shards: Shards,
     claims: std::sync::Mutex<Claims>,
     /// By uid, so that a Rollout that was created again starts without memories.
-    memories: std::sync::Mutex<HashMap<String, Arc<Mutex<Memory>>>>,
+    memories: std::sync::Mutex<HashMap<String, Kept>>,
 }
 
-impl Context {
-    pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Stores) -> Self {
+/// What is kept of a Rollout while its slot is held. When the slot is lost and held again, others may have acted
+/// meanwhile: memories start empty.
+struct Kept {
+    slot: usize,
+    grant: u64,
+    memory: Arc<Mutex<Memory>>,
+}
+
+impl Common {
+    pub(super) fn new(client: Client, options: &Options, shards: Shards, stores: Stores) -> Self {
         Self {
             home: options.home(&client),
             client,
@@ -57,7 +73,7 @@ impl Context {
             stores,
             clock: options.clock,
             telemetry: options.telemetry.clone(),
-            leadership,
+            shards,
             claims: std::sync::Mutex::default(),
             memories: std::sync::Mutex::default(),
         }
@@ -74,10 +90,10 @@ impl Context {
         self.namespace.as_ref().is_none_or(|watched| watched == namespace)
     }
 
-    /// What is kept of a Rollout.
-    pub(super) fn memory(&self, rollout: &RolloutObject) -> Arc<Mutex<Memory>> {
-        let uid = rollout.uid().unwrap_or_default();
-        self.lock().entry(uid).or_default().clone()
+    /// What a reconcile of a Rollout needs; nothing where the Rollout is another replica's.
+    pub(super) fn enter(self: &Arc<Self>, rollout: &RolloutObject) -> Option<Context> {
+        let permit = self.shards.enter(&rollout.namespace().unwrap_or_default(), &rollout.name_any())?;
+        Some(Context { common: self.clone(), permit })
     }
 
     /// A Rollout is gone.
@@ -85,13 +101,22 @@ impl Context {
         self.lock().remove(uid);
     }
 
+    /// Slots are not held any more: what became of their Rollouts is for others to say.
+    pub(super) fn forget_slots(&self, slots: &[usize]) {
+        self.forget_unless(|_, kept| !slots.contains(&kept.slot));
+    }
+
     /// Rollouts are gone without having been seen to go.
     pub(super) fn forget_the_gone(&self) {
         let there: HashSet<String> =
             self.stores.rollouts.state().iter().filter_map(|rollout| rollout.uid()).collect();
+        self.forget_unless(|uid, _| there.contains(uid));
+    }
+
+    fn forget_unless(&self, stays: impl Fn(&String, &Kept) -> bool) {
         let mut gone = Vec::new();
-        self.lock().retain(|uid, _| {
-            let stays = there.contains(uid);
+        self.lock().retain(|uid, kept| {
+            let stays = stays(uid, kept);
             if !stays {
                 gone.push(uid.clone());
             }
@@ -104,7 +129,8 @@ impl Context {
 
     /// One more reconcile in a row ended with an error; how many did.
     pub(super) fn failed(&self, rollout: &RolloutObject) -> u32 {
-        let memory = self.memory(rollout);
+        let uid = rollout.uid().unwrap_or_default();
+        let Some(memory) = self.lock().get(&uid).map(|kept| kept.memory.clone()) else { return 1 };
         // The reconcile has ended, so nobody else holds it.
         memory.try_lock().map_or(1, |mut memory| {
             memory.failures = memory.failures.saturating_add(1);
@@ -112,7 +138,7 @@ impl Context {
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Mutex<Memory>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Kept>> {
         self.memories.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -133,21 +159,57 @@ impl Context {
     ) -> Result<T, Error> {
         bounded(what, REQUEST_LIMIT, request).await
     }
+}
 
-    /// A request that changes something: only while we lead, and no longer than the lease lasts.
+impl Context {
+    /// What is kept of the Rollout since its slot is held.
+    pub(super) fn memory(&self, rollout: &RolloutObject) -> Arc<Mutex<Memory>> {
+        let slot = slot_of(&rollout.namespace().unwrap_or_default(), &rollout.name_any());
+        let grant = self.permit.number();
+        let mut memories = self.lock();
+        let fresh = || Kept { slot, grant, memory: Arc::default() };
+        let kept = memories.entry(rollout.uid().unwrap_or_default()).or_insert_with(fresh);
+        if kept.grant != grant {
+            *kept = fresh();
+        }
+        kept.memory.clone()
+    }
+
+    /// Whether another replica may act on the Rollout by now.
+    pub(super) fn is_lost(&self) -> bool {
+        self.permit.held_until().is_none()
+    }
+
+    /// What `work` comes to, unless the Rollout is to be given up before that. For work that changes nothing.
+    pub(super) async fn unless_leaving<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.permit.leaving() => None,
+        }
+    }
+
+    /// A request that changes something: only while the Rollout's slot is held, and no longer than the lease lasts.
     pub(super) async fn write<T>(
         &self,
         what: String,
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Error> {
-        let left = match self.leadership.held_until() {
-            None => return Err(Error::NotLeading),
+        let left = match self.permit.held_until() {
+            None => return Err(Error::SlotLost),
             Some(until) => until.saturating_duration_since(Instant::now()).saturating_sub(LEASE_MARGIN),
         };
         if left.is_zero() {
-            return Err(Error::NotLeading);
+            return Err(Error::SlotLost);
         }
         bounded(what, REQUEST_LIMIT.min(left), request).await
+    }
+}
+
+impl Deref for Context {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
     }
 }
 

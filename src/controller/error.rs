@@ -14,9 +14,9 @@ pub enum Error {
         /// Which object.
         object: String,
     },
-    /// We do not hold the lease, or not for long enough to finish a write.
-    #[error("not leading any more: writing nothing")]
-    NotLeading,
+    /// The Rollout's slot is not held any more, or not for long enough to finish a write.
+    #[error("another replica may act on it by now: writing nothing")]
+    SlotLost,
     /// The API server did not answer in time.
     #[error("{what} did not finish within {limit:?}")]
     TimedOut {
@@ -65,7 +65,7 @@ impl Error {
         match self {
             Self::KindsMissing(_) => "KindsMissing",
             Self::Conflict { .. } => "Conflict",
-            Self::NotLeading => "NotLeading",
+            Self::SlotLost => "SlotLost",
             Self::TimedOut { .. } => "TimedOut",
             Self::Refused { .. } => "Refused",
             Self::Unreachable { .. } => "Unreachable",

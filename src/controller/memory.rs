@@ -42,6 +42,9 @@ pub(super) struct Memory {
     pub(super) checked_version: Option<String>,
     /// A look that led to something that could not be recorded, and the canary that it was about.
     pub(super) unused_look: Option<(Option<Predictor>, Look)>,
+    /// Whether it took traffic away: then it counts until that is done, however long nothing can be written. A breach
+    /// that was seen is not forgotten because it is over before the API server is back.
+    pub(super) unused_look_stays: bool,
     /// A decision that took traffic away and could not be recorded.
     pub(super) unrecorded: Option<Decision>,
     /// What kept the routes from being written the last time.

@@ -1,7 +1,7 @@
 //! The controller: watches, and for each Rollout observe → decide → persist → act.
 //!
-//! [`run`] is what `sluice run` does and what the demo and the tests run: take the lease, fill the caches, reconcile
-//! until told to stop or until the lease is lost.
+//! [`run`] is what `sluice run` does and what the demo and the tests run: fill the caches, share the Rollouts with the
+//! other replicas, and reconcile those that are ours until told to stop.
 
 mod act;
 mod backoff;
@@ -11,11 +11,11 @@ mod context;
 mod error;
 mod events;
 mod freezes;
-mod lease;
 mod memory;
 mod observe;
 mod persist;
 mod reconcile;
+mod shards;
 mod stores;
 mod subject;
 mod telemetry;
@@ -25,18 +25,28 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures::StreamExt;
 use kube::{
     Client,
-    runtime::controller::{self, Action, Config as ControllerConfig, Controller},
+    ResourceExt,
+    runtime::{
+        controller::{self, Action, Config as ControllerConfig, Controller},
+        reflector::ObjectRef,
+    },
 };
 use sluice_core::HostNames;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     clock::Clock,
     error::Error,
-    lease::{Leadership, LeaseOptions},
+    shards::{LeaseOptions, SLOTS, slot_of},
     telemetry::Telemetry,
 };
-use self::{context::Context, stores::Watches, subject::RolloutObject};
+use self::{
+    context::Common,
+    shards::{Change, Shards},
+    stores::Watches,
+    subject::RolloutObject,
+};
 use crate::metrics::Metrics;
 
 /// Reconciles at the same time. Each may wait for a metrics source; more would only queue there.
@@ -51,7 +61,7 @@ pub struct Options {
     pub names: HostNames,
     /// Where numbers come from.
     pub metrics: Metrics,
-    /// The lease that keeps two controllers apart; nothing to run without one.
+    /// The leases by which several controllers share the Rollouts; nothing to act on all of them without.
     pub lease: Option<LeaseOptions>,
     /// What time it is.
     pub clock: Clock,
@@ -66,7 +76,7 @@ impl Options {
     }
 }
 
-/// Runs until `stop` resolves, then finishes what is in progress and gives the lease back.
+/// Runs until `stop` resolves, then finishes what is in progress and gives up what it holds.
 ///
 /// # Errors
 /// The custom resources are not installed, or the API server refuses to talk to us at all.
@@ -77,39 +87,29 @@ pub async fn run(
 ) -> Result<(), Error> {
     subject::require_kinds(&client, options.namespace.as_deref(), &options.home(&client)).await?;
     let stopping = CancellationToken::new();
-    let leading = async {
-        match options.lease.clone() {
-            None => lead(&client, &options, Leadership::always(), stopping.child_token()).await,
-            Some(lease) => {
-                let claim = lease::Claim::new(client.clone(), lease);
-                claim
-                    .while_held(stopping.clone(), |leadership, lost| {
-                        lead(&client, &options, leadership, lost)
-                    })
-                    .await;
-            }
-        }
-    };
+    let working = work(&client, &options, stopping.clone());
     let stop = async {
         stop.await;
         tracing::info!("stopping: finishing what is in progress");
         stopping.cancel();
     };
     // The stop signal is only listened to while there is something to stop.
-    tokio::pin!(leading);
+    tokio::pin!(working);
     tokio::select! {
-        () = &mut leading => {}
-        () = stop => leading.await,
+        () = &mut working => {}
+        () = stop => working.await,
     }
     Ok(())
 }
 
-/// Reconciles for as long as `lost` is not cancelled.
-async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: CancellationToken) {
+/// Reconciles what is ours until `stopping`.
+async fn work(client: &Client, options: &Options, stopping: CancellationToken) {
+    let shards = if options.lease.is_some() { Shards::nothing() } else { Shards::always() };
     let watches = Watches::new(client, options.namespace.as_deref(), &options.home(client));
-    let context = Arc::new(Context::new(client.clone(), options, leadership, watches.stores()));
-    options.telemetry.leading(true);
+    let context = Arc::new(Common::new(client.clone(), options, shards.clone(), watches.stores()));
+    options.telemetry.holds(shards.count());
     let stores = watches.stores();
+    let (gained, ours) = mpsc::unbounded_channel();
     let mapper = Arc::new(watches.stores());
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
@@ -124,15 +124,31 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
         .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
         // Read whenever something is decided, and whoever waits for the end of one wakes up by itself.
         .watches_stream(watches.freezes, |_| None)
-        .graceful_shutdown_on(lost.clone().cancelled_owned());
-    let (telemetry, ending) = (options.telemetry.clone(), lost.clone());
-    tokio::spawn(async move {
-        if ending.run_until_cancelled(stores.ready()).await.is_some() {
+        .reconcile_on(queued(ours, stores.clone()))
+        .graceful_shutdown_on(stopping.clone().cancelled_owned());
+    let share = {
+        let (context, shards, telemetry) = (context.clone(), shards.clone(), options.telemetry.clone());
+        async move {
+            // A replica that sees nothing yet would do nothing with a slot.
+            if stopping.run_until_cancelled(stores.ready()).await.is_none() {
+                return;
+            }
             telemetry.synced();
+            let Some(lease) = options.lease.clone() else { return };
+            let counted = shards.clone();
+            let changed = move |change| {
+                match change {
+                    Change::Lost(slots) => context.forget_slots(&slots),
+                    // The receiver goes with the controller, when there is nothing to queue for any more.
+                    Change::Gained(slots) => drop(gained.send(slots)),
+                }
+                telemetry.holds(counted.count());
+            };
+            shards::run(client.clone(), lease, shards, stopping, changed).await;
         }
-    });
+    };
     let seen = context.clone();
-    controller
+    let reconciling = controller
         .run(reconcile::reconcile, on_error, context)
         .for_each(|outcome| {
             match outcome {
@@ -144,14 +160,29 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
                 Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
             }
             std::future::ready(())
-        })
-        .await;
-    options.telemetry.leading(false);
+        });
+    futures::join!(reconciling, share);
+}
+
+/// The Rollouts of slots that were gained.
+fn queued(
+    gained: mpsc::UnboundedReceiver<Vec<usize>>,
+    stores: stores::Stores,
+) -> impl futures::Stream<Item = ObjectRef<RolloutObject>> + Send + 'static {
+    let of = move |slots: Vec<usize>| {
+        let ours = |rollout: &&Arc<RolloutObject>| {
+            slots.contains(&slot_of(&rollout.namespace().unwrap_or_default(), &rollout.name_any()))
+        };
+        let all = stores.rollouts.state();
+        let queued: Vec<_> = all.iter().filter(ours).map(|rollout| rollout.reference()).collect();
+        futures::stream::iter(queued)
+    };
+    futures::stream::unfold(gained, async |mut gained| Some((gained.recv().await?, gained))).flat_map(of)
 }
 
 /// What cannot be done now is tried again, later each time, but never much later: traffic may wait for it.
 #[allow(clippy::needless_pass_by_value)] // kube's signature
-fn on_error(rollout: Arc<RolloutObject>, error: &Error, context: Arc<Context>) -> Action {
+fn on_error(rollout: Arc<RolloutObject>, error: &Error, context: Arc<Common>) -> Action {
     let failures = context.failed(&rollout);
     context.telemetry.reconcile_failed(error);
     tracing::warn!(rollout = %rollout.display(), %error, failures, "reconcile failed");

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use kube::runtime::controller::Action;
+use kube::{ResourceExt, runtime::controller::Action};
 use sluice_core::{
     api::{Decision, DecisionKind, Reason, RolloutStatus},
     machine::{self, Change, Stage, State},
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     Error,
     act::{self, Done},
-    context::Context,
+    context::{Common, Context},
     events, freezes,
     memory::Memory,
     observe::{self, Observation},
@@ -38,20 +38,31 @@ enum Next {
     Sleep(Duration),
     /// The Rollout is gone.
     Gone,
+    /// Its slot is being given up, or was lost: another replica goes on.
+    Left,
 }
 
-/// Takes turns until there is nothing to decide. Boxed, because the compiler cannot show by itself that so deep a future
-/// is `Send`.
+/// Takes turns until there is nothing to decide, if the Rollout is ours. Boxed, because the compiler cannot show by
+/// itself that so deep a future is `Send`.
 pub(super) fn reconcile(
     rollout: Arc<RolloutObject>,
-    context: Arc<Context>,
+    common: Arc<Common>,
 ) -> BoxFuture<'static, Result<Action, Error>> {
-    take_turns(rollout, context).boxed()
+    async move {
+        common.caches_filled().await?;
+        // Whoever gains its slot gets it queued.
+        let Some(context) = common.enter(&rollout) else { return Ok(Action::await_change()) };
+        let outcome = take_turns(&rollout, &context).await;
+        if context.is_lost() {
+            common.telemetry.gone(&rollout.uid().unwrap_or_default());
+        }
+        outcome
+    }
+    .boxed()
 }
 
-async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Result<Action, Error> {
-    context.caches_filled().await?;
-    let memory = context.memory(&rollout);
+async fn take_turns(rollout: &Arc<RolloutObject>, context: &Context) -> Result<Action, Error> {
+    let memory = context.memory(rollout);
     let mut memory = memory.lock().await;
     for _ in 0..MOST_TURNS {
         if memory.rollout.as_ref().is_some_and(|remembered| !is_newer(remembered.as_ref(), rollout.as_ref()))
@@ -60,12 +71,13 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
         }
         let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
         let subject = Subject::read(&object);
-        match turn(&context, &subject, &mut memory).await {
+        match turn(context, &subject, &mut memory).await {
             Ok(Next::Again) => {}
             Ok(Next::Sleep(duration)) => {
                 memory.failures = 0;
                 return Ok(Action::requeue(duration));
             }
+            Ok(Next::Left) => return Ok(Action::await_change()),
             Ok(Next::Gone) => {
                 context.telemetry.gone(&subject.uid);
                 context.forget(&subject.uid);
@@ -74,7 +86,7 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
             Err(Error::Conflict { object }) => {
                 tracing::debug!(rollout = subject.display(), object, "conflict: reading afresh");
                 memory.forget();
-                memory.rollout = Some(Arc::new(persist::read_afresh(&context, &subject).await?));
+                memory.rollout = Some(Arc::new(persist::read_afresh(context, &subject).await?));
             }
             Err(error) => return Err(error),
         }
@@ -87,7 +99,8 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         return Ok(Next::Gone);
     }
     // Stage 1: what is there.
-    let mut seen = observe::observe(context, subject, memory).await;
+    let observed = context.unless_leaving(observe::observe(context, subject, memory)).await;
+    let Some(mut seen) = observed else { return Ok(Next::Left) };
     if is_behind(&seen) && memory.checked_version.as_ref() != Some(&subject.resource_version) {
         // Most likely the cache is: the stamp is believed only if the Rollout itself says no more.
         memory.checked_version = Some(subject.resource_version.clone());
@@ -142,7 +155,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
             if decision.is_none() && !matches!(error, Error::Conflict { .. }) {
                 memory.grow(&subject.status, state);
             } else {
-                memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+                keep_look(memory, &mut seen, takes_away);
             }
             return recorded.map(|()| Next::Again);
         }
@@ -156,6 +169,10 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         log(subject, decision);
     }
     if let Err(error) = recorded {
+        // What was done is told by the stamp; what was not is decided again, on the same look.
+        if !matches!(acted, Ok(Done::All)) {
+            keep_look(memory, &mut seen, takes_away);
+        }
         memory.unrecorded = decision;
         return Err(error);
     }
@@ -178,6 +195,12 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         return Ok(Next::Gone);
     }
     Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+}
+
+/// Keeps what was seen, because what it led to could not be written.
+fn keep_look(memory: &mut Memory, seen: &mut Observation, takes_away: bool) {
+    memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
+    memory.unused_look_stays = takes_away;
 }
 
 /// Whether the routes show a later decision than the Rollout as it was read.

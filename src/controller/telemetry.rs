@@ -33,7 +33,7 @@ struct Inner {
     rollbacks: Family<Label, Counter<u64, AtomicU64>>,
     decision_seconds: Histogram,
     reconciles: Family<Label, Counter<u64, AtomicU64>>,
-    leading: Gauge<i64, AtomicI64>,
+    slots: Gauge<i64, AtomicI64>,
     synced: AtomicBool,
     /// Where each Rollout stands, by uid.
     stands: Mutex<BTreeMap<String, Stands>>,
@@ -61,7 +61,7 @@ impl Default for Inner {
             rollbacks: Family::default(),
             decision_seconds: Histogram::new(bounds),
             reconciles: Family::default(),
-            leading: Gauge::default(),
+            slots: Gauge::default(),
             synced: AtomicBool::new(false),
             stands: Mutex::default(),
         }
@@ -87,7 +87,7 @@ impl Telemetry {
             inner.decision_seconds.clone(),
         );
         registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
-        registry.register("leading", "Whether this replica leads", inner.leading.clone());
+        registry.register("slots_held", "Slots of Rollouts that this replica holds, of 16", inner.slots.clone());
         for phase in Phase::ALL {
             self.gauge(phase).set(0);
         }
@@ -102,16 +102,8 @@ impl Telemetry {
         self.inner.synced.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn leading(&self, leading: bool) {
-        self.inner.leading.set(i64::from(leading));
-        if !leading {
-            self.inner.synced.store(false, Ordering::Relaxed);
-            self.stands().clear();
-            self.inner.without_metrics.set(0);
-            for phase in Phase::ALL {
-                self.gauge(phase).set(0);
-            }
-        }
+    pub(super) fn holds(&self, slots: usize) {
+        self.inner.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
     }
 
     pub(super) fn decided(&self, decision: &Decision, latency: Duration) {

@@ -40,6 +40,8 @@ pub struct Response {
     pub status: StatusCode,
     /// The type of the body, as the server says.
     pub content_type: Option<String>,
+    /// The time by the server's clock, as it says.
+    pub date: Option<String>,
     /// The body, as text; what is no UTF-8 is replaced.
     pub body: String,
     /// Held while the body is in memory, where it is large.
@@ -75,11 +77,8 @@ pub async fn send(request: RequestBuilder, limit: Duration, room: &Room) -> Resu
 
 async fn exchange(request: RequestBuilder, room: &Room) -> Result<Response, Trouble> {
     let mut response = request.send().await.map_err(failed)?;
-    let content_type = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(ToOwned::to_owned);
+    let said = |name| response.headers().get(name)?.to_str().ok().map(ToOwned::to_owned);
+    let (content_type, date) = (said(header::CONTENT_TYPE), said(header::DATE));
     let (mut body, mut taken) = (Vec::new(), None);
     // The chunks are what comes out of decompression: a few bytes on the wire may be gigabytes here.
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -97,7 +96,7 @@ async fn exchange(request: RequestBuilder, room: &Room) -> Result<Response, Trou
     }
     let body = String::from_utf8(body)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-    Ok(Response { status: response.status(), content_type, body, _room: taken })
+    Ok(Response { status: response.status(), content_type, date, body, _room: taken })
 }
 
 /// Sorts out whom a failed exchange is to blame on.

@@ -5,17 +5,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod campaign;
+mod clocks;
 mod examples;
 mod fencing;
 mod freeze;
 mod journal;
-mod leaders;
 mod life;
 mod mutants;
 mod oracle;
 mod outage;
+mod outages;
 mod refusals;
+mod replicas;
 mod rest;
 mod tenants;
+mod tenure;
 mod watches;
 mod world;

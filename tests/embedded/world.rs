@@ -141,8 +141,8 @@ impl World {
             namespace: None,
             names: HostNames::default(),
             metrics,
+            clock: lease.as_ref().map_or(self.clock, |lease| lease.clock),
             lease,
-            clock: self.clock,
             telemetry: Telemetry::default(),
         };
         self.journal.begins(connection.user());
@@ -152,7 +152,7 @@ impl World {
         Sluice { connection, stop: Some(stop), task, journal: self.journal.clone() }
     }
 
-    /// A lease of 15 s for this identity.
+    /// Leases of 15 s for this identity.
     pub fn lease(&self, identity: &str) -> LeaseOptions {
         LeaseOptions {
             namespace: "default".into(),

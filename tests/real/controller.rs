@@ -22,7 +22,7 @@ pub struct Controller {
     task: JoinHandle<Result<(), controller::Error>>,
 }
 
-/// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody the lease.
+/// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody a slot.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 impl Drop for Controller {
@@ -32,7 +32,7 @@ impl Drop for Controller {
 }
 
 impl Controller {
-    /// Starts one that leads when it has the lease of its namespace.
+    /// Starts one of the replicas of its namespace.
     pub fn start(shared: &Shared, namespace: &str, identity: &str) -> Result<Self> {
         Self::with_lease(shared, namespace, identity, LEASE_DURATION)
     }
@@ -40,6 +40,12 @@ impl Controller {
     /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
     pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
         Self::over(shared.cluster.user(CONTROLLER)?, shared, namespace, identity, duration)
+    }
+
+    /// [`start`](Self::start) with a clock that shows so many minutes more than the machine's.
+    pub fn with_clock(shared: &Shared, namespace: &str, identity: &str, minutes: i64) -> Result<Self> {
+        let clock = Clock::starting_at(chrono::Utc::now() + chrono::TimeDelta::minutes(minutes));
+        Self::with(shared.cluster.user(CONTROLLER)?, shared, namespace, identity, LEASE_DURATION, clock)
     }
 
     /// [`with_lease`](Self::with_lease) over a client that may have faults.
@@ -50,7 +56,17 @@ impl Controller {
         identity: &str,
         duration: Duration,
     ) -> Result<Self> {
-        let clock = Clock::system();
+        Self::with(client, shared, namespace, identity, duration, Clock::system())
+    }
+
+    fn with(
+        client: Client,
+        shared: &Shared,
+        namespace: &str,
+        identity: &str,
+        duration: Duration,
+        clock: Clock,
+    ) -> Result<Self> {
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
             name: format!("sluice-{namespace}"),

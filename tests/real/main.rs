@@ -11,13 +11,13 @@
 )]
 
 mod binary;
+mod clocks;
 mod controller;
 mod drift;
 mod examples;
 mod faults;
 mod install;
 mod lab;
-mod leader;
 mod life;
 mod main_path;
 mod oracle;
@@ -101,12 +101,15 @@ fn main() -> anyhow::Result<ExitCode> {
             a_canary_without_endpoints_gets_no_traffic,
             nothing_is_rolled_back_onto_a_stable_without_endpoints,
         ],
-        leader: [
-            one_of_two_leads_and_the_other_goes_on_when_it_stops,
-            the_lease_of_a_killed_leader_runs_out,
+        replicas: [
+            two_share_the_slots_and_one_goes_on_when_the_other_stops,
+            the_lease_of_a_killed_replica_runs_out,
             a_restarted_controller_goes_on_where_it_was,
-            what_happened_while_nobody_led_is_seen_afterwards,
-            a_leader_that_lost_its_lease_takes_it_again,
+            what_happened_while_nobody_was_there_is_seen_afterwards,
+            a_replica_whose_slot_was_taken_takes_it_again,
+        ],
+        clocks: [
+            a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back,
         ],
         queries: [
             a_query_that_holds_promotes,

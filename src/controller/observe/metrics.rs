@@ -76,10 +76,10 @@ pub(super) async fn look(
     let step = state.step();
     let canary = state.canary.clone().filter(|_| step.is_some());
     let asked = Instant::now();
-    // What an earlier look saw counts still, but never in place of a new one.
+    // What an earlier look saw counts still, but never in place of a new one, unless it takes traffic away.
     if let Some((canary_then, look)) = memory.unused_look.take()
         && canary_then == state.canary
-        && !memory.next_look(asked, plan.interval).is_zero()
+        && (memory.unused_look_stays || !memory.next_look(asked, plan.interval).is_zero())
     {
         return Some(look);
     }

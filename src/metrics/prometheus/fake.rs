@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use axum::{
@@ -41,6 +44,8 @@ pub struct Fake {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     answer: Arc<Mutex<Answer>>,
+    /// How far its clock is ahead of the times that it is asked about, in seconds.
+    pub ahead: Arc<AtomicI64>,
     /// Answers wait while it is locked.
     pub gate: Arc<tokio::sync::Mutex<()>>,
 }
@@ -54,6 +59,7 @@ impl Fake {
             url: format!("http://{}", listener.local_addr().unwrap()),
             seen: Arc::default(),
             answer: Arc::new(Mutex::new(answer)),
+            ahead: Arc::default(),
             gate: Arc::default(),
         };
         let router = Router::new().fallback(handle).with_state(fake.clone());
@@ -96,11 +102,16 @@ async fn handle(
     let text = if method == Method::GET { uri.query().unwrap_or("").as_bytes() } else { &body };
     // The parser of form data that reqwest writes with is not at hand, the one of URLs reads the same.
     let form = reqwest::Url::parse(&format!("http://x/?{}", String::from_utf8_lossy(text))).unwrap();
-    let form = form.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let form: BTreeMap<String, String> =
+        form.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    // Without a date of ours the server would send the machine's.
+    let asked_about = form.get("time").and_then(|time| time.split('.').next()?.parse::<i64>().ok());
+    let time = asked_about.unwrap_or_default() + fake.ahead.load(Ordering::SeqCst);
+    let date = chrono::DateTime::from_timestamp(time, 0).unwrap().to_rfc2822();
     let seen = Seen { method, path: uri.path().to_owned(), headers, form };
     fake.seen.lock().unwrap().push(seen.clone());
     drop(fake.gate.lock().await);
     let answer = fake.answer.lock().unwrap().clone();
     let (status, kind, body) = answer(&seen);
-    (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+    (status, [(header::CONTENT_TYPE, kind.to_owned()), (header::DATE, date)], body).into_response()
 }

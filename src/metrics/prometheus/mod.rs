@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod clock;
 pub mod secrets;
 mod selector;
 mod server;
@@ -62,7 +63,9 @@ pub async fn read(
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
     let series = selector::series(profile, &predictors, wanted, memory.bounds());
     let promql = format!("{series}[{window}]");
+    let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
+    server.agrees(question.now, asked)?;
 
     let mut gatherer = Gatherer::new(profile, wanted);
     let mut newcomers = BTreeSet::new();
@@ -183,7 +186,9 @@ pub async fn ask(
     };
     let promql = template::fill(&query.promql, &variables)
         .map_err(|message| misconfigured(format!("the query of check {} {message}", query.check)))?;
+    let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
+    server.agrees(question.now, asked)?;
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 

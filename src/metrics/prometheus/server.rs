@@ -22,6 +22,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{
     access::{Credentials, Identities, Tls},
     answer::{self, Answer},
+    clock::SourceClock,
     secrets::{Secret, redact},
 };
 use crate::metrics::{
@@ -46,6 +47,7 @@ pub struct Server {
     room: http::Room,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
     get_only: AtomicBool,
+    clock: SourceClock,
     telemetry: Telemetry,
 }
 
@@ -79,6 +81,7 @@ impl Server {
             room: http::Room::default(),
             underway: Mutex::default(),
             get_only: AtomicBool::new(false),
+            clock: SourceClock::default(),
             telemetry,
         };
         server.client().map_err(wrong)?;
@@ -142,6 +145,9 @@ impl Server {
             self.get_only.store(true, Ordering::Relaxed);
             response = self.send(&client, &form, true, &mut secrets).await;
         }
+        if let Ok(response) = &response {
+            self.clock.said(response.date.as_deref());
+        }
         let answer = response
             .map_err(|trouble| Trouble { message: format!("cannot be asked: {trouble}"), ..trouble })
             .and_then(|response| answer::read(&response));
@@ -168,6 +174,11 @@ impl Server {
         // Before anything is taken from it, or half a secret could be left at the end of a message.
         answer.body = redact(answer.body, secrets);
         Ok(answer)
+    }
+
+    /// Trouble if the server and we do not agree on the time, which was `now` at the instant `when`.
+    pub fn agrees(&self, now: DateTime<Utc>, when: Instant) -> Result<(), Trouble> {
+        self.clock.wrong(now, when).map_or(Ok(()), |wrong| Err(self.in_words(&unavailable(wrong))))
     }
 
     /// A message says which source it is about: people know its name, not its URL.

@@ -15,7 +15,7 @@ fn series(name: &str, service: &str, more: &[(&str, &str)], points: &[(i64, f64)
     serde_json::json!({"metric": metric, "values": values})
 }
 
-fn requests(service: &str, code: &str, points: &[(i64, f64)]) -> serde_json::Value {
+pub(super) fn requests(service: &str, code: &str, points: &[(i64, f64)]) -> serde_json::Value {
     series("istio_requests_total", service, &[("response_code", code)], points)
 }
 

@@ -1,5 +1,6 @@
 //! The client against a server that answers what it is told to.
 
+mod clock;
 mod counters;
 mod credentials;
 mod floods;

@@ -1,0 +1,44 @@
+//! A source whose clock is not the controller's: nothing that it says is evidence, and its message says why.
+
+use std::sync::atomic::Ordering;
+
+use super::{counters::requests, *};
+
+#[tokio::test]
+async fn a_source_whose_clock_is_off_gives_no_number_and_one_message() {
+    let fake = Fake::start().await;
+    let one = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]}]}}"#;
+    fake.answers(|seen| json(StatusCode::OK, if seen.query() == "x" { one } else { VECTOR }));
+    let mut asker = Asker::new(&fake).querying("x");
+    for (seconds, expected) in [
+        (30, "metrics source default has a clock that is more than 10 seconds ahead of the controller's"),
+        (-300, "metrics source default has a clock that is more than a minute behind the controller's"),
+        (3605, "metrics source default has a clock that is more than an hour ahead of the controller's"),
+    ] {
+        fake.ahead.store(seconds, Ordering::SeqCst);
+        let look = asker.look(0).await;
+        let counts = look.counts.unwrap_err();
+        let query = look.queries["accuracy"].clone().unwrap_err();
+        for trouble in [counts, query] {
+            assert_eq!(trouble.kind, TroubleKind::Unavailable, "{trouble}");
+            assert!(trouble.message.starts_with(expected), "{trouble}");
+        }
+    }
+    fake.ahead.store(2, Ordering::SeqCst);
+    assert_eq!(asker.ask().await, Ok(1.0));
+}
+
+#[tokio::test]
+async fn what_was_counted_while_the_clocks_were_apart_is_not_lost() {
+    let fake = Fake::start().await;
+    let mut asker = Asker::new(&fake);
+    let (first, second) = ([(-10, 5.0)], [(-10, 5.0), (10, 25.0)]);
+    let [first, second] = [&first[..], &second[..]].map(|points| matrix(&[requests("iris-v2", "200", points)]));
+    fake.says(200, "application/json", &first);
+    assert_eq!(asker.look(0).await.counts.unwrap_err().kind, TroubleKind::Baseline);
+    fake.says(200, "application/json", &second);
+    fake.ahead.store(3600, Ordering::SeqCst);
+    assert_eq!(asker.look(11).await.counts.unwrap_err().kind, TroubleKind::Unavailable);
+    fake.ahead.store(0, Ordering::SeqCst);
+    assert_eq!(asker.look(12).await.counts.unwrap().canary.requests, 20);
+}
