@@ -62,10 +62,11 @@ pub(super) fn adopt_newer_stamp(turn: &mut Turn<'_>) {
     }
     turn.state.seq = stamp.seq;
     take_over_outcomes(turn, stamp, true);
-    if has_ended(turn, stamp)
+    if let Some(outcome) = ended_as(turn, stamp)
         && let Some(canary) = turn.state.canary.clone()
     {
-        turn.state.stage = Stage::Idle;
+        // That the routes were given back is not decided a second time.
+        turn.state.stage = if outcome == Outcome::Released { Stage::Released } else { Stage::Idle };
         super::turn::end_of_evidence(&mut turn.state);
         retire(&mut turn.state, canary);
     } else if lower && let Stage::Step(step) = &mut turn.state.stage {
@@ -83,12 +84,10 @@ fn is_same_canary(turn: &Turn<'_>, stamp: &Stamp) -> bool {
     turn.state.in_flight() && turn.state.canary.as_ref().map(Predictor::revision) == stamp.revision
 }
 
-/// Whether the stamp says that the canary in flight is out of traffic for good.
-fn has_ended(turn: &Turn<'_>, stamp: &Stamp) -> bool {
-    turn.state.in_flight()
-        && turn.state.canary.as_ref().is_some_and(|canary| {
-            stamp.outcomes.get(&canary.revision()).is_some_and(|outcome| *outcome != Outcome::Retried)
-        })
+/// How the canary in flight ended, if the stamp says that it is out of traffic for good.
+fn ended_as(turn: &Turn<'_>, stamp: &Stamp) -> Option<Outcome> {
+    let canary = turn.state.canary.as_ref().filter(|_| turn.state.in_flight())?;
+    stamp.outcomes.get(&canary.revision()).copied().filter(|outcome| *outcome != Outcome::Retried)
 }
 
 /// Whether no decrease that was decided on this memory explains the stamp: then the memory is an old one, or an edited
@@ -111,7 +110,7 @@ fn is_of_another_life(turn: &Turn<'_>, stamp: &Stamp) -> bool {
         Stage::Idle | Stage::StatusLost => !same_stable || stamp.setting > 0 || stamp.revision != canary,
         Stage::Step(_) => {
             let lower = stamp.setting == 0 || stamp.setting < turn.weight();
-            !same_stable || stamp.revision != canary || !(lower || has_ended(turn, stamp))
+            !same_stable || stamp.revision != canary || !(lower || ended_as(turn, stamp).is_some())
         }
     }
 }

@@ -335,6 +335,19 @@ fn a_deletion_gives_the_routes_back_in_every_stage() {
 }
 
 #[test]
+fn a_deletion_that_could_not_be_recorded_is_decided_once() {
+    let mut life = Life::at_step(1, |_| ());
+    life.world.delete();
+    life.controller.begin(&life.world, GOOD);
+    let seq = life.controller.pending.as_ref().unwrap().decision().unwrap().seq;
+    assert!(life.controller.persist(&mut life.world, Fault::Refused).is_none());
+    life.controller.act(&mut life.world, ALL);
+    assert_eq!(life.world.stamp("a").unwrap()["seq"], json!(seq));
+    life.until(GOOD, |life| life.world.gone);
+    assert_eq!(life.world.stamp("a").unwrap()["seq"], json!(seq));
+}
+
+#[test]
 fn a_deletion_is_not_held_up_by_a_route_that_is_gone() {
     let mut life = Life::at_step(2, |_| ());
     life.world.virtual_services.clear();
