@@ -9,6 +9,7 @@
 //! | [`binaries`] | the programs: found on this machine, or built once with Go and cached |
 //! | [`namespace`] | a network namespace of the process's own, where any `10.244.x.y` can be bound |
 //! | [`Cluster`] | the Kubernetes API with users, RBAC, an audit log and controllers |
+//! | [`install`] | Sluice on it, as `kubectl apply -k deploy` does |
 //! | [`pods`] | what scheduler and kubelet would do for a pod whose process is part of the test |
 //! | [`Prometheus`] | a server that scrapes the addresses it is given |
 //! | [`wait`] | waiting for a condition with a limit, instead of sleeping |
@@ -36,9 +37,10 @@ mod cluster;
 pub mod crds;
 mod error;
 mod folder;
+pub mod install;
 pub mod namespace;
 pub mod pods;
-mod process;
+pub(crate) mod process;
 mod prometheus;
 pub mod wait;
 
@@ -50,6 +52,6 @@ pub use prometheus::{Prometheus, Sample, Target};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Both HTTP clients (kube's and reqwest's) take the process's TLS provider; that it may be set already is fine.
-fn use_ring() {
+pub(crate) fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

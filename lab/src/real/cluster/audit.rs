@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::super::{Error, Result};
@@ -37,6 +38,10 @@ pub struct AuditEntry {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// When the server had read the request, to the microsecond.
+    pub received: DateTime<Utc>,
+    /// When it had its answer (of a watch, when that began), to the microsecond. A write is committed before.
+    pub answered: DateTime<Utc>,
 }
 
 impl AuditEntry {
@@ -97,6 +102,8 @@ struct Event {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+    request_received_timestamp: DateTime<Utc>,
+    stage_timestamp: DateTime<Utc>,
 }
 
 #[derive(Deserialize)]
@@ -124,7 +131,8 @@ impl From<Event> for AuditEntry {
     fn from(event: Event) -> Self {
         let ObjectRef { resource, subresource, namespace, name } = event.object_ref;
         let (user, verb, code) = (event.user.username, event.verb, event.response_status.code);
-        Self { user, verb, resource, subresource, namespace, name, code }
+        let (received, answered) = (event.request_received_timestamp, event.stage_timestamp);
+        Self { user, verb, resource, subresource, namespace, name, code, received, answered }
     }
 }
 
@@ -132,9 +140,9 @@ impl From<Event> for AuditEntry {
 mod tests {
     use super::*;
 
-    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200}}"#;
-    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409}}"#;
-    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200}}"#;
+    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000700Z"}"#;
+    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
+    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000900Z"}"#;
 
     #[test]
     fn a_request_counts_once_and_a_half_written_line_not_yet() {
@@ -151,6 +159,7 @@ mod tests {
         assert_eq!(verbs(&later), ["patch", "watch"]);
         let [write] = &all.writes_of("sluice").unwrap()[..] else { panic!() };
         assert_eq!((write.subresource.as_str(), write.name.as_str(), write.code), ("status", "iris", 409));
+        assert_eq!((write.answered - write.received).num_microseconds(), Some(200));
         assert_eq!(all.of("somebody").unwrap(), []);
     }
 }
