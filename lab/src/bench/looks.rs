@@ -17,8 +17,9 @@ use super::source::{Ask, Source};
 use super::world::{World, writes};
 use crate::real::AuditEntry;
 
-/// How often each Rollout looks.
+/// How often each Rollout looks; in the quick form, which has no time for ten seconds.
 const INTERVAL: Duration = Duration::from_secs(10);
+const QUICK_INTERVAL: Duration = Duration::from_secs(1);
 const SCRAPED_EVERY: Duration = Duration::from_secs(5);
 /// Over so long looks are counted, so that every Rollout writes two checkpoints at least.
 const WINDOW: Duration = Duration::from_secs(150);
@@ -36,8 +37,9 @@ pub async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     world.surroundings(0..rollouts).await?;
     let source = Source::start(SCRAPED_EVERY)?;
     let mut controller = Controller::start(&bench.program, &world.cluster, &source.url(), Some(core)).await?;
+    let interval = if bench.quick { QUICK_INTERVAL } else { INTERVAL };
     let spec = json!({
-        "interval": "10s", "settle": "5s",
+        "interval": format!("{}s", interval.as_secs()), "settle": "1s",
         "steps": [{"weight": 20, "for": "24h"}],
         "checks": [
             {"name": "errors", "errors": {"max": "1%"}},
@@ -53,12 +55,12 @@ pub async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         })
         .await?;
     in_flight(&mut controller, rollouts).await?;
-    sleep(bench.time(3 * INTERVAL)).await;
+    sleep(3 * interval).await;
 
     let window = bench.time(WINDOW);
     bench.says(&format!("looks for {window:?}"));
     let audit = world.cluster.audit();
-    let first = observe(&source, &mut controller, window).await?;
+    let first = observe(&source, &mut controller, interval, window).await?;
     let mut figures = first.figures("looks", rollouts)?;
     figures.extend(checkpoints(&writes(&audit)?, window));
 
@@ -66,7 +68,7 @@ pub async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     controller.stop().await?;
     let mut controller = Controller::start(&bench.program, &world.cluster, &source.url(), Some(core)).await?;
     in_flight(&mut controller, rollouts).await?;
-    let again = observe(&source, &mut controller, bench.time(WINDOW_ANEW)).await?;
+    let again = observe(&source, &mut controller, interval, bench.time(WINDOW_ANEW)).await?;
     figures.extend(again.figures("looks.anew", rollouts)?);
     controller.stop().await?;
     Ok(figures)
@@ -88,6 +90,7 @@ async fn in_flight(controller: &mut Controller, rollouts: usize) -> Result<()> {
 
 /// What the source saw for a while, and what the controller used.
 struct Seen {
+    interval: Duration,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     asks: Vec<Ask>,
@@ -95,18 +98,24 @@ struct Seen {
     memory: f64,
 }
 
-async fn observe(source: &Source, controller: &mut Controller, window: Duration) -> Result<Seen> {
+async fn observe(
+    source: &Source,
+    controller: &mut Controller,
+    interval: Duration,
+    window: Duration,
+) -> Result<Seen> {
     drop(source.take_asks());
     let from = Utc::now();
     let usage = controller.watched_for(window).await?;
     let asks = source.take_asks();
-    Ok(Seen { from, to: Utc::now(), asks, processor: usage.processor, memory: usage.resident })
+    let (processor, memory) = (usage.processor, usage.resident);
+    Ok(Seen { interval, from, to: Utc::now(), asks, processor, memory })
 }
 
 impl Seen {
     fn figures(&self, name: &str, rollouts: usize) -> Result<Vec<Figure>> {
         let late = self.lateness(rollouts)?;
-        let how = "a look's first question, as it arrives at the source, later than an interval (10 s) after the one \
+        let how = "a look's first question, as it arrives at the source, later than an interval after the one \
                    before; one that is missing at the end counts as if it came then; the controller on one core";
         let [p50, p99, max] = late.figures(&format!("{name}.late"), how);
         let instants = self.asks_per_instant();
@@ -157,7 +166,7 @@ impl Seen {
         ensure!(looks.len() == rollouts, "{} of {rollouts} Rollouts looked at all", looks.len());
         let late = looks.into_values().flat_map(|mut looks| {
             looks.sort_unstable();
-            lateness(&looks, self.from, self.to)
+            lateness(&looks, self.interval, self.from, self.to)
         });
         Ok(late.collect())
     }
@@ -173,9 +182,14 @@ impl Seen {
 
 /// By how much the times between looks are longer than an interval; those before the first and after the last count
 /// only where they are.
-fn lateness(looks: &[DateTime<Utc>], from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Duration> {
+fn lateness(
+    looks: &[DateTime<Utc>],
+    interval: Duration,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Vec<Duration> {
     let late = |earlier: DateTime<Utc>, later: DateTime<Utc>| {
-        (later - earlier).to_std().unwrap_or_default().saturating_sub(INTERVAL)
+        (later - earlier).to_std().unwrap_or_default().saturating_sub(interval)
     };
     let mut all: Vec<Duration> = looks.windows(2).map(|pair| late(pair[0], pair[1])).collect();
     let ends = [looks.first().map(|first| late(from, *first)), looks.last().map(|last| late(*last, to))];
@@ -229,9 +243,9 @@ mod tests {
     fn a_look_is_late_by_what_is_above_the_interval() {
         let looks = [at(3), at(13), at(25), at(34)];
         let seconds = |late: Vec<Duration>| late.iter().map(Duration::as_secs).collect::<Vec<_>>();
-        assert_eq!(seconds(lateness(&looks, at(0), at(40))), [0, 2, 0]);
+        assert_eq!(seconds(lateness(&looks, INTERVAL, at(0), at(40))), [0, 2, 0]);
         // One that does not come before the window ends counts too, and so does a first one that comes late.
-        assert_eq!(seconds(lateness(&looks, at(-20), at(50))), [0, 2, 0, 13, 6]);
+        assert_eq!(seconds(lateness(&looks, INTERVAL, at(-20), at(50))), [0, 2, 0, 13, 6]);
     }
 
     #[test]

@@ -233,7 +233,7 @@ impl Names {
         ];
         json!({
             "seq": seq, "at": at, "kind": kind, "reason": reason, "message": message, "revision": canary,
-            "step": (2..9).contains(&(seq % 10)).then_some(seq % 10 - 1), "fromWeight": from, "weight": to, "checks": checks,
+            "step": (2..9).contains(&(seq % 10)).then(|| seq % 10 - 1), "fromWeight": from, "weight": to, "checks": checks,
         })
     }
 }
