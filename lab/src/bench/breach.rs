@@ -47,7 +47,7 @@ struct Breach {
 /// Runs it with so many Rollouts at rest beside it. The figures' names begin with `prefix`.
 pub async fn run(bench: &Bench, prefix: &str, beside: usize) -> Result<Vec<Figure>> {
     let breaches = bench.size(Size { full: 120, quick: 4 });
-    let world = World::start(&bench.repository).await?;
+    let world = World::start(bench).await?;
     bench.says(&format!("{beside} Rollouts at rest, {breaches} to be broken"));
     world.namespaces(0..beside + breaches).await?;
     world.veterans(0..beside, past).await?;
@@ -164,20 +164,23 @@ fn latencies(prefix: &str, broken: &[Breach], asks: &[Ask], audit: &Audit) -> Re
     Ok(figures)
 }
 
+/// Which writes.
+type Kind = fn(&AuditEntry) -> bool;
+
 /// Writes for each decision, of the Rollout that needed most.
 fn written(prefix: &str, decisions: &HashMap<Names, u64>, writes: &[AuditEntry]) -> Vec<Figure> {
-    let of = |names: &Names, kind: fn(&AuditEntry) -> bool| {
+    let of = |names: &Names, kind: Kind| {
         let about = |entry: &&AuditEntry| {
             let whose = entry.name.split('.').next().unwrap_or_default();
             entry.namespace == names.namespace && whose == names.name
         };
         writes.iter().filter(|entry| kind(entry)).filter(about).count()
     };
-    let most = |kind: fn(&AuditEntry) -> bool| {
+    let most = |kind: Kind| {
         let each = decisions.iter().map(|(names, decided)| as_f64(of(names, kind)) / as_f64(*decided));
         each.fold(0.0, f64::max)
     };
-    let kinds: [(&str, fn(&AuditEntry) -> bool); 3] = [
+    let kinds: [(&str, Kind); 3] = [
         ("status_patches", is_status),
         ("virtual_service_patches", |entry| entry.resource == "virtualservices"),
         ("events", |entry| entry.resource == "events"),

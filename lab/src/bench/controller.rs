@@ -139,7 +139,7 @@ fn at_home(file: &Path) -> Result<String> {
     Ok(kubeconfig.to_string())
 }
 
-/// What the program says to `--version`, without its name.
+/// What a program says to `--version`, without its name.
 pub fn version(program: &Path) -> Result<String> {
     let output = Command::new(program).arg("--version").output();
     let output = output.with_context(|| format!("run {}", program.display()))?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -24,14 +24,14 @@ const SCRAPED_EVERY: Duration = Duration::from_secs(5);
 /// Over so long looks are counted, so that every Rollout writes two checkpoints at least.
 const WINDOW: Duration = Duration::from_secs(150);
 /// The same after the controller was started anew, when all looked first at about the same time.
-const WINDOW_ANEW: Duration = Duration::from_secs(60);
-const LIMIT: Duration = Duration::from_mins(6);
+const WINDOW_ANEW: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// Runs it with as many Rollouts as the bench has.
 pub async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let rollouts = bench.rollouts;
     let core = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let world = World::start(&bench.repository).await?;
+    let world = World::start(bench).await?;
     bench.says(&format!("{rollouts} Rollouts to be in flight, the controller on core {core}"));
     world.namespaces(0..rollouts).await?;
     world.surroundings(0..rollouts).await?;
@@ -55,7 +55,7 @@ pub async fn run(bench: &Bench) -> Result<Vec<Figure>> {
         })
         .await?;
     in_flight(&mut controller, rollouts).await?;
-    sleep(3 * interval).await;
+    sleep(bench.time(3 * interval)).await;
 
     let window = bench.time(WINDOW);
     bench.says(&format!("looks for {window:?}"));
@@ -205,7 +205,7 @@ fn checkpoints(writes: &[AuditEntry], window: Duration) -> Vec<Figure> {
     }
     let total = patches.values().map(Vec::len).sum();
     let gaps = patches.values().flat_map(|times| times.windows(2).map(|pair| pair[1] - pair[0]));
-    let shortest = gaps.min().map_or(f64::INFINITY, |gap| gap.as_seconds_f64());
+    let shortest = gaps.min().map_or(f64::INFINITY, TimeDelta::as_seconds_f64);
     let others = writes.iter().filter(|entry| !is_status(entry)).count();
     vec![
         Figure::new(
@@ -269,7 +269,9 @@ mod tests {
             write("a", "", 91),
         ];
         let [often, others] = &checkpoints(&writes, Duration::from_secs(100))[..] else { panic!() };
-        assert_eq!((often.value, often.samples, others.value), (1.0, 4, 1.0));
-        assert_eq!(checkpoints(&[], Duration::from_secs(100))[0].value, 0.0);
+        assert_eq!((often.holds, often.samples, others.holds), (Some(true), 4, Some(false)));
+        let early = [write("a", "status", 0), write("a", "status", 59)];
+        assert_eq!(checkpoints(&early, Duration::from_secs(100))[0].holds, Some(false));
+        assert_eq!(checkpoints(&[], Duration::from_secs(100))[0].holds, Some(true));
     }
 }

@@ -17,14 +17,15 @@ mod world;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use chrono::Utc;
 use clap::ValueEnum;
 use serde::Serialize;
 
 pub use self::controller::{beside_this, build};
 pub use self::figure::{Figure, Latencies};
 pub use self::machine::Machine;
-use crate::real::{Cluster, Options};
+use crate::real::binaries::Component;
 
 /// A part of the benchmark that can be run by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -78,6 +79,17 @@ pub struct Report {
     pub quick: bool,
     /// The figures.
     pub figures: Vec<Figure>,
+    /// Scenarios that did not come to their end; they have no figures.
+    pub failed: Vec<Failed>,
+}
+
+/// A scenario that did not come to its end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failed {
+    /// Its name.
+    pub scenario: String,
+    /// Why.
+    pub error: String,
 }
 
 /// Versions of the programs.
@@ -91,9 +103,9 @@ pub struct Versions {
 }
 
 impl Report {
-    /// Whether every figure that has a limit is within it.
+    /// Whether every scenario came to its end, and every figure that has a limit is within it.
     pub fn holds(&self) -> bool {
-        self.figures.iter().all(|figure| figure.holds != Some(false))
+        self.failed.is_empty() && self.figures.iter().all(|figure| figure.holds != Some(false))
     }
 }
 
@@ -102,11 +114,9 @@ impl Bench {
     pub async fn run(&self) -> Result<Report> {
         ensure!(self.program.is_file(), "{}: there is no controller", self.program.display());
         let machine = Machine::here();
-        let versions = Versions {
-            sluice: controller::version(&self.program)?,
-            kube_apiserver: api_server_version().await?,
-        };
-        let mut figures = Vec::new();
+        let versions =
+            Versions { sluice: controller::version(&self.program)?, kube_apiserver: api_server_version()? };
+        let (mut figures, mut failed) = (Vec::new(), Vec::new());
         for scenario in &self.scenarios {
             let name = scenario.to_possible_value().map(|value| value.get_name().to_owned());
             let name = name.unwrap_or_default();
@@ -119,12 +129,20 @@ impl Bench {
                 Scenario::Looks => looks::run(self).await,
                 Scenario::Many => rest::many(self).await,
             };
-            let measured = measured.with_context(|| format!("scenario {name}"))?;
-            measured.iter().for_each(|figure| self.says(&in_a_line(figure)));
-            figures.extend(measured);
+            match measured {
+                Ok(measured) => {
+                    measured.iter().for_each(|figure| self.says(&in_a_line(figure)));
+                    figures.extend(measured);
+                }
+                // Those after it may well.
+                Err(error) => {
+                    self.says(&format!("  FAILED: {error:#}"));
+                    failed.push(Failed { scenario: name, error: format!("{error:#}") });
+                }
+            }
         }
         let (rollouts, quick) = (self.rollouts, self.quick);
-        Ok(Report { machine: machine.ended(), versions, rollouts, quick, figures })
+        Ok(Report { machine: machine.ended(), versions, rollouts, quick, figures, failed })
     }
 
     fn size(&self, size: Size) -> usize {
@@ -133,7 +151,7 @@ impl Bench {
 
     /// How long to look, which the quick form does not.
     fn time(&self, full: Duration) -> Duration {
-        if self.quick { full.min(Duration::from_secs(3)) } else { full }
+        if self.quick { full.min(Duration::from_secs(2)) } else { full }
     }
 
     /// Whether the run is as large as limits ask for that are about so many Rollouts.
@@ -144,7 +162,7 @@ impl Bench {
     /// Progress for people.
     #[allow(clippy::unused_self)] // where it goes may be an option one day
     fn says(&self, what: &str) {
-        eprintln!("{what}");
+        eprintln!("{} {what}", Utc::now().format("%H:%M:%S"));
     }
 }
 
@@ -160,9 +178,10 @@ fn in_a_line(figure: &Figure) -> String {
     format!("  {name}: {value} {unit}{limit}{verdict}, {samples} samples")
 }
 
-async fn api_server_version() -> Result<String> {
-    let cluster = Cluster::start(Options::new()).await?;
-    Ok(cluster.admin()?.apiserver_version().await?.git_version)
+/// What the API server says to `--version`, without its name.
+fn api_server_version() -> Result<String> {
+    let said = controller::version(&Component::KubeApiserver.locate()?)?;
+    Ok(said.strip_prefix("Kubernetes ").map_or(said.clone(), str::to_owned))
 }
 
 /// The repository that this program was built from.
@@ -176,7 +195,14 @@ mod tests {
 
     fn report(figures: Vec<Figure>) -> Report {
         let versions = Versions { sluice: "1".to_owned(), kube_apiserver: "2".to_owned() };
-        Report { machine: Machine::here(), versions, rollouts: 1000, quick: false, figures }
+        Report {
+            machine: Machine::here(),
+            versions,
+            rollouts: 1000,
+            quick: false,
+            figures,
+            failed: Vec::new(),
+        }
     }
 
     #[test]
@@ -185,7 +211,9 @@ mod tests {
         let holds = Figure::new("b", 5.0, "ms", "").at_most(5.0);
         let short = Figure::new("c", 6.0, "ms", "").at_most(5.0);
         assert!(report(vec![informs.clone(), holds.clone()]).holds());
-        assert!(!report(vec![informs, holds, short]).holds());
+        assert!(!report(vec![informs.clone(), holds, short]).holds());
+        let failed = Failed { scenario: "looks".to_owned(), error: "no room".to_owned() };
+        assert!(!Report { failed: vec![failed], ..report(vec![informs]) }.holds());
     }
 
     #[test]

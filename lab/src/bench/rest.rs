@@ -29,7 +29,7 @@ fn held(_: usize) -> Past {
 
 /// With nothing to do at all.
 pub async fn idle(bench: &Bench) -> Result<Vec<Figure>> {
-    let world = World::start(&bench.repository).await?;
+    let world = World::start(bench).await?;
     let source = Source::start(SCRAPED_EVERY)?;
     let mut controller = Controller::start(&bench.program, &world.cluster, &source.url(), None).await?;
     world.at_rest(&mut controller, 0).await?;
@@ -42,7 +42,7 @@ pub async fn idle(bench: &Bench) -> Result<Vec<Figure>> {
 pub async fn at_rest(bench: &Bench) -> Result<Vec<Figure>> {
     let rollouts = bench.rollouts;
     let is_whole = bench.is_whole(1000);
-    let world = World::start(&bench.repository).await?;
+    let world = World::start(bench).await?;
     bench.says(&format!("{rollouts} Rollouts with 20 decisions each"));
     world.namespaces(0..rollouts).await?;
     world.veterans(0..rollouts, past).await?;
@@ -93,7 +93,7 @@ pub async fn at_rest(bench: &Bench) -> Result<Vec<Figure>> {
 pub async fn many(bench: &Bench) -> Result<Vec<Figure>> {
     let rollouts = 10 * bench.rollouts;
     let is_whole = bench.is_whole(1000);
-    let world = World::start(&bench.repository).await?;
+    let world = World::start(bench).await?;
     bench.says(&format!("{rollouts} Rollouts with 20 decisions and a pinned plan each"));
     world.namespaces(0..rollouts).await?;
     world.veterans(0..rollouts, held).await?;

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,14 +11,17 @@ use kube::Client;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::Bench;
 use super::controller::{Controller, USER};
 use super::objects::{Names, Past};
 use crate::real::{Audit, AuditEntry, Cluster, Options, install};
 
 /// Requests that are made at the same time.
 const AT_ONCE: usize = 32;
-/// How long nothing must be written for the controller to count as at rest.
+/// How long nothing must be written for the controller to count as at rest: longer than a canary that is rolled back
+/// takes to leave the route.
 const QUIET: Duration = Duration::from_secs(5);
+const QUICK_QUIET: Duration = Duration::from_secs(3);
 /// The longest that it may take to come to rest.
 const REST_WITHIN: Duration = Duration::from_mins(6);
 
@@ -28,16 +30,17 @@ pub struct World {
     /// The cluster.
     pub cluster: Cluster,
     client: Client,
+    quiet: Duration,
 }
 
 impl World {
     /// Starts one.
-    pub async fn start(repository: &Path) -> Result<Self> {
+    pub async fn start(bench: &Bench) -> Result<Self> {
         let cluster = Cluster::start(Options::new().user(USER)).await?;
-        install::install(&cluster, repository).await.context("install Sluice")?;
+        install::install(&cluster, &bench.repository).await.context("install Sluice")?;
         install::allowed(&cluster, USER).await?;
         let client = cluster.admin()?;
-        Ok(Self { cluster, client })
+        Ok(Self { cluster, client, quiet: if bench.quick { QUICK_QUIET } else { QUIET } })
     }
 
     /// A client of the user who may do everything.
@@ -136,7 +139,7 @@ impl World {
             ensure!(begun.elapsed() < REST_WITHIN, "the controller is not at rest after {REST_WITHIN:?}");
             controller.still_runs()?;
             let audit = self.cluster.audit();
-            sleep(QUIET).await;
+            sleep(self.quiet).await;
             let known = controller.rollouts().await?;
             if known == rollouts && writes(&audit)?.is_empty() {
                 return Ok(());

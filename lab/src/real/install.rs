@@ -1,5 +1,6 @@
-//! Installing Sluice as `kubectl apply -k deploy` does, as far as that is about the API server.
+//! Installing Sluice as `kubectl apply -k` does with `crds` and `deploy`, as far as that is about the API server.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +16,16 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// What others need to be there, as kubectl sorts it.
 const EARLY: [&str; 2] = ["kind: Namespace", "kind: CustomResourceDefinition"];
 
-/// Applies Istio's kind and everything of `deploy/` of this repository.
+/// Applies Istio's kind and everything of `crds/` and `deploy/` of this repository.
 pub async fn install(cluster: &Cluster, repository: &Path) -> Result<()> {
     cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+    // One may name the other.
+    let mut named = BTreeSet::new();
+    for folder in ["crds", "deploy"] {
+        named.extend(resources(&repository.join(folder))?);
+    }
     let mut files = Vec::new();
-    for file in resources(&repository.join("deploy"))? {
+    for file in named {
         let text = fs::read_to_string(&file).map_err(Error::path("read", &file))?;
         let is_late = !text.lines().any(|line| EARLY.contains(&line));
         files.push((is_late, text));
@@ -41,8 +47,8 @@ pub async fn allowed(cluster: &Cluster, user: &str) -> Result<()> {
     Ok(())
 }
 
-/// The files that a kustomization names, and those that the ones it names name.
-fn resources(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files that a folder's kustomization names, and those that the ones it names name.
+pub fn resources(folder: &Path) -> Result<Vec<PathBuf>> {
     let file = folder.join("kustomization.yaml");
     let text = fs::read_to_string(&file).map_err(Error::path("read", &file))?;
     let wrong = |why: String| Error::Yaml(format!("{}: {why}", file.display()));
@@ -50,6 +56,7 @@ fn resources(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for name in kustomization["resources"].as_array().into_iter().flatten() {
         let path = folder.join(name.as_str().unwrap_or_default());
+        let path = path.canonicalize().map_err(Error::path("find", &path))?;
         if path.is_dir() {
             files.extend(resources(&path)?);
         } else {
