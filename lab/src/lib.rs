@@ -4,8 +4,9 @@
 //! namespace; [`faults`] strike both alike. With both go [`predictor`], which answers inference requests as badly as it
 //! is told to, [`gateway`], which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told
 //! to, and [`scene`], which sets up a world of them through any [`kube::Client`]; [`invariants`] reads what was committed
-//! and says which guarantee was broken.
+//! and says which guarantee was broken, and [`bench`] measures the controller's program on the real one.
 
+pub mod bench;
 pub mod embedded;
 pub mod exposition;
 pub mod faults;

@@ -10,6 +10,7 @@
 //! | [`namespace`] | a network namespace of the process's own, where any `10.244.x.y` can be bound |
 //! | [`Cluster`] | the Kubernetes API with users, RBAC, an audit log and controllers |
 //! | [`proxy`] | faults between one client and the API server |
+//! | [`install`] | Sluice on it, as `kubectl apply -k deploy` does |
 //! | [`pods`] | what scheduler and kubelet would do for a pod whose process is part of the test |
 //! | [`Prometheus`] | a server that scrapes the addresses it is given |
 //! | [`wait`] | waiting for a condition with a limit, instead of sleeping |
@@ -37,9 +38,10 @@ mod cluster;
 pub mod crds;
 mod error;
 mod folder;
+pub mod install;
 pub mod namespace;
 pub mod pods;
-mod process;
+pub(crate) mod process;
 mod prometheus;
 pub mod proxy;
 pub mod wait;
@@ -53,6 +55,6 @@ pub use proxy::Proxy;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Both HTTP clients (kube's and reqwest's) take the process's TLS provider; that it may be set already is fine.
-fn use_ring() {
+pub(crate) fn use_ring() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

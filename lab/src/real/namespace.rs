@@ -57,6 +57,11 @@ pub fn enter() -> Result<()> {
     }
 }
 
+/// Whether [`enter`] would run this program again: what needs the network outside can be done now.
+pub fn is_outside() -> bool {
+    env::var_os(MARK).is_none()
+}
+
 /// Whether addresses of pods can be bound and reached here, that is, whether [`enter`] returned.
 pub fn entered() -> bool {
     // Binding alone shows nothing: a namespace without any address lets one bind all of them.

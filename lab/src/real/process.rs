@@ -21,7 +21,7 @@ const TAIL: usize = 25;
 ///
 /// `std`'s child and not tokio's: a process then does not depend on the runtime that started it, and tests of one binary
 /// may have a runtime each.
-pub(super) struct Process {
+pub(crate) struct Process {
     program: &'static str,
     child: Child,
     log: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `binary`; what it prints goes on at the end of `<program>.log` in `folder`.
-    pub(super) fn spawn<A: AsRef<OsStr>>(
+    pub(crate) fn spawn<A: AsRef<OsStr>>(
         program: &'static str,
         binary: &Path,
         args: impl IntoIterator<Item = A>,
@@ -60,8 +60,23 @@ impl Process {
         }
     }
 
+    /// Its number, as processes of the same process namespace know it.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits until `probe` gives `Ok`. That the process ends meanwhile, or the limit, is an error with the end of its log.
-    pub(super) async fn ready<Fut>(&mut self, mut probe: impl FnMut() -> Fut) -> Result<()>
+    pub(crate) async fn ready<Fut>(&mut self, mut probe: impl FnMut() -> Fut) -> Result<()>
     where
         Fut: Future<Output = Result<(), String>>,
     {
@@ -94,14 +109,14 @@ impl Drop for Process {
 }
 
 /// The last lines of a log, as far as it can be read.
-pub(super) fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
 /// Ports of 127.0.0.1 that are free now, different ones. Somebody may take one before it is used: see [`start_anew`].
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut ports = [0; N];
     // All are held until the last is known, or the kernel could name one twice.
     let mut held = Vec::with_capacity(N);
@@ -114,7 +129,7 @@ pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
 }
 
 /// Calls `start` again where a port was taken between [`free_ports`] and the start of the process that it was for.
-pub(super) async fn start_anew<T, Fut>(mut start: impl FnMut() -> Fut) -> Result<T>
+pub(crate) async fn start_anew<T, Fut>(mut start: impl FnMut() -> Fut) -> Result<T>
 where
     Fut: Future<Output = Result<T>>,
 {

@@ -25,6 +25,17 @@ pub enum Answer {
     Text,
 }
 
+impl Answer {
+    /// Whether it is what one expects of a query check, and no more.
+    pub fn is_one_number(&self) -> bool {
+        match self {
+            Self::Scalar(_) => true,
+            Self::Vector(series) => series.len() <= 1,
+            Self::Matrix(_) | Self::Text => false,
+        }
+    }
+}
+
 /// A series with its value at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instant {

@@ -15,7 +15,7 @@ pub mod template;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::judge::{Trouble, TroubleKind};
 use tokio::time::Instant;
 
@@ -58,7 +58,7 @@ pub async fn read(
     deadline: Instant,
 ) -> Result<Reading, Trouble> {
     let wanted = question.labels();
-    let at = question.now.trunc_subsecs(0);
+    let at = server::evaluated_at(question.now);
     let window = window(at, memory.looked_at());
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
     let series = selector::series(profile, &predictors, wanted, memory.bounds());
@@ -172,7 +172,7 @@ pub async fn ask(
     deadline: Instant,
 ) -> Result<f64, Trouble> {
     let revision = question.canary.unwrap_or(question.stable).predictor.revision();
-    let at = question.now.trunc_subsecs(0);
+    let at = server::evaluated_at(question.now);
     // What was before the step is no evidence: the window grows with it.
     let since = (at - question.step_start).to_std().unwrap_or_default();
     let variables = Variables {

@@ -31,6 +31,12 @@ use crate::metrics::{
     http::{self, unavailable},
 };
 
+/// How far apart evaluation times are at least, in milliseconds. Questions that are asked within it share an answer; a
+/// breach is seen so much later at most, so it is little beside the shortest interval.
+const GRAIN_MILLIS: i64 = 20;
+/// How long after its time a number may still be asked for: the longest look.
+const NUMBERS_KEPT_MILLIS: i64 = 5000;
+
 type Asked = BoxFuture<'static, Result<Arc<Answer>, Trouble>>;
 /// A query and its evaluation time in milliseconds.
 type Key = (String, i64);
@@ -46,9 +52,37 @@ pub struct Server {
     slots: Semaphore,
     room: http::Room,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
+    answered: Mutex<Answered>,
     get_only: AtomicBool,
     clock: SourceClock,
     telemetry: Telemetry,
+}
+
+/// What was answered lately.
+#[derive(Default)]
+struct Answered {
+    newest: i64,
+    answers: HashMap<Key, Arc<Answer>>,
+}
+
+impl Answered {
+    fn keep(&mut self, key: Key, answer: Arc<Answer>) {
+        self.newest = self.newest.max(key.1);
+        self.answers.insert(key, answer);
+        let newest = self.newest;
+        // Numbers are asked for when the counters of the same look have been read, a while after its time. Counters are
+        // asked for at once, and are not small.
+        self.answers.retain(|(_, at), answer| {
+            let kept = if answer.is_one_number() { NUMBERS_KEPT_MILLIS } else { 0 };
+            *at >= newest - kept
+        });
+    }
+}
+
+/// The time that a question asked `now` is evaluated at.
+pub fn evaluated_at(now: DateTime<Utc>) -> DateTime<Utc> {
+    let millis = now.timestamp_millis();
+    DateTime::from_timestamp_millis(millis - millis.rem_euclid(GRAIN_MILLIS)).unwrap_or(now)
 }
 
 impl fmt::Debug for Server {
@@ -80,6 +114,7 @@ impl Server {
             slots,
             room: http::Room::default(),
             underway: Mutex::default(),
+            answered: Mutex::default(),
             get_only: AtomicBool::new(false),
             clock: SourceClock::default(),
             telemetry,
@@ -89,7 +124,7 @@ impl Server {
         Ok(server)
     }
 
-    /// What the server answers to a query, evaluated at `at`. The same question asked twice at the same time goes out once.
+    /// What the server answers to a query, evaluated at `at`. A question goes out once for one time, however many ask it.
     pub async fn query(
         self: &Arc<Self>,
         promql: &str,
@@ -114,10 +149,22 @@ impl Server {
         if let Some(asked) = underway.get(&key).and_then(WeakShared::upgrade) {
             return asked;
         }
+        // Looked for behind the lock: an answer is kept before its question is no longer under way.
+        let answered =
+            self.answered.lock().unwrap_or_else(PoisonError::into_inner).answers.get(&key).cloned();
+        if let Some(answer) = answered {
+            return futures::future::ready(Ok(answer)).boxed().shared();
+        }
         // Those that everybody has turned away from are gone.
         underway.retain(|_, asked| asked.upgrade().is_some());
-        let (server, promql) = (self.clone(), promql.to_owned());
-        let asked = async move { server.ask(&promql, at).await.map(Arc::new) }.boxed().shared();
+        let (server, asking) = (self.clone(), key.clone());
+        let asked = async move {
+            let answer = Arc::new(server.ask(&asking.0, at).await?);
+            let mut answered = server.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            answered.keep(asking, answer.clone());
+            Ok(answer)
+        };
+        let asked = asked.boxed().shared();
         if let Some(weak) = asked.downgrade() {
             underway.insert(key, weak);
         }

@@ -189,9 +189,9 @@ impl From<Event> for AuditEntry {
 mod tests {
     use super::*;
 
-    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
+    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000700Z"}"#;
     const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
-    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
+    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000900Z"}"#;
 
     #[test]
     fn a_request_counts_once_and_a_half_written_line_not_yet() {
@@ -208,6 +208,7 @@ mod tests {
         assert_eq!(verbs(&later), ["patch", "watch"]);
         let [write] = &all.writes_of("sluice").unwrap()[..] else { panic!() };
         assert_eq!((write.subresource.as_str(), write.name.as_str(), write.code), ("status", "iris", 409));
+        assert_eq!((write.answered - write.received).num_microseconds(), Some(200));
         assert_eq!(all.of("somebody").unwrap(), []);
     }
 }

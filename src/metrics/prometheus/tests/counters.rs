@@ -68,7 +68,7 @@ async fn one_query_at_one_time_counts_both_arms() {
 
     let seen = fake.seen();
     assert_eq!(seen.len(), 2, "one query a look");
-    assert_eq!(seen[0].form["time"], "1700000000.000");
+    assert_eq!(seen[0].form["time"], "1700000000.700");
     assert!(seen[0].query().ends_with("}[300s]") && !seen[0].query().contains("le="));
     assert!(seen[1].query().ends_with(r#"le=~"|250|250\\.0"}[140s]"#), "{}", seen[1].query());
     assert_eq!(seen[0].path, "/api/v1/query");
@@ -154,7 +154,7 @@ async fn pods_with_other_buckets_are_found_and_bounds_that_all_have_are_used() {
     asker.limits = vec![Bound(250_000)];
     // Answers only the buckets that were asked for, as a server does.
     fake.answers(|seen| {
-        let time = seen.form["time"].trim_end_matches(".000");
+        let time = seen.form["time"].trim_end_matches(".700");
         let now: i32 = time.trim_start_matches("17000000").parse().unwrap();
         let value = |share: f64| [(i64::from(now), share * f64::from(now))];
         let wanted = |le: &str| !seen.query().contains("le=~") || seen.query().contains(&format!("|{le}|"));

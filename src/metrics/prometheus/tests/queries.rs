@@ -130,7 +130,31 @@ async fn the_same_question_at_the_same_time_is_asked_once() {
     }
     assert_eq!(fake.seen().len(), 3);
     server.query("x", at(0), far).await.unwrap();
-    assert_eq!(fake.seen().len(), 4, "an answer is not kept");
+    assert_eq!(fake.seen().len(), 3, "nor by one who comes later");
+    server.query("x", at(20), far).await.unwrap();
+    server.query("x", at(0), far).await.unwrap();
+    assert_eq!(fake.seen().len(), 5, "an old answer is not kept");
+}
+
+#[tokio::test]
+async fn counters_are_kept_for_one_time_only() {
+    let fake = Fake::start().await;
+    fake.says(200, "application/json", &matrix(&[]));
+    let asker = Asker::new(&fake);
+    let server = asker.metrics.server(&asker.plan).unwrap();
+    let far = Instant::now() + Duration::from_secs(30);
+    for (promql, second, asked) in [("x", 0, 1), ("x", 0, 1), ("y", 0, 2), ("x", 1, 3), ("y", 0, 4)] {
+        server.query(promql, at(second), far).await.unwrap();
+        assert_eq!(fake.seen().len(), asked, "{promql} at {second}");
+    }
+}
+
+#[test]
+fn a_look_is_evaluated_when_it_is_made_and_neighbours_share_a_time() {
+    let millis = |millis| at(0) + TimeDelta::milliseconds(millis);
+    for (now, evaluated) in [(0, 0), (19, 0), (20, 20), (999, 980), (-1, -20)] {
+        assert_eq!(super::server::evaluated_at(millis(now)), millis(evaluated));
+    }
 }
 
 #[tokio::test]
