@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Clock, Error, Leadership, Options, Telemetry,
     claims::Claims,
+    kinds::Kinds,
     memory::Memory,
     stores::Stores,
     subject::{RolloutObject, Subject},
@@ -38,6 +39,7 @@ pub(super) struct Context {
     pub(super) stores: Stores,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
+    pub(super) kinds: Arc<Kinds>,
     leadership: Leadership,
     claims: std::sync::Mutex<Claims>,
     /// By uid, so that a Rollout that was created again starts without memories.
@@ -45,7 +47,13 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Stores) -> Self {
+    pub(super) fn new(
+        client: Client,
+        options: &Options,
+        kinds: Arc<Kinds>,
+        leadership: Leadership,
+        stores: Stores,
+    ) -> Self {
         Self {
             client,
             namespace: options.namespace.clone(),
@@ -54,6 +62,7 @@ impl Context {
             stores,
             clock: options.clock,
             telemetry: options.telemetry.clone(),
+            kinds,
             leadership,
             claims: std::sync::Mutex::default(),
             memories: std::sync::Mutex::default(),

@@ -10,6 +10,7 @@ mod clock;
 mod context;
 mod error;
 mod events;
+mod kinds;
 mod lease;
 mod memory;
 mod observe;
@@ -32,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     clock::Clock,
     error::Error,
+    kinds::Lacking,
     lease::{Leadership, LeaseOptions},
     telemetry::Telemetry,
 };
-use self::{context::Context, stores::Watches, subject::RolloutObject};
+use self::{context::Context, kinds::Kinds, stores::Watches, subject::RolloutObject};
 use crate::metrics::Metrics;
 
 /// Reconciles at the same time. Each may wait for a metrics source; more would only queue there.
@@ -61,22 +63,31 @@ pub struct Options {
 /// Runs until `stop` resolves, then finishes what is in progress and gives the lease back.
 ///
 /// # Errors
-/// The custom resources are not installed, or the API server refuses to talk to us at all.
+/// The custom resources are not installed or older than this version, or the API server refuses to talk to us at all.
 pub async fn run(
     client: Client,
     options: Options,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    subject::require_kinds(&client, options.namespace.as_deref()).await?;
+    tokio::pin!(stop);
+    let kinds = async {
+        subject::require_kinds(&client, options.namespace.as_deref()).await?;
+        kinds::require(&client).await
+    };
+    tokio::select! {
+        required = kinds => required?,
+        () = &mut stop => return Ok(()),
+    }
+    let kinds = Arc::new(Kinds::default());
     let stopping = CancellationToken::new();
     let leading = async {
         match options.lease.clone() {
-            None => lead(&client, &options, Leadership::always(), stopping.child_token()).await,
+            None => lead(&client, &options, &kinds, Leadership::always(), stopping.child_token()).await,
             Some(lease) => {
                 let claim = lease::Claim::new(client.clone(), lease);
                 claim
                     .while_held(stopping.clone(), |leadership, lost| {
-                        lead(&client, &options, leadership, lost)
+                        lead(&client, &options, &kinds, leadership, lost)
                     })
                     .await;
             }
@@ -91,15 +102,23 @@ pub async fn run(
     tokio::pin!(leading);
     tokio::select! {
         () = &mut leading => {}
+        () = kinds.watch(&client) => {}
         () = stop => leading.await,
     }
     Ok(())
 }
 
 /// Reconciles for as long as `lost` is not cancelled.
-async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: CancellationToken) {
+async fn lead(
+    client: &Client,
+    options: &Options,
+    kinds: &Arc<Kinds>,
+    leadership: Leadership,
+    lost: CancellationToken,
+) {
     let watches = Watches::new(client, options.namespace.as_deref());
-    let context = Arc::new(Context::new(client.clone(), options, leadership, watches.stores()));
+    let context =
+        Arc::new(Context::new(client.clone(), options, kinds.clone(), leadership, watches.stores()));
     options.telemetry.leading(true);
     let stores = watches.stores();
     let mapper = Arc::new(watches.stores());

@@ -49,7 +49,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle.clone_from(&memory.obstacle);
     }
-    let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
+    let mut refusal = context
+        .kinds
+        .refusal()
+        .or(plans.refusal.clone())
+        .or(wanted.as_ref().err().cloned())
+        .or(sight.refusal);
     if refusal.is_none() {
         refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
     }
