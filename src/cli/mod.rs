@@ -10,6 +10,7 @@ mod exit;
 mod get;
 mod output;
 pub mod run;
+mod uninstall;
 pub mod view;
 mod watch;
 
@@ -30,6 +31,7 @@ pub use self::{
     exit::{Exit, Failure},
     get::{GetArgs, get},
     output::{Format, Plain},
+    uninstall::{UninstallArgs, at_terminal, uninstall},
 };
 use self::{connect::REQUEST_TIMEOUT, view::Screen};
 
@@ -78,6 +80,12 @@ pub enum Ask {
     Pause(AskArgs),
     /// End a pause
     Resume(AskArgs),
+    /// Delete Rollouts, so that the controller and the kinds can go
+    ///
+    /// The controller gives the routes back to stable before each Rollout goes. Where it does not run any more, its
+    /// finalizer keeps Rollouts, their namespaces and the kinds from being deleted: --without-controller takes it off and
+    /// leaves the routes as they are.
+    Uninstall(UninstallArgs),
 }
 
 /// What a command that talks to a cluster works with: everything that a test puts in place of the real thing.
@@ -169,6 +177,7 @@ impl Ask {
             Self::Retry(args) => act(session, Do::Retry, args).await,
             Self::Pause(args) => act(session, Do::Pause, args).await,
             Self::Resume(args) => act(session, Do::Resume, args).await,
+            Self::Uninstall(args) => uninstall(session, args, at_terminal).await,
         }
     }
 }

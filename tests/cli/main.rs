@@ -9,4 +9,5 @@ mod actions;
 mod arguments;
 mod listing;
 mod process;
+mod uninstall;
 mod world;

@@ -24,6 +24,8 @@ mod people;
 mod queries;
 mod refused;
 mod refused_by_server;
+mod uninstall;
+mod versions;
 mod world;
 
 use std::process::ExitCode;
@@ -105,6 +107,17 @@ fn main() -> anyhow::Result<ExitCode> {
             a_restarted_controller_goes_on_where_it_was,
             what_happened_while_nobody_led_is_seen_afterwards,
             a_leader_that_lost_its_lease_takes_it_again,
+        ],
+        versions: [
+            kinds_that_are_older_keep_the_program_from_starting,
+            kinds_that_became_older_stop_what_grows_and_no_rollback,
+            kinds_that_are_newer_do_no_harm,
+        ],
+        uninstall: [
+            in_order_gives_the_routes_back_and_leaves_nothing,
+            the_controller_alone_can_go_and_come_back,
+            kinds_that_hang_for_want_of_a_controller_are_freed,
+            a_namespace_goes_with_all_that_is_in_it,
         ],
         queries: [
             a_query_that_holds_promotes,
