@@ -72,7 +72,7 @@ fn standing(moment: &Moment) -> Line {
         Phase::Healthy => Paint::Green,
         Phase::RolledBack | Phase::Stalled => Paint::Red,
         Phase::Progressing | Phase::Promoting => Paint::Yellow,
-        Phase::Pending | Phase::Waiting => Paint::Bold,
+        Phase::Pending | Phase::Waiting | Phase::Unknown => Paint::Bold,
     };
     label("phase").and(paint, moment.phase.to_string()).and(Paint::Dim, format!("  {}", moment.message))
 }

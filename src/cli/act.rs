@@ -3,7 +3,7 @@
 //! Asking is creating a `RolloutAction`. What it is about, the revision and the step, is what the status said when the
 //! person asked: if the rollout has moved on in between, the controller refuses.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use clap::Args;
 use futures::StreamExt;
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Resource, ResourceExt,
     api::{ObjectMeta, PostParams},
+    core::Status,
     runtime::{
         WatchStreamExt,
         watcher::{self, watch_object},
@@ -24,6 +25,8 @@ use sluice_core::{
     machine::Stage,
 };
 
+use tokio::time::{Instant, sleep};
+
 use super::{
     Session,
     exit::Failure,
@@ -36,6 +39,10 @@ use super::{
 const ROLLOUT_LABEL: &str = "sluice.dev/rollout";
 /// A label's value is not longer.
 const LONGEST_LABEL: usize = 63;
+/// A server's admission policies know a kind within some 5 s.
+const LEARNS_WITHIN: Duration = Duration::from_secs(15);
+/// How long after a first try, and each next one.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// What the server makes a name of is not longer.
 const LONGEST_PREFIX: usize = 58;
 
@@ -98,12 +105,52 @@ pub async fn act(session: &mut Session<'_>, what: Do, args: &AskArgs) -> Result<
     let api: Api<RolloutAction> = Api::namespaced(session.client.clone(), &session.namespace);
     let params = PostParams { field_manager: Some("sluice-cli".to_owned()), ..PostParams::default() };
     let action = action(&args.name, &meta, spec);
-    let created = session.ask("RolloutAction", api.create(&params, &action)).await?;
+    let created = create(session, &api, &params, &action).await?;
     if args.wait.0.is_zero() {
         return print(session, args, &created, &format!("{} was created", reference(&created)));
     }
     let answered = answer(session, &api, &created, args.wait).await?;
     report(session, args, &answered.unwrap_or(created))
+}
+
+/// Creates an action. A server that has just started, or just learnt of the kinds, lets no policy decide about them for some
+/// seconds, and says so; a brake must not fail by that. Any other failure is said at once.
+async fn create(
+    session: &mut Session<'_>,
+    api: &Api<RolloutAction>,
+    params: &PostParams,
+    action: &RolloutAction,
+) -> Result<RolloutAction, Failure> {
+    let limit = Instant::now() + LEARNS_WITHIN;
+    let mut said = false;
+    loop {
+        let created = async {
+            match api.create(params, action).await {
+                Err(kube::Error::Api(status)) if is_still_learning(&status) && Instant::now() < limit => {
+                    Ok(None)
+                }
+                created => created.map(Some),
+            }
+        };
+        if let Some(created) = session.ask("RolloutAction", created).await? {
+            return Ok(created);
+        }
+        if !said {
+            writeln!(
+                session.err,
+                "The cluster is still learning about RolloutActions: trying again for {}s.",
+                LEARNS_WITHIN.as_secs()
+            )?;
+            said = true;
+        }
+        sleep(TRY_AGAIN).await;
+    }
+}
+
+/// Whether this is what the server's admission policies answer for kinds that they have not heard of yet.
+fn is_still_learning(status: &Status) -> bool {
+    status.code == 503
+        && status.message.contains("There can be a delay between when CustomResourceDefinitions")
 }
 
 /// What to ask for, of what the status says is current, or why there is certainly nothing to ask for. What is

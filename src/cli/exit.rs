@@ -21,11 +21,13 @@ pub enum Exit {
     Unreachable,
     /// The action was created, and the controller has not said yet what became of it.
     Unanswered,
+    /// The kinds in the cluster are older than this version.
+    Outdated,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -33,6 +35,7 @@ impl Exit {
         Self::Refused,
         Self::Unreachable,
         Self::Unanswered,
+        Self::Outdated,
     ];
 
     /// The number that the shell gets.
@@ -45,6 +48,7 @@ impl Exit {
             Self::Refused => 4,
             Self::Unreachable => 5,
             Self::Unanswered => 6,
+            Self::Outdated => 7,
         }
     }
 
@@ -58,6 +62,7 @@ impl Exit {
             Self::Refused => "refused by the cluster or by the controller",
             Self::Unreachable => "no cluster, or it does not answer",
             Self::Unanswered => "the action was created, and the controller has not answered in time",
+            Self::Outdated => "the kinds in the cluster are older than this version",
         }
     }
 
@@ -110,6 +115,14 @@ pub enum Failure {
         /// The kind that was asked for.
         kind: &'static str,
     },
+    /// The cluster's kinds are older than this version.
+    #[error("the cluster at {cluster} is not up to date: {what}")]
+    Outdated {
+        /// The cluster's URL.
+        cluster: String,
+        /// What they lack, and what to do.
+        what: String,
+    },
     /// There is no Rollout of that name.
     #[error("there is no Rollout {name:?} in namespace {namespace:?}")]
     NoSuchRollout {
@@ -145,6 +158,14 @@ pub enum Failure {
         /// For how long it was waited.
         waited: Duration,
     },
+    /// Rollouts that were deleted are still there.
+    #[error("still there after {}: {}", crate::cli::exit::seconds(*.waited), .rollouts.join(", "))]
+    StillThere {
+        /// Which, as `namespace/name`.
+        rollouts: Vec<String>,
+        /// For how long it was waited.
+        waited: Duration,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -160,11 +181,16 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::ClosedPipe => Exit::Done,
-            Self::Output(_) | Self::Format { .. } | Self::Unreadable { .. } | Self::Other(_) => Exit::Failed,
+            Self::Output(_)
+            | Self::Format { .. }
+            | Self::Unreadable { .. }
+            | Self::StillThere { .. }
+            | Self::Other(_) => Exit::Failed,
             Self::NotInstalled { .. } | Self::NoSuchRollout { .. } | Self::Missing(_) => Exit::NotFound,
             Self::Login(_) | Self::Cluster(_) | Self::Refused(_) => Exit::Refused,
             Self::NoCluster(_) | Self::Unreachable { .. } => Exit::Unreachable,
             Self::Unanswered { .. } => Exit::Unanswered,
+            Self::Outdated { .. } => Exit::Outdated,
         }
     }
 
@@ -175,7 +201,7 @@ impl Failure {
                 "give --kubeconfig FILE or set KUBECONFIG; --context NAME picks one of its clusters".into(),
             ),
             Self::NotInstalled { .. } => Some(format!(
-                "install it with `kubectl apply -k deploy`, or the kinds alone with `{program} crd | kubectl apply --server-side -f -`"
+                "install it with `kubectl apply --server-side -k crds` and then `-k deploy`, or the kinds alone with `{program} crd | kubectl apply --server-side -f -`"
             )),
             Self::NoSuchRollout { .. } => Some(format!(
                 "`{program} get -A` lists those of all namespaces; -n NAMESPACE looks in another one"
@@ -186,6 +212,12 @@ impl Failure {
             ),
             Self::Unanswered { action, .. } => Some(format!(
                 "it counts as soon as the controller runs: `kubectl get {action}` shows what became of it"
+            )),
+            Self::StillThere { .. } => Some(format!(
+                "does the controller run? Without it, `{program} uninstall --without-controller` takes its finalizer off and leaves the routes as they are"
+            )),
+            Self::Outdated { .. } => Some(format!(
+                "`{program} crd | kubectl apply --server-side -f -` does the same with the kinds of this very program"
             )),
             Self::ClosedPipe
             | Self::Output(_)
@@ -267,7 +299,7 @@ mod tests {
     #[test]
     fn the_help_lists_every_exit_code_once_and_in_order() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(Exit::help().lines().count(), 1 + codes.len());
     }
 

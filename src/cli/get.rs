@@ -86,7 +86,10 @@ pub(super) async fn one(
     })
 }
 
-async fn all(session: &Session<'_>, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Failure> {
+pub(super) async fn all(
+    session: &Session<'_>,
+    api: &Api<DynamicObject>,
+) -> Result<Vec<DynamicObject>, Failure> {
     let mut objects = Vec::new();
     let mut params = ListParams::default().limit(500);
     loop {

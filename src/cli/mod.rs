@@ -11,6 +11,7 @@ mod freeze;
 mod get;
 mod output;
 pub mod run;
+mod uninstall;
 pub mod view;
 mod watch;
 
@@ -32,6 +33,7 @@ pub use self::{
     freeze::{FreezeArgs, Home, ThawArgs},
     get::{GetArgs, get},
     output::{Format, Plain},
+    uninstall::{UninstallArgs, at_terminal, uninstall},
 };
 use self::{connect::REQUEST_TIMEOUT, view::Screen};
 
@@ -86,6 +88,12 @@ pub enum Ask {
     Freeze(FreezeArgs),
     /// End a freeze
     Thaw(ThawArgs),
+    /// Delete Rollouts, so that the controller and the kinds can go
+    ///
+    /// The controller gives the routes back to stable before each Rollout goes. Where it does not run any more, its
+    /// finalizer keeps Rollouts, their namespaces and the kinds from being deleted: --without-controller takes it off and
+    /// leaves the routes as they are.
+    Uninstall(UninstallArgs),
 }
 
 /// What a command that talks to a cluster works with: everything that a test puts in place of the real thing.
@@ -179,6 +187,7 @@ impl Ask {
             Self::Resume(args) => act(session, Do::Resume, args).await,
             Self::Freeze(args) => freeze::freeze(session, args).await,
             Self::Thaw(args) => freeze::thaw(session, args).await,
+            Self::Uninstall(args) => uninstall(session, args, at_terminal).await,
         }
     }
 }

@@ -94,6 +94,9 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
         ended = controller::run(client, options, told_to_stop()) => match ended {
             Ok(()) => Ok(()),
             Err(controller::Error::KindsMissing(_)) => Err(Failure::NotInstalled { cluster: url, kind: "Rollout" }),
+            Err(error @ controller::Error::KindsOutdated(_)) => {
+                Err(Failure::Outdated { cluster: url, what: error.to_string() })
+            }
             Err(controller::Error::Refused { what, message, .. }) => Err(Failure::Cluster(format!("{what}: {message}"))),
             Err(controller::Error::Unreachable { source, .. }) => {
                 Err(Failure::from_kube(&source, &url, "Rollout"))

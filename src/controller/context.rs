@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Clock, Error, Options, Telemetry,
     claims::Claims,
+    kinds::Kinds,
     memory::Memory,
     shards::{Permit, Shards, slot_of},
     stores::Stores,
@@ -48,6 +49,7 @@ pub(super) struct Common {
     pub(super) stores: Stores,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
+    pub(super) kinds: Arc<Kinds>,
     shards: Shards,
     claims: std::sync::Mutex<Claims>,
     /// By uid, so that a Rollout that was created again starts without memories.
@@ -63,7 +65,13 @@ struct Kept {
 }
 
 impl Common {
-    pub(super) fn new(client: Client, options: &Options, shards: Shards, stores: Stores) -> Self {
+    pub(super) fn new(
+        client: Client,
+        options: &Options,
+        kinds: Arc<Kinds>,
+        shards: Shards,
+        stores: Stores,
+    ) -> Self {
         Self {
             home: options.home(&client),
             client,
@@ -73,6 +81,7 @@ impl Common {
             stores,
             clock: options.clock,
             telemetry: options.telemetry.clone(),
+            kinds,
             shards,
             claims: std::sync::Mutex::default(),
             memories: std::sync::Mutex::default(),

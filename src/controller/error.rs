@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
+use super::kinds::Lacking;
+
 /// Why a reconcile could not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The custom resources are not installed.
     #[error("the kinds of sluice.dev/v1alpha1 are not installed: apply the output of `sluice crd` ({0})")]
     KindsMissing(String),
+    /// The custom resources are older than the controller: they do not hold all that it reads and writes.
+    #[error("{}", super::kinds::outdated(.0))]
+    KindsOutdated(Lacking),
     /// An object changed since it was read.
     #[error("{object} changed since it was read: reading it again")]
     Conflict {
@@ -64,6 +69,7 @@ impl Error {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::KindsMissing(_) => "KindsMissing",
+            Self::KindsOutdated(_) => "KindsOutdated",
             Self::Conflict { .. } => "Conflict",
             Self::SlotLost => "SlotLost",
             Self::TimedOut { .. } => "TimedOut",

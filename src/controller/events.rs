@@ -42,7 +42,8 @@ pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Dec
         | DecisionKind::Promoted
         | DecisionKind::Retired
         | DecisionKind::Retried
-        | DecisionKind::Released => false,
+        | DecisionKind::Released
+        | DecisionKind::Unknown => false,
     };
     let weights = if decision.weight == decision.from_weight {
         format!("weight {}%", decision.weight)

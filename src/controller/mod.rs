@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod events;
 mod freezes;
+mod kinds;
 mod memory;
 mod observe;
 mod persist;
@@ -38,11 +39,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     clock::Clock,
     error::Error,
+    kinds::Lacking,
     shards::{LeaseOptions, SLOTS, slot_of},
     telemetry::Telemetry,
 };
 use self::{
     context::Common,
+    kinds::Kinds,
     shards::{Change, Shards},
     stores::Watches,
     subject::RolloutObject,
@@ -79,15 +82,24 @@ impl Options {
 /// Runs until `stop` resolves, then finishes what is in progress and gives up what it holds.
 ///
 /// # Errors
-/// The custom resources are not installed, or the API server refuses to talk to us at all.
+/// The custom resources are not installed or older than this version, or the API server refuses to talk to us at all.
 pub async fn run(
     client: Client,
     options: Options,
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    subject::require_kinds(&client, options.namespace.as_deref(), &options.home(&client)).await?;
+    tokio::pin!(stop);
+    let kinds = async {
+        subject::require_kinds(&client, options.namespace.as_deref(), &options.home(&client)).await?;
+        kinds::require(&client).await
+    };
+    tokio::select! {
+        required = kinds => required?,
+        () = &mut stop => return Ok(()),
+    }
+    let kinds = Arc::new(Kinds::default());
     let stopping = CancellationToken::new();
-    let working = work(&client, &options, stopping.clone());
+    let working = work(&client, &options, &kinds, stopping.clone());
     let stop = async {
         stop.await;
         tracing::info!("stopping: finishing what is in progress");
@@ -97,16 +109,18 @@ pub async fn run(
     tokio::pin!(working);
     tokio::select! {
         () = &mut working => {}
+        () = kinds.watch(&client) => {}
         () = stop => working.await,
     }
     Ok(())
 }
 
 /// Reconciles what is ours until `stopping`.
-async fn work(client: &Client, options: &Options, stopping: CancellationToken) {
+async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: CancellationToken) {
     let shards = if options.lease.is_some() { Shards::nothing() } else { Shards::always() };
     let watches = Watches::new(client, options.namespace.as_deref(), &options.home(client));
-    let context = Arc::new(Common::new(client.clone(), options, shards.clone(), watches.stores()));
+    let context =
+        Arc::new(Common::new(client.clone(), options, kinds.clone(), shards.clone(), watches.stores()));
     options.telemetry.holds(shards.count());
     let stores = watches.stores();
     let (gained, ours) = mpsc::unbounded_channel();

@@ -19,15 +19,18 @@ pub(super) async fn persist(
     subject: &Subject,
     status: &RolloutStatus,
 ) -> Result<RolloutObject, Error> {
+    let status = serde_json::to_value(status)?;
     let patch = json!([
         { "op": "replace", "path": "/metadata/resourceVersion", "value": subject.resource_version },
         { "op": "add", "path": "/status", "value": status },
     ]);
     let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
     let what = format!("writing the status of Rollout {}", subject.display());
-    context
+    let written: RolloutObject = context
         .write(what, api(context, subject).patch_status(&subject.name, &PatchParams::default(), &patch))
-        .await
+        .await?;
+    context.kinds.compare(&status, &written.raw_status());
+    Ok(written)
 }
 
 /// Puts our finalizer on the Rollout, so that its routes are given back before it goes.

@@ -6,7 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use kube::{ResourceExt, runtime::controller::Action};
 use sluice_core::{
     api::{Decision, DecisionKind, Reason, RolloutStatus},
-    machine::{self, Change, Stage, State},
+    machine::{self, Change, Refusal, Stage, State},
 };
 use tokio::time::Instant;
 
@@ -24,8 +24,8 @@ use super::{
 /// Decisions that follow from one another at once, like "adopted" and "started"; more come after a pause.
 const MOST_TURNS: usize = 6;
 
-/// How long a Rollout whose route another one has waits before it looks again.
-const ROUTE_TAKEN: Duration = Duration::from_secs(10);
+/// How long a Rollout that something else than its own objects keeps from going on waits before it looks again.
+const ELSEWHERE: Duration = Duration::from_secs(10);
 
 /// How long a Rollout that a freeze keeps from something waits before it looks again.
 const THAWED: Duration = Duration::from_secs(10);
@@ -266,9 +266,11 @@ async fn record(
 fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
     let plan = seen.plans.in_force(state);
     let mut wake = machine::wake(plan, state);
-    // A neighbour that lets a route go is an event of its own, not of the Rollouts that wait for the route.
-    if seen.facts.refusal.as_ref().is_some_and(|refusal| refusal.reason == Reason::RouteTaken) {
-        wake = wake.min(plan.map_or(ROUTE_TAKEN, |plan| plan.interval.min(ROUTE_TAKEN)));
+    // A neighbour that lets a route go is an event of its own, not of the Rollouts that wait for the route; nor is an
+    // update of the kinds one of a Rollout.
+    let elsewhere = |refusal: &Refusal| matches!(refusal.reason, Reason::RouteTaken | Reason::KindsOutdated);
+    if seen.facts.refusal.as_ref().is_some_and(elsewhere) {
+        wake = wake.min(plan.map_or(ELSEWHERE, |plan| plan.interval.min(ELSEWHERE)));
     }
     // The same with a freeze that ends.
     if seen.facts.frozen.is_some() && seen.facts.wanted != state.stable {

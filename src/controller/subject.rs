@@ -9,7 +9,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use sluice_core::{
     api::{FINALIZER, Freeze, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
     machine::Refusal,
@@ -76,14 +76,58 @@ impl RolloutObject {
 
     /// The spec, or what is wrong with it.
     pub(super) fn spec(&self) -> Result<RolloutSpec, Refusal> {
-        let spec = self.spec.as_ref().map_or("null", |spec| spec.get());
-        serde_json::from_str(spec)
-            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")))
+        read_spec(self.spec.as_deref(), "spec").0
+    }
+
+    /// What the spec, or the one that a rollout in flight goes by, asks for without this version knowing it: that of a
+    /// newer one. To leave it out could be to leave out a check.
+    fn unknown(&self) -> Option<Refusal> {
+        #[derive(Default, Deserialize)]
+        struct Status<'a> {
+            #[serde(default, borrow)]
+            pinned: Option<&'a RawValue>,
+        }
+        let status = self.status.as_ref().map(|status| serde_json::from_str::<Status<'_>>(status.get()));
+        let pinned = status.and_then(Result::ok).unwrap_or_default().pinned;
+        let pinned = pinned.and_then(|pinned| read_spec(Some(pinned), "status.pinned").1);
+        pinned.or_else(|| read_spec(self.spec.as_deref(), "spec").1)
+    }
+
+    /// The status as it is; null where there is none.
+    pub(super) fn raw_status(&self) -> Value {
+        let status = self.status.as_ref().map(|status| serde_json::from_str(status.get()));
+        status.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The status: nothing where there is none, an error where it cannot be read.
     fn status(&self) -> Result<Option<RolloutStatus>, serde_json::Error> {
         self.status.as_ref().map(|status| serde_json::from_str(status.get())).transpose()
+    }
+}
+
+/// A spec and the first field of it that this version does not know.
+fn read_spec(text: Option<&RawValue>, path: &str) -> (Result<RolloutSpec, Refusal>, Option<Refusal>) {
+    let mut unknown = None;
+    let mut from = serde_json::Deserializer::from_str(text.map_or("null", RawValue::get));
+    let spec = serde_ignored::deserialize(&mut from, |field| {
+        unknown.get_or_insert_with(|| {
+            let message = format!("{path}{}: this version does not know it", spelled(&field));
+            Refusal::new(Reason::Unsupported, message)
+        });
+    });
+    (spec.map_err(|error| Refusal::new(Reason::InvalidSpec, format!("{path}: {error}"))), unknown)
+}
+
+/// The path of a field below a spec, as in all messages.
+fn spelled(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", spelled(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", spelled(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            spelled(parent)
+        }
     }
 }
 
@@ -98,6 +142,8 @@ pub(super) struct Subject {
     pub(super) deleted: bool,
     pub(super) has_finalizer: bool,
     pub(super) spec: Result<RolloutSpec, Refusal>,
+    /// What stands in it, or in the pinned one, and means nothing to this version.
+    pub(super) unknown: Option<Refusal>,
     /// What was last written, or an empty one: where there is none, and where it cannot be read.
     pub(super) status: RolloutStatus,
     /// Whether there is a status that cannot be read.
@@ -120,6 +166,7 @@ impl Subject {
             deleted: object.metadata.deletion_timestamp.is_some(),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
             spec: object.spec(),
+            unknown: object.unknown(),
             status,
             unreadable_status,
         }

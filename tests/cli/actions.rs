@@ -165,7 +165,7 @@ async fn a_retry_names_the_revision_that_the_spec_wants() {
 async fn a_rollout_that_cannot_be_read_can_still_be_aborted() {
     let api = embedded::Api::new();
     create(&api, "iris").await;
-    set_status(&api, "iris", json!({ "phase": "Flying" })).await;
+    set_status(&api, "iris", json!({ "stage": "Flying" })).await;
     assert_eq!(sluice(&api, "abort iris --wait 0s").await.code(), 0);
     let ran = sluice(&api, "approve iris").await;
     assert_eq!(ran.code(), 1);
@@ -184,6 +184,48 @@ async fn who_may_not_ask_is_told_in_the_servers_words() {
         super::world::session(connection.client(), "abort iris", out, err).await.expect_err("a refusal");
     assert!(matches!(&failure, Failure::Cluster(text) if text.contains("cannot create")), "{failure}");
     assert_eq!(failure.exit().code(), 4);
+}
+
+/// What the real server answers for some seconds after its start, or after the kinds came.
+fn still_learning() -> Refusal {
+    let message = "rolloutactions.sluice.dev \"\" is forbidden: Resource kind sluice.dev/v1alpha1, Kind=RolloutAction not \
+        found. There can be a delay between when CustomResourceDefinitions are created and when they are available.";
+    Refusal::new(503, "ServiceUnavailable", message)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_still_learns_about_actions_is_asked_again() {
+    let api = embedded::Api::new();
+    create(&api, "iris").await;
+    let connection = api.connect("ann");
+    connection.faults().on(When::verb(Verb::Create).times(9), Then::Refuse(still_learning()));
+    let (out, err) = (super::world::Output::new(), super::world::Output::new());
+    let asked =
+        super::world::session(connection.client(), "abort iris --wait 0s", out.clone(), err.clone()).await;
+    assert!(asked.is_ok(), "{asked:?}");
+    assert_eq!(created(&api).await.len(), 1);
+    assert_eq!(err.text(), "The cluster is still learning about RolloutActions: trying again for 15s.\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_learns_is_given_up_and_any_other_failure_is_said_at_once() {
+    for (refusal, requests) in [
+        (still_learning(), 31),
+        (Refusal::unavailable(), 1),
+        (Refusal::new(500, "InternalError", "something broke"), 1),
+    ] {
+        let api = embedded::Api::new();
+        create(&api, "iris").await;
+        let connection = api.connect("ann");
+        connection.faults().on(When::verb(Verb::Create), Then::Refuse(refusal));
+        let (out, err) = (super::world::Output::new(), super::world::Output::new());
+        let failure = super::world::session(connection.client(), "abort iris", out, err).await;
+        assert_eq!(failure.expect_err("a failure").exit().code(), 1);
+        let asked = api.requests();
+        let count =
+            asked.iter().find(|(asked, _)| asked.resource == "rolloutactions").expect("it was asked").1;
+        assert_eq!((count.total, count.refused), (requests, requests));
+    }
 }
 
 #[tokio::test]

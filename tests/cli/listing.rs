@@ -19,7 +19,7 @@ async fn a_list_is_sorted_by_name_and_shows_what_cannot_be_read() {
     }
     set_status(&api, "iris", in_the_gate("iris")).await;
     set_status(&api, "wine", healthy("wine")).await;
-    set_status(&api, "zoo", json!({ "phase": "Flying" })).await;
+    set_status(&api, "zoo", json!({ "stage": "Flying" })).await;
     let ran = sluice(&api, "get").await;
     let rows: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "PHASE", "STEP", "WEIGHT", "STABLE", "CANARY", "AGE", "WHY"]);
@@ -42,12 +42,12 @@ async fn names_are_what_kubectl_takes() {
 async fn json_is_what_the_server_has_even_where_it_cannot_be_read() {
     let api = embedded::Api::new();
     create(&api, "iris").await;
-    set_status(&api, "iris", json!({ "phase": "Flying", "altitude": 3 })).await;
+    set_status(&api, "iris", json!({ "stage": "Flying", "altitude": 3 })).await;
     let one: Value = serde_json::from_str(&sluice(&api, "get iris -o json").await.out).unwrap();
     assert_eq!(one["status"]["altitude"], 3);
     let list: Value = serde_json::from_str(&sluice(&api, "get -o json").await.out).unwrap();
     assert_eq!((&list["kind"], &list["items"][0]["kind"]), (&json!("List"), &json!("Rollout")));
-    assert!(sluice(&api, "get iris -o yaml").await.out.contains("phase: Flying\n"));
+    assert!(sluice(&api, "get iris -o yaml").await.out.contains("stage: Flying\n"));
     let ran = sluice(&api, "get iris").await;
     assert_eq!(ran.code(), 1);
     assert!(ran.failure().contains("\"iris\" in namespace \"default\" cannot be read"), "{}", ran.failure());

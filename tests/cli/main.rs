@@ -10,4 +10,5 @@ mod arguments;
 mod freezes;
 mod listing;
 mod process;
+mod uninstall;
 mod world;

@@ -48,9 +48,9 @@ fn every_command_can_be_typed() {
                 ["kubectl", "sluice", rest @ ..] => [&["kubectl-sluice"], rest].concat(),
                 ["sluice", ..] => words.clone(),
                 ["kubectl", "apply", rest @ ..] => {
-                    for file in
-                        rest.iter().filter(|word| word.starts_with("deploy") || word.starts_with("examples"))
-                    {
+                    for file in rest.iter().filter(|word| {
+                        ["deploy", "examples", "crds"].iter().any(|folder| word.starts_with(folder))
+                    }) {
                         assert!(root(file).exists(), "{}: {command}: there is no {file}", path.display());
                     }
                     continue;

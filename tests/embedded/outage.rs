@@ -157,7 +157,6 @@ async fn recovers(observed: &Observed, what: &str) {
     let events = after.events[before.events.len()..].to_vec();
     same(&events, &vec!["Normal MetricsRecovered".to_owned()], &format!("{what}: Events at the recovery"));
     same(&observed.condition(), &Value::Null, "what is said of metrics that nobody asks for");
-    oracle::check_history(&observed.world.api);
 }
 
 /// How many requests the step was passed on.
@@ -292,7 +291,6 @@ async fn a_canary_that_went_bad_in_an_outage_is_rolled_back_after_it() {
         observed.prometheus.behaves().unwrap();
         observed.world.weighs(100, 0).await;
         observed.world.stands("RolledBack", "CheckFailed").await;
-        oracle::check_history(&observed.world.api);
     }
 }
 
@@ -337,7 +335,6 @@ async fn counters_that_begin_anew_are_no_trouble_and_no_negative_numbers() {
     observed.world.stands("Healthy", "Live").await;
     let (counted, all) = (passed_on(&observed.world.status()), observed.delivered());
     assert!(100 < counted && counted <= all, "{counted} of {all}");
-    oracle::check_history(&observed.world.api);
 }
 
 /// What becomes of a rollout whose evidence never comes.
@@ -366,7 +363,6 @@ async fn after_the_limit_it_pauses_and_a_person_lets_it_go_on() {
     same(&observed.condition()["status"], &"True".into(), "whether the metrics can be had");
     observed.world.ask("Resume", "go-on").await;
     observed.world.stands("Healthy", "Live").await;
-    oracle::check_history(&observed.world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -374,7 +370,6 @@ async fn after_the_limit_it_rolls_back_where_the_spec_says_so() {
     let (observed, _sluice) = after_the_limit("Rollback").await;
     observed.world.stands("RolledBack", "Inconclusive").await;
     observed.world.weighs(100, 0).await;
-    oracle::check_history(&observed.world.api);
 }
 
 #[tokio::test(start_paused = true)]
@@ -463,7 +458,6 @@ async fn a_pod_misbehaves(how: Misbehaviour, reason: &str) {
     same(&observed.written().events, &events, &what);
     let (counted, all) = (passed_on(&observed.world.status()), observed.delivered());
     assert!(600 < counted && counted <= all, "{what}: {counted} of {all}");
-    oracle::check_history(&observed.world.api);
 }
 
 #[tokio::test(start_paused = true)]

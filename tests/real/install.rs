@@ -1,20 +1,24 @@
-//! Installing Sluice as `kubectl apply -k deploy` does, as far as that is about the API server.
+//! Installing Sluice as `kubectl apply -k` does with `crds` and `deploy`, as far as that is about the API server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{Api, ListParams, PostParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
 use sluice_core::api::RolloutAction;
 use sluice_lab::real::{Cluster, crds, wait};
 
 use crate::lab::{CONTROLLER, LIMIT, PERSON};
 
-/// Istio's kind and everything of `deploy/`.
+/// Istio's kind and everything of `crds/` and `deploy/`.
 pub async fn install(cluster: &Cluster) -> Result<()> {
     cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
-    let files = resources(&repository().join("deploy"))?;
+    let mut files = resources(&repository().join("crds"))?;
+    files.extend(resources(&repository().join("deploy"))?);
     // As kubectl sorts them: namespaces and kinds before what needs them.
     for wanted in [&["Namespace", "CustomResourceDefinition"][..], &[]] {
         for file in &files {
@@ -82,4 +86,30 @@ fn resources(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     ensure!(!files.is_empty(), "{} names nothing", file.display());
     Ok(files)
+}
+
+/// Deletes what a folder's kustomization names, all at once, as `kubectl delete -k` does.
+pub async fn delete(cluster: &Cluster, folder: &str) -> Result<()> {
+    let client = cluster.admin()?;
+    for file in resources(&repository().join(folder))? {
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        for object in serde_saphyr::from_multiple::<DynamicObject>(&text)? {
+            let types = object.types.as_ref().context("a kind")?;
+            let (kind, capabilities) =
+                discovery::pinned_kind(&client, &GroupVersionKind::try_from(types)?).await?;
+            let api: Api<DynamicObject> = match (capabilities.scope, &object.metadata.namespace) {
+                (Scope::Namespaced, Some(namespace)) => {
+                    Api::namespaced_with(client.clone(), namespace, &kind)
+                }
+                (Scope::Namespaced | Scope::Cluster, _) => Api::all_with(client.clone(), &kind),
+            };
+            match api.delete(&object.name_any(), &DeleteParams::default()).await {
+                Ok(_) => {}
+                // Its namespace went before it.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error).with_context(|| file.display().to_string()),
+            }
+        }
+    }
+    Ok(())
 }

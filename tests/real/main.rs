@@ -29,6 +29,8 @@ mod refused_by_server;
 mod reports;
 mod rights;
 mod trace;
+mod uninstall;
+mod versions;
 mod world;
 
 use std::process::ExitCode;
@@ -125,6 +127,17 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         clocks: [
             a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back,
+        ],
+        versions: [
+            kinds_that_are_older_keep_the_program_from_starting,
+            kinds_that_became_older_stop_what_grows_and_no_rollback,
+            kinds_that_are_newer_do_no_harm,
+        ],
+        uninstall: [
+            in_order_gives_the_routes_back_and_leaves_nothing,
+            the_controller_alone_can_go_and_come_back,
+            kinds_that_hang_for_want_of_a_controller_are_freed,
+            a_namespace_goes_with_all_that_is_in_it,
         ],
         queries: [
             a_query_that_holds_promotes,

@@ -93,6 +93,7 @@ pub struct ActionStatus {
 pub enum ActionPhase {
     /// It was done.
     Done,
-    /// It was not, and never will be.
+    /// It was not, and never will be. What another version says that this one does not know is this.
+    #[serde(other)]
     Refused,
 }

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{Condition, Phase, Reason, RolloutSpec};
 use crate::{
@@ -15,6 +16,11 @@ use crate::{
 ///
 /// `seq`, `stable`, `canary`, `stage`, `checks`, `pause`, `retiring`, `known`, `outcomes`, `handled` and `pinned` are the
 /// machine's memory ([`crate::machine::State`]); the rest is derived from it for people and tools.
+///
+/// A status may be of an older or a newer version, after an upgrade or a downgrade in mid-rollout. What is missing has a
+/// default, and what nobody knows is left out. A word that nobody knows reads as one that is careful: a revision that
+/// waits for a retry. A record that cannot be read is dropped, and so is a pinned spec,
+/// whose canary then loses its traffic. Only where the memory itself makes no sense does the status count as lost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
@@ -42,11 +48,11 @@ pub struct RolloutStatus {
     #[serde(default)]
     pub weight: i32,
     /// Conditions by type.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// What was decided, oldest first, the newest 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 20))]
     pub decisions: Vec<Decision>,
 
@@ -64,7 +70,7 @@ pub struct RolloutStatus {
     #[schemars(schema_with = "anything")]
     pub stage: Stage,
     /// What the checks said at the last look that was written down.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 32))]
     pub checks: Vec<CheckRecord>,
     /// A pause by an action or for want of evidence.
@@ -87,9 +93,20 @@ pub struct RolloutStatus {
     #[schemars(length(max = 20))]
     pub handled: Vec<Handled>,
     /// The spec as it was when the rollout in flight started; its target and `paused` do not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
     #[schemars(schema_with = "opaque")]
     pub pinned: Option<Box<RolloutSpec>>,
+}
+
+/// The elements that this version can read: records of another one must not cost the memory beside them.
+fn readable_ones<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
+    let all = Option::<Vec<Value>>::deserialize(from)?.unwrap_or_default();
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
+}
+
+/// Nothing where this version cannot read it.
+fn if_readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Value>::deserialize(from)?.and_then(|value| serde_json::from_value(value).ok()))
 }
 
 /// Text or object, as it comes: the API server neither checks nor prunes it.
@@ -152,7 +169,7 @@ pub struct Decision {
     #[schemars(length(max = 256))]
     pub by: Option<String>,
     /// What the checks said.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 32))]
     pub checks: Vec<CheckRecord>,
 }
@@ -196,6 +213,9 @@ pub enum DecisionKind {
     Recovered,
     /// The routes were given back.
     Released,
+    /// A word of another version: the message beside it says what it means.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What one check said, with both arms' numbers.

@@ -25,10 +25,13 @@ pub enum Phase {
     RolledBack,
     /// A person is needed.
     Stalled,
+    /// A word of another version.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Phase {
-    /// Every phase, in the order of a rollout's life.
+    /// Every phase that a Rollout can be in, in the order of its life.
     pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Healthy,
@@ -74,6 +77,8 @@ pub enum Reason {
     InvalidQuery,
     /// The status was edited by hand, or is from another version.
     InvalidStatus,
+    /// The kinds in the cluster are older than the controller: what it reads and writes would be lost in part.
+    KindsOutdated,
     /// All is well with the spec.
     Accepted,
 
@@ -148,6 +153,9 @@ pub enum Reason {
     Deleted,
     /// A person asked for it.
     Requested,
+    /// A word of another version: the message beside it says what it means.
+    #[serde(other)]
+    Unknown,
 }
 
 impl fmt::Display for Reason {

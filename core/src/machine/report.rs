@@ -200,7 +200,7 @@ fn phase_at_rest(turn: &Turn<'_>, reason: Reason) -> Phase {
         return Phase::Pending;
     }
     match outcome_of_wanted(turn) {
-        Some(Outcome::RolledBack | Outcome::Aborted) => return Phase::RolledBack,
+        Some(Outcome::RolledBack | Outcome::Aborted | Outcome::Unknown) => return Phase::RolledBack,
         Some(Outcome::Observed) => return Phase::Healthy,
         Some(
             Outcome::Promoted

@@ -159,13 +159,16 @@ pub enum Outcome {
     Released,
     /// A person asked to try it again.
     Retried,
+    /// A word of another version: not tried again until a retry.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Outcome {
     /// Whether a revision with this outcome waits for a person's retry.
     pub fn needs_retry(self) -> bool {
         match self {
-            Self::RolledBack | Self::Aborted | Self::Observed => true,
+            Self::RolledBack | Self::Aborted | Self::Observed | Self::Unknown => true,
             Self::Promoted | Self::Superseded | Self::Cancelled | Self::Released | Self::Retried => false,
         }
     }

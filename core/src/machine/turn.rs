@@ -39,7 +39,11 @@ pub fn only_takes_away(decision: &Decision) -> bool {
 /// Whether a decision gives a canary traffic, or begins what will: what a freeze must stop.
 pub fn may_grow(decision: &Decision) -> bool {
     match decision.kind {
-        DecisionKind::Started | DecisionKind::Entered | DecisionKind::Promoting => true,
+        // This version decides nothing that it does not know; what another one did is not for it to call harmless.
+        DecisionKind::Started
+        | DecisionKind::Entered
+        | DecisionKind::Promoting
+        | DecisionKind::Unknown => true,
         DecisionKind::Adopted
         | DecisionKind::Approved
         | DecisionKind::Paused

@@ -43,6 +43,26 @@ pub(super) fn changed(store: &mut Store, key: &Key) {
     }
 }
 
+/// The `OpenAPI` document of a group's version: the schemas of the kinds that came as objects. Nothing where there are none,
+/// as of the kinds that are there from the start.
+pub(super) fn openapi(store: &Store, group: &str, version: &str) -> Option<Value> {
+    let definitions = store.everything().filter(|(key, _)| key.resource == RESOURCE);
+    let schemas = definitions
+        .map(|(_, definition)| definition)
+        .filter(|definition| definition["spec"]["group"] == group);
+    let schemas = schemas.filter_map(|definition| {
+        let versions = definition["spec"]["versions"].as_array()?;
+        let found = versions.iter().find(|found| found["name"] == version && found["served"] == true)?;
+        let mut schema = found["schema"]["openAPIV3Schema"].clone();
+        let kind = definition["spec"]["names"]["kind"].as_str()?;
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": group, "version": version, "kind": kind}]);
+        Some((format!("{group}.{version}.{kind}"), schema))
+    });
+    let schemas: serde_json::Map<String, Value> = schemas.collect();
+    (!schemas.is_empty()).then(|| json!({"openapi": "3.0.0", "components": {"schemas": schemas}}))
+}
+
 /// Names of the served versions, the storage version first.
 fn names(definition: &Value) -> impl Iterator<Item = &str> {
     let versions = definition["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();

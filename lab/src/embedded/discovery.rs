@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use http::{Method, request::Parts};
 use serde_json::{Value, json};
 
-use super::{kind::Kind, store::Store};
+use super::{crd, kind::Kind, store::Store};
 
 /// The answer to a discovery request, if this is one.
 pub(super) fn answer(store: &Store, parts: &Parts) -> Option<Value> {
@@ -34,6 +34,7 @@ pub(super) fn answer(store: &Store, parts: &Parts) -> Option<Value> {
         }
         ["api", version] => resources(store, "", version),
         ["apis", group, version] => resources(store, group, version),
+        ["openapi", "v3", "apis", group, version] => crd::openapi(store, group, version),
         _ => None,
     }
 }

@@ -87,6 +87,7 @@ fn paint(kind: DecisionKind) -> Paint {
         | DecisionKind::Cancelled
         | DecisionKind::Observed
         | DecisionKind::Retired
-        | DecisionKind::Released => Paint::Cyan,
+        | DecisionKind::Released
+        | DecisionKind::Unknown => Paint::Cyan,
     }
 }

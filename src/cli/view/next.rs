@@ -66,7 +66,7 @@ fn steps(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
         status.progress.as_ref().map_or_else(String::new, |progress| format!("step {}", progress.number));
     match status.phase {
         Phase::Pending => pending(status),
-        Phase::Healthy => Vec::new(),
+        Phase::Healthy | Phase::Unknown => Vec::new(),
         Phase::Progressing | Phase::Promoting if in_flight(status).is_none() => Vec::new(),
         Phase::Progressing => vec![run("pause", "stop every increase"), pass(), abort()],
         Phase::Promoting => vec![abort()],
@@ -123,6 +123,9 @@ fn pending(status: &RolloutStatus) -> Vec<Step> {
         }
         Some(Reason::RouteTaken) => {
             "Give the route to one Rollout only: delete the other, or take the route out of it."
+        }
+        Some(Reason::KindsOutdated) => {
+            "Update the kinds in the cluster: kubectl apply --server-side -k crds of the controller's version."
         }
         Some(Reason::InvalidSpec | Reason::Unsupported | Reason::InvalidQuery | Reason::UnknownSource) => {
             "Mend the spec as said above."

@@ -250,7 +250,7 @@ fn readable(rollout: &Rollout, columns: Columns, age_of_it: String, now: DateTim
 /// Green is well, red and yellow are for a person to look at.
 pub(super) fn paint_of(phase: Phase) -> Paint {
     match phase {
-        Phase::Pending => Paint::Dim,
+        Phase::Pending | Phase::Unknown => Paint::Dim,
         Phase::Healthy => Paint::Green,
         Phase::Progressing | Phase::Promoting => Paint::Cyan,
         Phase::Waiting => Paint::Yellow,

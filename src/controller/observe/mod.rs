@@ -51,7 +51,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle.clone_from(&memory.obstacle);
     }
-    let mut refusal = plans.refusal.clone().or(wanted.as_ref().err().cloned()).or(sight.refusal);
+    let mut refusal = context
+        .kinds
+        .refusal()
+        .or(plans.refusal.clone())
+        .or(wanted.as_ref().err().cloned())
+        .or(sight.refusal);
     // Whether it is there, nobody knows then.
     if let (Some(refusal), Some(error)) = (&mut refusal, unreadable)
         && matches!(refusal.reason, Reason::VirtualServiceNotFound | Reason::NotAllowed)

@@ -24,7 +24,10 @@ impl Plans {
         let lost = (state.in_flight() && pinned.is_none())
             .then(|| Refusal::new(Reason::InvalidStatus, "status.pinned: the pinned spec is missing"));
         let unreadable = pinned.as_ref().and_then(|pinned| pinned.as_ref().err().cloned());
-        let refusal = lost.or(unreadable).or_else(|| current.as_ref().err().cloned());
+        let refusal = lost
+            .or(unreadable)
+            .or_else(|| subject.unknown.clone())
+            .or_else(|| current.as_ref().err().cloned());
         Self { pinned: pinned.and_then(Result::ok), current: current.ok(), refusal }
     }
 
