@@ -23,8 +23,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kube::{
-    Client,
-    ResourceExt,
+    Client, ResourceExt,
     runtime::{
         controller::{self, Action, Config as ControllerConfig, Controller},
         reflector::ObjectRef,
@@ -79,14 +78,13 @@ pub async fn run(
 ) -> Result<(), Error> {
     subject::require_kinds(&client, options.namespace.as_deref()).await?;
     let stopping = CancellationToken::new();
-    let working = work(&client, &options, stopping.clone());
+    let mut working = Box::pin(work(&client, &options, stopping.clone()));
     let stop = async {
         stop.await;
         tracing::info!("stopping: finishing what is in progress");
         stopping.cancel();
     };
     // The stop signal is only listened to while there is something to stop.
-    tokio::pin!(working);
     tokio::select! {
         () = &mut working => {}
         () = stop => working.await,
@@ -138,19 +136,17 @@ async fn work(client: &Client, options: &Options, stopping: CancellationToken) {
         }
     };
     let seen = context.clone();
-    let reconciling = controller
-        .run(reconcile::reconcile, on_error, context)
-        .for_each(|outcome| {
-            match outcome {
-                // A watch that fails, for want of a permission above all, would leave the controller blind.
-                Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
-                Err(controller::Error::RunnerError(error)) => tracing::warn!(%error, "the runner failed"),
-                Err(controller::Error::ObjectNotFound(_)) => seen.forget_the_gone(),
-                // Said where it happened.
-                Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
-            }
-            std::future::ready(())
-        });
+    let reconciling = controller.run(reconcile::reconcile, on_error, context).for_each(|outcome| {
+        match outcome {
+            // A watch that fails, for want of a permission above all, would leave the controller blind.
+            Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
+            Err(controller::Error::RunnerError(error)) => tracing::warn!(%error, "the runner failed"),
+            Err(controller::Error::ObjectNotFound(_)) => seen.forget_the_gone(),
+            // Said where it happened.
+            Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
+        }
+        std::future::ready(())
+    });
     futures::join!(reconciling, share);
 }
 
