@@ -18,11 +18,7 @@ struct Served {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(
-    address: SocketAddr,
-    registry: Registry,
-    telemetry: Telemetry,
-) -> io::Result<()> {
+pub async fn serve(address: SocketAddr, registry: Registry, telemetry: Telemetry) -> io::Result<()> {
     let served = Served { registry: Arc::new(registry), telemetry };
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -25,8 +25,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use kube::{
-    Client,
-    ResourceExt,
+    Client, ResourceExt,
     runtime::{
         controller::{self, Action, Config as ControllerConfig, Controller},
         reflector::ObjectRef,
@@ -99,14 +98,13 @@ pub async fn run(
     }
     let kinds = Arc::new(Kinds::default());
     let stopping = CancellationToken::new();
-    let working = work(&client, &options, &kinds, stopping.clone());
+    let mut working = Box::pin(work(&client, &options, &kinds, stopping.clone()));
     let stop = async {
         stop.await;
         tracing::info!("stopping: finishing what is in progress");
         stopping.cancel();
     };
     // The stop signal is only listened to while there is something to stop.
-    tokio::pin!(working);
     tokio::select! {
         () = &mut working => {}
         () = kinds.watch(&client) => {}
@@ -162,19 +160,17 @@ async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: 
         }
     };
     let seen = context.clone();
-    let reconciling = controller
-        .run(reconcile::reconcile, on_error, context)
-        .for_each(|outcome| {
-            match outcome {
-                // A watch that fails, for want of a permission above all, would leave the controller blind.
-                Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
-                Err(controller::Error::RunnerError(error)) => tracing::warn!(%error, "the runner failed"),
-                Err(controller::Error::ObjectNotFound(_)) => seen.forget_the_gone(),
-                // Said where it happened.
-                Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
-            }
-            std::future::ready(())
-        });
+    let reconciling = controller.run(reconcile::reconcile, on_error, context).for_each(|outcome| {
+        match outcome {
+            // A watch that fails, for want of a permission above all, would leave the controller blind.
+            Err(controller::Error::QueueError(error)) => tracing::warn!(%error, "a watch failed"),
+            Err(controller::Error::RunnerError(error)) => tracing::warn!(%error, "the runner failed"),
+            Err(controller::Error::ObjectNotFound(_)) => seen.forget_the_gone(),
+            // Said where it happened.
+            Err(controller::Error::ReconcilerFailed(..)) | Ok(_) => {}
+        }
+        std::future::ready(())
+    });
     futures::join!(reconciling, share);
 }
 

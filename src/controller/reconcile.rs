@@ -99,7 +99,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         return Ok(Next::Gone);
     }
     // Stage 1: what is there.
-    let observed = context.unless_leaving(observe::observe(context, subject, memory)).await;
+    let observed = context.unless_leaving(Box::pin(observe::observe(context, subject, memory))).await;
     let Some(mut seen) = observed else { return Ok(Next::Left) };
     if is_behind(&seen) && memory.checked_version.as_ref() != Some(&subject.resource_version) {
         // Most likely the cache is: the stamp is believed only if the Rollout itself says no more.

@@ -87,7 +87,11 @@ impl Telemetry {
             inner.decision_seconds.clone(),
         );
         registry.register("reconciles", "Reconciles by outcome", inner.reconciles.clone());
-        registry.register("slots_held", "Slots of Rollouts that this replica holds, of 16", inner.slots.clone());
+        registry.register(
+            "slots_held",
+            "Slots of Rollouts that this replica holds, of 16",
+            inner.slots.clone(),
+        );
         for phase in Phase::ALL {
             self.gauge(phase).set(0);
         }

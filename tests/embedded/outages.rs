@@ -62,7 +62,8 @@ impl Replicas {
                 return Err(Refusal::unavailable());
             }
             let decisions = write.after.as_ref().and_then(|after| after["status"]["decisions"].as_array());
-            let decided = decisions.is_some_and(|all| all.iter().any(|decision| decision["kind"].as_str() == last));
+            let decided =
+                decisions.is_some_and(|all| all.iter().any(|decision| decision["kind"].as_str() == last));
             if last.is_some() && decided && !happened.swap(true, Ordering::SeqCst) {
                 away.store(true, Ordering::SeqCst);
             }
@@ -183,7 +184,11 @@ async fn a_breach_during_an_outage_that_is_shorter_than_the_lease_is_not_forgott
         world.weighs(100, 0).await;
         world.sees("the rollback is on record", |status| status["phase"] == "RolledBack").await;
         same(&oracle::canary_weights(&world.api), &vec![0, 50, 0], &format!("{then:?}"));
-        assert_eq!(oracle::kinds(&world.api)[..4], ["Adopted", "Started", "Entered", "RolledBack"], "{then:?}");
+        assert_eq!(
+            oracle::kinds(&world.api)[..4],
+            ["Adopted", "Started", "Entered", "RolledBack"],
+            "{then:?}"
+        );
     }
 }
 

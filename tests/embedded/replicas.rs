@@ -62,7 +62,9 @@ impl World {
             let late: Vec<String> = SLOTS
                 .iter()
                 .map(|(name, _)| (name, self.status_of(name)))
-                .filter(|(_, status)| status["phase"] != "Healthy" || status["stable"]["service"] != "iris-v2")
+                .filter(|(_, status)| {
+                    status["phase"] != "Healthy" || status["stable"]["service"] != "iris-v2"
+                })
                 .map(|(name, status)| format!("{name} is {} at {}", status["phase"], status["weight"]))
                 .collect();
             if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
@@ -86,7 +88,8 @@ impl World {
 
 /// Who holds a slot, by its Lease.
 pub fn holder(api: &Api, slot: u64) -> String {
-    let lease = api.object("leases.coordination.k8s.io", "default", &format!("sluice-controller.slot-{slot:02}"));
+    let lease =
+        api.object("leases.coordination.k8s.io", "default", &format!("sluice-controller.slot-{slot:02}"));
     lease.map_or_else(String::new, |lease| {
         lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
     })
@@ -99,7 +102,8 @@ pub fn each_wrote_only_its_own(api: &Api, replicas: &[&str]) -> BTreeMap<String,
     let mut wrote = BTreeMap::new();
     for write in api.history() {
         if write.resource == "leases" {
-            let holder = write.after.iter().filter_map(|lease| lease["spec"]["holderIdentity"].as_str()).next();
+            let holder =
+                write.after.iter().filter_map(|lease| lease["spec"]["holderIdentity"].as_str()).next();
             holders.insert(write.name.clone(), holder.unwrap_or_default().to_owned());
             continue;
         }

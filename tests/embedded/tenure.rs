@@ -54,9 +54,8 @@ async fn ends(world: &World, way: Way) {
     match way {
         Way::Promotion => world.stands("Healthy", "Live").await,
         Way::Rollback => {
-            let over = |status: &serde_json::Value| {
-                status["phase"] == "RolledBack" && status["retiring"].is_null()
-            };
+            let over =
+                |status: &serde_json::Value| status["phase"] == "RolledBack" && status["retiring"].is_null();
             world.sees("the loser has left", over).await;
         }
     }

@@ -12,8 +12,7 @@ pub const SLOTS: usize = 16;
 pub fn slot_of(namespace: &str, name: &str) -> usize {
     let text = [namespace.as_bytes(), b"/", name.as_bytes()];
     let mixed = mix(fnv1a(text.into_iter().flatten()));
-    // Less than 16.
-    (mixed % SLOTS as u64) as usize
+    usize::from((mixed % SLOTS as u64).to_le_bytes()[0])
 }
 
 /// FNV-1a, 64 bits.
@@ -51,7 +50,9 @@ mod tests {
 
     #[test]
     fn the_slots_have_about_the_same_number_of_rollouts() {
-        for of in [|n| slot_of("models", &format!("rollout-{n}")), |n: u32| slot_of(&format!("team-{n}"), "iris")] {
+        for of in
+            [|n| slot_of("models", &format!("rollout-{n}")), |n: u32| slot_of(&format!("team-{n}"), "iris")]
+        {
             let mut counts = [0; SLOTS];
             (0..1600).for_each(|n| counts[of(n)] += 1);
             assert!(counts.iter().all(|count| (70..=130).contains(count)), "{counts:?}");

@@ -116,7 +116,9 @@ impl Held {
     /// The slots that are held now.
     pub(super) fn slots(&self) -> Vec<usize> {
         let grants = self.grants();
-        (0..SLOTS).filter(|slot| self.0.always || grants[*slot].as_ref().is_some_and(|grant| grant.holds())).collect()
+        (0..SLOTS)
+            .filter(|slot| self.0.always || grants[*slot].as_ref().is_some_and(|grant| grant.holds()))
+            .collect()
     }
 
     /// Whether a slot is held.

@@ -34,7 +34,7 @@ pub(super) struct Member {
     /// The version that another process of our name wrote, and since when it is there.
     other: Option<(Option<String>, Instant)>,
     tenures: watch::Sender<Option<Arc<Tenure>>>,
-    was_member: bool,
+    joined: bool,
 }
 
 /// How an attempt to renew ended.
@@ -56,7 +56,7 @@ impl Member {
         let name = leases::member_name(&options);
         // Seeded by the operating system, each time anew.
         let process = format!("{:016x}", RandomState::new().build_hasher().finish());
-        Self { leases, options, name, process, known: None, other: None, tenures, was_member: false }
+        Self { leases, options, name, process, known: None, other: None, tenures, joined: false }
     }
 
     /// Renews until the future is dropped.
@@ -134,7 +134,7 @@ impl Member {
         let goes_on = self.tenures.borrow().as_ref().is_some_and(|tenure| tenure.extend(until));
         if !goes_on && until > Instant::now() {
             tracing::info!(identity = self.options.identity, "a member of the replicas");
-            self.was_member = true;
+            self.joined = true;
             self.tenures.send_replace(Some(Arc::new(Tenure::until(until))));
         }
     }
@@ -163,12 +163,13 @@ impl Member {
         }
         let before = self.known.as_ref();
         if let Some(lease) = before.filter(|lease| leases::process(lease) != Some(&self.process))
-            && self.was_member
+            && self.joined
         {
             // Whoever starts under a name that is there takes it for its own, from before a restart. Whoever runs and
             // finds another under its name has been taken for dead.
             let (version, now) = (lease.resource_version(), Instant::now());
-            let since = self.other.as_ref().filter(|(seen, _)| *seen == version).map_or(now, |(_, since)| *since);
+            let since =
+                self.other.as_ref().filter(|(seen, _)| *seen == version).map_or(now, |(_, since)| *since);
             self.other = Some((version, since));
             if now.duration_since(since) < self.options.duration {
                 self.known = None;

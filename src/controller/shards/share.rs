@@ -14,7 +14,8 @@ pub(super) fn share<'a>(
     holders: &[Option<&str>; SLOTS],
     members: impl IntoIterator<Item = &'a str>,
 ) -> [Option<&'a str>; SLOTS] {
-    let mut held: BTreeMap<&str, Vec<usize>> = members.into_iter().map(|member| (member, Vec::new())).collect();
+    let mut held: BTreeMap<&str, Vec<usize>> =
+        members.into_iter().map(|member| (member, Vec::new())).collect();
     for (slot, holder) in holders.iter().enumerate() {
         if let Some(slots) = holder.and_then(|holder| held.get_mut(holder)) {
             slots.push(slot);

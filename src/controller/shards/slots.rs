@@ -59,7 +59,9 @@ impl<F: Fn(Change)> Replica<F> {
         let serve = async {
             loop {
                 // The sender lives in `member`.
-                let Ok(tenure) = tenures.wait_for(Option::is_some).await.map(|tenure| tenure.clone()) else { return };
+                let Ok(tenure) = tenures.wait_for(Option::is_some).await.map(|tenure| tenure.clone()) else {
+                    return;
+                };
                 if let Some(tenure) = tenure {
                     self.serve(&tenure).await;
                 }
@@ -241,7 +243,9 @@ impl<F: Fn(Change)> Replica<F> {
             let found = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
             let (name, params) = (lease.name_any(), DeleteParams::default().preconditions(found));
             match timeout(self.options.duration / 3, self.leases.delete(&name, &params)).await {
-                Ok(Ok(_)) => tracing::info!(replica = identity, "deleted the lease of a replica that is gone"),
+                Ok(Ok(_)) => {
+                    tracing::info!(replica = identity, "deleted the lease of a replica that is gone");
+                }
                 Ok(Err(error)) => tracing::debug!(%error, lease = name, "cannot delete the lease"),
                 Err(_) => tracing::debug!(lease = name, "cannot delete the lease in time"),
             }
@@ -300,9 +304,10 @@ impl<F: Fn(Change)> Replica<F> {
                 }
             }
         };
-        match timeout(self.options.duration, give_up).await {
-            Ok(()) => tracing::info!("gave all slots up"),
-            Err(_) => tracing::warn!("could not give all slots up in time"),
+        if timeout(self.options.duration, give_up).await.is_ok() {
+            tracing::info!("gave all slots up");
+        } else {
+            tracing::warn!("could not give all slots up in time");
         }
     }
 

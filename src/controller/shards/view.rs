@@ -89,7 +89,8 @@ impl View {
         }
         self.last = Some(now);
         let named = (0..SLOTS).filter_map(|slot| listed.holder(slot));
-        let all: std::collections::BTreeSet<&str> = listed.members.keys().map(String::as_str).chain(named).collect();
+        let all: std::collections::BTreeSet<&str> =
+            listed.members.keys().map(String::as_str).chain(named).collect();
         self.seen.retain(|identity, _| all.contains(identity.as_str()));
         for identity in all.into_iter().filter(|identity| *identity != self.identity) {
             let lease = listed.members.get(identity);
@@ -109,7 +110,10 @@ impl View {
         let asked = listed.asked;
         identity != self.identity
             && self.not_before.is_none_or(|not_before| asked >= not_before)
-            && self.seen.get(identity).is_some_and(|seen| asked.saturating_duration_since(seen.since) >= seen.lasts)
+            && self
+                .seen
+                .get(identity)
+                .is_some_and(|seen| asked.saturating_duration_since(seen.since) >= seen.lasts)
     }
 
     /// The other replicas that are there.

@@ -40,10 +40,14 @@ impl SourceClock {
             return None;
         };
         // Not to the second: a message that is another one at every look would be news every time.
-        let apart = [(TimeDelta::days(1), "a day"), (TimeDelta::hours(1), "an hour"), (TimeDelta::minutes(1), "a minute")]
-            .into_iter()
-            .find(|(least, _)| apart > *least)
-            .map_or("10 seconds", |(_, words)| words);
+        let apart = [
+            (TimeDelta::days(1), "a day"),
+            (TimeDelta::hours(1), "an hour"),
+            (TimeDelta::minutes(1), "a minute"),
+        ]
+        .into_iter()
+        .find(|(least, _)| apart > *least)
+        .map_or("10 seconds", |(_, words)| words);
         Some(format!(
             "has a clock that is more than {apart} {side} the controller's: expected them to agree, because what \
              was counted in a step is told by the time"

@@ -182,7 +182,8 @@ impl Campaign {
         self.world.replicas.iter().for_each(|replica| replica.pause(false));
         // A lease that runs out, the moment for others to come back, and a few periods.
         self.world.pass(DURATION + DURATION / 2 + 4 * PERIOD).await;
-        let shares: Vec<usize> = self.alive.iter().map(|index| self.world.replicas[*index].slots().len()).collect();
+        let shares: Vec<usize> =
+            self.alive.iter().map(|index| self.world.replicas[*index].slots().len()).collect();
         if shares.is_empty() {
             return;
         }

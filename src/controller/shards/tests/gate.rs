@@ -56,7 +56,8 @@ impl Old {
         };
         let version = before.resource_version().unwrap();
         let said = before.spec.unwrap();
-        if said.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty() && holder != self.identity) {
+        if said.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty() && holder != self.identity)
+        {
             let now = Instant::now();
             let since = match &self.observed {
                 Some((seen, since)) if *seen == version => *since,

@@ -87,7 +87,7 @@ async fn one_that_crashed_is_followed_when_its_lease_has_run_out_and_then_forgot
     world.start("second", 0);
     world.pass(seconds(30)).await;
     world.replicas[0].kill();
-    world.pass(DURATION - PERIOD - seconds(1)).await;
+    world.pass(DURATION.saturating_sub(PERIOD + seconds(1))).await;
     assert_eq!(world.shares(), [0, 8]);
     world.pass(2 * PERIOD + seconds(1)).await;
     assert_eq!(world.shares(), [0, 16]);

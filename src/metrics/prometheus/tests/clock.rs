@@ -7,7 +7,8 @@ use super::{counters::requests, *};
 #[tokio::test]
 async fn a_source_whose_clock_is_off_gives_no_number_and_one_message() {
     let fake = Fake::start().await;
-    let one = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]}]}}"#;
+    let one =
+        r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]}]}}"#;
     fake.answers(|seen| json(StatusCode::OK, if seen.query() == "x" { one } else { VECTOR }));
     let mut asker = Asker::new(&fake).querying("x");
     for (seconds, expected) in [
@@ -33,7 +34,8 @@ async fn what_was_counted_while_the_clocks_were_apart_is_not_lost() {
     let fake = Fake::start().await;
     let mut asker = Asker::new(&fake);
     let (first, second) = ([(-10, 5.0)], [(-10, 5.0), (10, 25.0)]);
-    let [first, second] = [&first[..], &second[..]].map(|points| matrix(&[requests("iris-v2", "200", points)]));
+    let [first, second] =
+        [&first[..], &second[..]].map(|points| matrix(&[requests("iris-v2", "200", points)]));
     fake.says(200, "application/json", &first);
     assert_eq!(asker.look(0).await.counts.unwrap_err().kind, TroubleKind::Baseline);
     fake.says(200, "application/json", &second);
