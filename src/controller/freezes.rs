@@ -54,7 +54,7 @@ impl Freezes {
     /// The one that counts for `namespace`, of several the oldest; those in `home` count everywhere.
     fn of(&self, namespace: &str, home: &str) -> Option<Frozen> {
         let all = self.stores.iter().flat_map(Store::state);
-        let all: Vec<_> = all.filter(|freeze| counts(&**freeze, namespace, home)).collect();
+        let all: Vec<_> = all.filter(|freeze| counts(freeze, namespace, home)).collect();
         oldest(all.iter().map(AsRef::as_ref), home)
     }
 }

@@ -2,6 +2,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+type Change = fn(&mut Value);
+
 const ADDRESS: &str = "10.1.2.3";
 
 fn predictor() -> Predictor {
@@ -41,7 +43,6 @@ fn a_pod_of_the_service_is_asked_at_each_of_its_addresses() {
 #[test]
 fn an_address_that_is_not_one_of_a_pod_of_the_service_is_not_asked() {
     let selector = json!({"app": "iris"});
-    type Change = fn(&mut Value);
     let changes: [(Change, &str); 8] = [
         (|pod| pod["spec"]["hostNetwork"] = json!(true), "iris-0 has its node's"),
         (

@@ -61,15 +61,12 @@ fn without(text: &str, secret: &str) -> String {
             let form = forms.iter().find(|form| rest[at..].starts_with(form.as_str()))?;
             Some(at + form.len())
         });
-        let next = match length {
-            Some(length) => {
-                shown.push_str(HIDDEN);
-                length
-            }
-            None => {
-                shown.push(c);
-                c.len_utf8()
-            }
+        let next = if let Some(length) = length {
+            shown.push_str(HIDDEN);
+            length
+        } else {
+            shown.push(c);
+            c.len_utf8()
         };
         rest = &rest[next..];
     }
