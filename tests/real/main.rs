@@ -26,6 +26,7 @@ mod people;
 mod queries;
 mod refused;
 mod refused_by_server;
+mod replicas;
 mod reports;
 mod rights;
 mod trace;

@@ -150,7 +150,11 @@ fn of_the_end(points: &[When]) -> Vec<When> {
 fn event(then: EventThen, random: &mut Random) -> Strike {
     let resources = match then {
         EventThen::Drop => &WATCHED[1..2],
-        EventThen::Duplicate | EventThen::Delay(_) | EventThen::Expire | EventThen::Close => &WATCHED[..2],
+        EventThen::Duplicate
+        | EventThen::Delay(_)
+        | EventThen::Expire
+        | EventThen::Close
+        | EventThen::Tamper(_) => &WATCHED[..2],
     };
     let when = When::any().resource(random.one_of(resources)).nth(1 + random.below(3));
     Strike::Event(when, then)
