@@ -57,17 +57,13 @@ fn main() -> Result<ExitCode> {
 }
 
 fn measure(args: BenchArgs) -> Result<ExitCode> {
-    let program = match args.controller {
-        Some(program) => std::path::absolute(program)?,
-        None => {
-            // Inside the namespace is no network to fetch crates by.
-            if namespace::is_outside() {
-                eprintln!("building the controller");
-                bench::build(bench::repository())?;
-            }
-            bench::beside_this()?
-        }
-    };
+    // Inside the namespace is no network to fetch crates by.
+    if args.controller.is_none() && namespace::is_outside() {
+        eprintln!("building the controller");
+        bench::build(bench::repository())?;
+    }
+    let program =
+        args.controller.map_or_else(bench::beside_this, |program| Ok(std::path::absolute(program)?))?;
     namespace::enter()?;
     let scenarios = if args.only.is_empty() { Scenario::value_variants().to_vec() } else { args.only };
     let bench = Bench {
