@@ -12,5 +12,8 @@ mod life;
 mod oracle;
 mod refusals;
 mod rest;
+mod restored;
+mod tools;
+mod versions;
 mod watches;
 mod world;

@@ -18,12 +18,14 @@ mod install;
 mod lab;
 mod leader;
 mod life;
+mod limits;
 mod main_path;
 mod oracle;
 mod people;
 mod queries;
 mod refused;
 mod refused_by_server;
+mod tools;
 mod uninstall;
 mod versions;
 mod world;
@@ -107,6 +109,18 @@ fn main() -> anyhow::Result<ExitCode> {
             a_restarted_controller_goes_on_where_it_was,
             what_happened_while_nobody_led_is_seen_afterwards,
             a_leader_that_lost_its_lease_takes_it_again,
+        ],
+        tools: [
+            a_tool_that_applies_by_force_keeps_no_promotion_from_happening,
+            a_virtual_service_created_again_gets_its_step_back,
+            a_service_that_is_deleted_takes_its_canary_out_and_one_of_stable_holds,
+            a_rollout_deleted_without_its_dependents_starts_nothing_when_it_is_back,
+        ],
+        limits: [
+            ten_thousand_steps,
+            one_step_more_than_there_may_be,
+            the_longest_names,
+            the_longest_words,
         ],
         versions: [
             kinds_that_are_older_keep_the_program_from_starting,
