@@ -19,7 +19,10 @@ pub(super) async fn persist(
     subject: &Subject,
     status: &RolloutStatus,
 ) -> Result<RolloutObject, Error> {
-    let status = serde_json::to_value(status)?;
+    let mut status = serde_json::to_value(status)?;
+    if let (Some(strange), Some(pinned)) = (&subject.strange_pinned, status.get_mut("pinned")) {
+        pinned.clone_from(strange);
+    }
     let patch = json!([
         { "op": "replace", "path": "/metadata/resourceVersion", "value": subject.resource_version },
         { "op": "add", "path": "/status", "value": status },

@@ -81,7 +81,8 @@ impl RolloutObject {
 
     /// What the spec, or the one that a rollout in flight goes by, asks for without this version knowing it: that of a
     /// newer one. To leave it out could be to leave out a check.
-    fn unknown(&self) -> Option<Refusal> {
+    /// Comes with the pinned spec as it is, where it is that one: to write it again must not lose what it asks for.
+    fn unknown(&self) -> Option<(Refusal, Option<Value>)> {
         #[derive(Default, Deserialize)]
         struct Status<'a> {
             #[serde(default, borrow)]
@@ -89,8 +90,11 @@ impl RolloutObject {
         }
         let status = self.status.as_ref().map(|status| serde_json::from_str::<Status<'_>>(status.get()));
         let pinned = status.and_then(Result::ok).unwrap_or_default().pinned;
-        let pinned = pinned.and_then(|pinned| read_spec(Some(pinned), "status.pinned").1);
-        pinned.or_else(|| read_spec(self.spec.as_deref(), "spec").1)
+        let of_pinned = pinned.and_then(|pinned| {
+            let (_, unknown) = read_spec(Some(pinned), "status.pinned");
+            Some((unknown?, serde_json::from_str(pinned.get()).ok()))
+        });
+        of_pinned.or_else(|| Some((read_spec(self.spec.as_deref(), "spec").1?, None)))
     }
 
     /// The status as it is; null where there is none.
@@ -144,6 +148,8 @@ pub(super) struct Subject {
     pub(super) spec: Result<RolloutSpec, Refusal>,
     /// What stands in it, or in the pinned one, and means nothing to this version.
     pub(super) unknown: Option<Refusal>,
+    /// The pinned spec as it is, where something of it means nothing to this version.
+    pub(super) strange_pinned: Option<Value>,
     /// What was last written, or an empty one: where there is none, and where it cannot be read.
     pub(super) status: RolloutStatus,
     /// Whether there is a status that cannot be read.
@@ -156,6 +162,7 @@ impl Subject {
             Ok(status) => (status.unwrap_or_default(), None),
             Err(error) => (RolloutStatus::default(), Some(error.to_string())),
         };
+        let (unknown, strange_pinned) = object.unknown().unzip();
         Self {
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
@@ -166,7 +173,8 @@ impl Subject {
             deleted: object.metadata.deletion_timestamp.is_some(),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
             spec: object.spec(),
-            unknown: object.unknown(),
+            unknown,
+            strange_pinned: strange_pinned.flatten(),
             status,
             unreadable_status,
         }

@@ -250,6 +250,10 @@ impl World {
 
     /// Asks for an action on the current revision and step, as the command line does.
     pub async fn ask(&self, what: &str, name: &str) {
+        let rollout = self.api.object("rollouts.sluice.dev", NAMESPACE, "iris").expect("a Rollout");
+        let owner = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "name": "iris", "uid": rollout["metadata"]["uid"],
+        });
         let status = self.status();
         let mut spec = json!({"rollout": "iris", "do": what, "reason": "a test says so"});
         let revision = |of: &Value| {
@@ -266,13 +270,14 @@ impl World {
         }
         let params = PostParams::default();
         let object = json!({
-            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction", "metadata": {"name": name}, "spec": spec,
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "RolloutAction",
+            "metadata": {"name": name, "ownerReferences": [owner]}, "spec": spec,
         });
         let actions = self.objects("sluice.dev", "v1alpha1", "RolloutAction");
         actions.create(&params, &serde_json::from_value(object).unwrap()).await.unwrap();
     }
 
-    fn objects(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+    pub fn objects(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         Api::namespaced_with(self.api.client(), NAMESPACE, &kind)
     }
@@ -347,6 +352,11 @@ impl Sluice {
     /// Whether it has crashed by now.
     pub fn has_crashed(&self) -> bool {
         self.connection.faults().has_crashed()
+    }
+
+    /// Waits until it has ended by itself; what it ended with.
+    pub async fn ended(mut self) -> Result<(), controller::Error> {
+        tokio::time::timeout(LIMIT, &mut self.task).await.expect("a controller that ends").unwrap()
     }
 
     /// Lets it finish and waits for its end.

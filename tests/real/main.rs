@@ -20,6 +20,7 @@ mod faults;
 mod install;
 mod lab;
 mod life;
+mod limits;
 mod main_path;
 mod oracle;
 mod people;
@@ -29,6 +30,7 @@ mod refused_by_server;
 mod replicas;
 mod reports;
 mod rights;
+mod tools;
 mod trace;
 mod uninstall;
 mod versions;
@@ -128,6 +130,18 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         clocks: [
             a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back,
+        ],
+        tools: [
+            a_tool_that_applies_by_force_keeps_no_promotion_from_happening,
+            a_virtual_service_created_again_gets_its_step_back,
+            a_service_that_is_deleted_takes_its_canary_out_and_one_of_stable_holds,
+            a_rollout_deleted_without_its_dependents_starts_nothing_when_it_is_back,
+        ],
+        limits: [
+            ten_thousand_steps,
+            one_step_more_than_there_may_be,
+            the_longest_names,
+            the_longest_words,
         ],
         versions: [
             kinds_that_are_older_keep_the_program_from_starting,

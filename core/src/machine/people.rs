@@ -250,6 +250,14 @@ fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     }
     let needs_retry = turn.state.outcome(&wanted).is_some_and(|outcome| outcome.outcome.needs_retry());
     let lost = matches!(turn.state.stage, Stage::StatusLost);
+    // One that a backup brought back with everything else would start what was lost by itself.
+    if lost && asked.rollout_uid.is_none() {
+        return Answer::Refused(
+            "the status was lost: only an action with an owner reference to this very Rollout counts, as the command \
+             makes it"
+                .to_owned(),
+        );
+    }
     if !turn.state.in_flight() && !needs_retry && !lost {
         return Answer::Refused(format!(
             "{wanted} was neither rolled back nor lost: there is nothing to retry"

@@ -215,7 +215,7 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
             state.stage = Stage::Idle;
         })
     };
-    if ours {
+    if ours || lost {
         forget_actions(turn);
     }
     Some(Decision { from_weight: i32::from(leftover), ..decision })

@@ -22,6 +22,12 @@ pub(super) fn in_flight(status: &RolloutStatus) -> Option<&StepState> {
     }
 }
 
+/// More steps than these are not all shown.
+const MOST_SHOWN: usize = 40;
+/// How many of many are shown before the current step, and how many from it on.
+const BEFORE: usize = 3;
+const FROM: usize = 12;
+
 /// What counts now: a rollout in flight goes by the spec that was accepted when it started.
 pub(super) fn plan(rollout: &Rollout, status: &RolloutStatus) -> Result<Plan, PlanErrors> {
     let pinned = status.pinned.as_deref().filter(|_| in_flight(status).is_some());
@@ -50,7 +56,11 @@ pub(super) fn section(rollout: &Rollout, status: &RolloutStatus, screen: &Screen
     let mut lines = vec![title("STEPS", remark, screen)];
     let names: Vec<String> = plan.steps.iter().enumerate().map(|(index, step)| name(index, step)).collect();
     let longest = names.iter().map(|name| width(name)).max().unwrap_or(0).max(width("promotion"));
-    for (index, (step, name)) in plan.steps.iter().zip(&names).enumerate() {
+    let (first, end) = shown(plan.steps.len(), current.map_or(0, |state| state.index));
+    if first > 0 {
+        lines.push(format!("    … {} before", thousands(first as u64)));
+    }
+    for (index, (step, name)) in plan.steps.iter().zip(&names).enumerate().take(end).skip(first) {
         let place = place(index, current);
         let line = format!("{}  {:>3}%  {}", pad(name, longest), step.weight, conditions(step));
         lines.push(marked(place, line.trim_end(), screen));
@@ -58,9 +68,21 @@ pub(super) fn section(rollout: &Rollout, status: &RolloutStatus, screen: &Screen
             lines.push(format!("    {}", Paint::Dim.on(screen.colour, &so_far(step, state))));
         }
     }
+    if end < plan.steps.len() {
+        lines.push(format!("    … {} more", thousands((plan.steps.len() - end) as u64)));
+    }
     let last = format!("{}  100%", pad("promotion", longest));
     lines.push(marked(place(plan.promotion(), current), &last, screen));
     lines
+}
+
+/// The first of `steps` that is shown, and the one after the last.
+fn shown(steps: usize, current: usize) -> (usize, usize) {
+    if steps <= MOST_SHOWN {
+        return (0, steps);
+    }
+    let first = current.saturating_sub(BEFORE).min(steps.saturating_sub(FROM));
+    (first, (current + FROM).min(steps))
 }
 
 fn place(index: usize, current: Option<&StepState>) -> Place {
@@ -121,4 +143,42 @@ fn so_far(step: &PlannedStep, state: &StepState) -> String {
 
 fn whole_seconds(duration: GoDuration) -> GoDuration {
     GoDuration::seconds(duration.0.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::view::fixtures::{screen, waiting};
+
+    #[test]
+    fn of_very_many_steps_those_around_the_current_one_are_shown() {
+        let mut rollout = waiting("iris");
+        let ramps = json!(vec![json!({"ramp": {"from": 1, "to": 100, "by": 1, "every": "1m"}}); 100]);
+        let mut status = rollout.status.take().unwrap();
+        status.pinned = None;
+        rollout.spec.steps = serde_json::from_value(ramps).unwrap();
+        if let Stage::Step(step) = &mut status.stage {
+            step.index = 5000;
+        }
+        let lines = section(&rollout, &status, &screen(80));
+        assert!(lines.len() < 25, "{} lines", lines.len());
+        assert_eq!(lines[1], "    … 4,997 before");
+        assert!(lines[5].contains("5001") && lines[5].contains("1%"), "{}", lines[5]);
+        assert_eq!(lines[lines.len() - 2], "    … 4,988 more");
+    }
+
+    #[test]
+    fn the_last_of_many_steps_is_shown_too() {
+        for current in [0, 1, 9_990, 9_999, 10_000] {
+            let (first, end) = shown(10_000, current);
+            assert!(
+                first < end && end <= 10_000 && end - first <= BEFORE + FROM,
+                "{current}: {first}..{end}"
+            );
+            assert!(first <= current && (current < end || current == 10_000), "{current}: {first}..{end}");
+        }
+        assert_eq!(shown(40, 39), (0, 40));
+    }
 }

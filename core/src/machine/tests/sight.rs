@@ -153,6 +153,29 @@ fn a_rollout_created_again_after_a_rollback_starts_nothing() {
 }
 
 #[test]
+fn what_a_backup_brings_back_is_not_done_again() {
+    // Once before the first look at the Rollout, and once after it; with the owner that it had, and with none.
+    for (after, owner) in [(false, None), (true, None), (true, Some("uid-of-its-owner".to_owned()))] {
+        let mut life = Life::at_step(2, |_| ());
+        life.world.recreate();
+        life.crash();
+        if after {
+            life.turns(2, GOOD);
+        }
+        for what in [Do::Retry, Do::PromoteFull, Do::Approve, Do::Resume] {
+            life.ask(what);
+        }
+        for action in &mut life.world.actions {
+            action.asked.rollout_uid.clone_from(&owner);
+        }
+        life.turns(20, GOOD);
+        assert_eq!(life.stands(), (Phase::Stalled, Reason::StatusLost), "{after} {owner:?}");
+        assert_eq!((life.stable(), life.weight()), ("v1", 0));
+        assert!(life.world.actions.iter().all(|action| action.answer == Some(ActionPhase::Refused)));
+    }
+}
+
+#[test]
 fn a_rollout_created_again_for_a_revision_that_is_new_starts_it() {
     let mut life = Life::at_step(2, |_| ());
     life.turns(2, BAD);
