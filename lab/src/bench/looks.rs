@@ -258,6 +258,8 @@ mod tests {
             namespace: "n".to_owned(),
             name: name.to_owned(),
             code: 200,
+            version: None,
+            dry_run: false,
             received: at(second),
             answered: at(second),
         };
