@@ -63,9 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let lab = Arc::new(Lab::default());
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
-        binary: [
-            the_program_does_the_whole_job,
-        ],
+        binary: [the_program_does_the_whole_job],
         main_path: [
             a_good_canary_is_promoted_through_four_steps,
             a_good_canary_is_promoted_through_four_steps_by_scraping,
@@ -107,9 +105,7 @@ fn main() -> anyhow::Result<ExitCode> {
             what_happened_while_nobody_was_there_is_seen_afterwards,
             a_replica_whose_slot_was_taken_takes_it_again,
         ],
-        clocks: [
-            a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back,
-        ],
+        clocks: [a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back],
         queries: [
             a_query_that_holds_promotes,
             a_query_that_does_not_hold_takes_all_traffic_away,
