@@ -5,7 +5,6 @@
 
 mod act;
 mod backoff;
-mod claims;
 mod clock;
 mod context;
 mod error;
@@ -13,6 +12,7 @@ mod events;
 mod lease;
 mod memory;
 mod observe;
+mod packed;
 mod persist;
 mod reconcile;
 mod stores;
@@ -38,8 +38,9 @@ pub use self::{
 use self::{context::Context, stores::Watches, subject::RolloutObject};
 use crate::metrics::Metrics;
 
-/// Reconciles at the same time. Each may wait for a metrics source; more would only queue there.
-const CONCURRENCY: u16 = 128;
+/// Reconciles at the same time. Those that wait for a metrics source cost next to nothing, and must not keep the others
+/// from their turn.
+const CONCURRENCY: u16 = 1024;
 
 /// How the controller runs.
 #[derive(Clone)]
@@ -102,18 +103,10 @@ async fn lead(client: &Client, options: &Options, leadership: Leadership, lost: 
     let context = Arc::new(Context::new(client.clone(), options, leadership, watches.stores()));
     options.telemetry.leading(true);
     let stores = watches.stores();
-    let mapper = Arc::new(watches.stores());
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .trigger_backoff(backoff::OfAll)
-        .watches_stream_with(
-            watches.virtual_services,
-            stores::Stores::of_virtual_service(&mapper),
-            stores::virtual_service(),
-        )
-        .watches_stream(watches.services, stores::Stores::of_service(&mapper))
-        .watches_stream(watches.slices, stores::Stores::of_slice(&mapper))
-        .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
+        .reconcile_on(watches.concerned)
         .graceful_shutdown_on(lost.clone().cancelled_owned());
     let (telemetry, ending) = (options.telemetry.clone(), lost.clone());
     tokio::spawn(async move {

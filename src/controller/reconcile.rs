@@ -56,7 +56,7 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
             memory.rollout = None;
         }
         let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
-        let subject = Subject::read(&object);
+        let subject = memory.subject(&object);
         match turn(&context, &subject, &mut memory).await {
             Ok(Next::Again) => {}
             Ok(Next::Sleep(duration)) => {
@@ -159,7 +159,14 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         persist::remove_finalizer(context, subject).await?;
         return Ok(Next::Gone);
     }
-    Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+    if decision.is_some() {
+        return Ok(Next::Again);
+    }
+    let next = Next::Sleep(sleep(&seen, &state, memory));
+    if !state.in_flight() && state.retiring.is_empty() && seen.facts.refusal.is_none() {
+        memory.rest();
+    }
+    Ok(next)
 }
 
 /// Whether the routes show a later decision than the Rollout as it was read.

@@ -2,29 +2,43 @@
 //! read is a refusal with a reason and not an object that nobody sees.
 
 use chrono::{DateTime, Utc};
+use std::{borrow::Cow, sync::Arc};
+
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
     core::ObjectMeta,
-    runtime::reflector::ObjectRef,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_core::{
     api::{FINALIZER, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
     machine::Refusal,
+    plan::{Plan, PlanErrors},
 };
 
-use super::Error;
+use super::{Error, packed::Body};
 
 /// A Rollout whose spec and status are not parsed yet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Sent")]
 pub(super) struct RolloutObject {
     metadata: ObjectMeta,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Body,
+}
+
+/// A Rollout as the API server sends it.
+#[derive(Deserialize)]
+struct Sent {
+    metadata: ObjectMeta,
     spec: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Box<RawValue>>,
+}
+
+impl From<Sent> for RolloutObject {
+    fn from(sent: Sent) -> Self {
+        Self { metadata: sent.metadata, body: Body::new(sent.spec, sent.status) }
+    }
 }
 
 impl Resource for RolloutObject {
@@ -57,33 +71,32 @@ impl RolloutObject {
         format!("{}/{}", self.namespace().unwrap_or_default(), self.name_any())
     }
 
-    /// A reference to it.
-    pub(super) fn reference(&self) -> ObjectRef<Self> {
-        ObjectRef::from_obj(self)
+    /// Spec and status as they were sent.
+    pub(super) fn texts(&self) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+        self.body.texts()
     }
 
-    /// Whether its spec or status has `name` in it, as a whole string: then a change of the object of that name may
-    /// concern it. Names it too often rather than too rarely.
-    pub(super) fn mentions(&self, name: &str) -> bool {
-        let quoted = format!("\"{name}\"");
-        let qualified = format!("/{name}\"");
-        let texts = [&self.spec, &self.status];
-        texts
-            .into_iter()
-            .flatten()
-            .any(|text| text.get().contains(&quoted) || text.get().contains(&qualified))
+    /// Whether `other` is the same version of the same object.
+    pub(super) fn is_version_of(&self, other: &Self) -> bool {
+        let version = |object: &Self| (object.uid(), object.resource_version());
+        version(self).1.is_some() && version(self) == version(other)
     }
 
-    /// The spec, or what is wrong with it.
-    pub(super) fn spec(&self) -> Result<RolloutSpec, Refusal> {
-        let spec = self.spec.as_ref().map_or("null", |spec| spec.get());
-        serde_json::from_str(spec)
-            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")))
-    }
-
-    /// The status: nothing where there is none, an error where it cannot be read.
-    fn status(&self) -> Result<Option<RolloutStatus>, serde_json::Error> {
-        self.status.as_ref().map(|status| serde_json::from_str(status.get())).transpose()
+    /// Makes it small: without metadata that nobody here reads, and packed.
+    pub(super) fn pack(&mut self) {
+        let metadata = std::mem::take(&mut self.metadata);
+        self.metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            generation: metadata.generation,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            finalizers: metadata.finalizers,
+            ..ObjectMeta::default()
+        };
+        self.body = self.body.packed();
     }
 }
 
@@ -98,6 +111,10 @@ pub(super) struct Subject {
     pub(super) deleted: bool,
     pub(super) has_finalizer: bool,
     pub(super) spec: Result<RolloutSpec, Refusal>,
+    /// The plan of the spec, or what is wrong with it.
+    pub(super) current: Result<Arc<Plan>, Refusal>,
+    /// The plan of the spec that is pinned in the status, or what is wrong with it.
+    pub(super) pinned: Option<Result<Arc<Plan>, Refusal>>,
     /// What was last written, or an empty one: where there is none, and where it cannot be read.
     pub(super) status: RolloutStatus,
     /// Whether there is a status that cannot be read.
@@ -106,12 +123,21 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn read(object: &RolloutObject) -> Self {
-        let (status, unreadable_status) = match object.status() {
+        let (spec, status) = object.texts();
+        let status = status.map(|status| serde_json::from_str::<RolloutStatus>(&status)).transpose();
+        let (status, unreadable_status) = match status {
             Ok(status) => (status.unwrap_or_default(), None),
             Err(error) => (RolloutStatus::default(), Some(error.to_string())),
         };
+        let spec: Result<RolloutSpec, _> = serde_json::from_str(spec.as_deref().unwrap_or("null"))
+            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec: {error}")));
+        let namespace = object.namespace().unwrap_or_default();
+        let plan = |spec: &RolloutSpec| Plan::new(spec, &namespace).map(Arc::new).map_err(refused);
         Self {
-            namespace: object.namespace().unwrap_or_default(),
+            current: spec.as_ref().map_err(Clone::clone).and_then(plan),
+            pinned: status.pinned.as_deref().map(plan),
+            spec,
+            namespace,
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
@@ -119,7 +145,6 @@ impl Subject {
             created: created(object),
             deleted: object.metadata.deletion_timestamp.is_some(),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
-            spec: object.spec(),
             status,
             unreadable_status,
         }
@@ -129,6 +154,11 @@ impl Subject {
     pub(super) fn display(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn refused(errors: PlanErrors) -> Refusal {
+    Refusal::new(errors.reason(), errors.to_string())
 }
 
 /// When an object was created.

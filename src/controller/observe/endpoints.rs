@@ -1,6 +1,6 @@
 //! Who answers for a predictor.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,7 +10,11 @@ use sluice_core::Predictor;
 use tokio::time::timeout;
 
 use crate::{
-    controller::{context::Context, memory::Memory},
+    controller::{
+        context::Context,
+        memory::Memory,
+        stores::{Endpoint, PodName},
+    },
     metrics::Arm,
 };
 
@@ -29,11 +33,11 @@ pub(super) async fn arm(
     for endpoint in ready_endpoints(context, &predictor) {
         let Ok(address) = endpoint.address.parse() else { continue };
         let started = match (&endpoint.pod, ages) {
-            (Some((name, uid)), true) => pod_start(context, namespace, name, uid, memory).await,
+            (Some(pod), true) => pod_start(context, namespace, pod, memory).await,
             (Some(_) | None, _) => None,
         };
-        let name = endpoint.pod.map_or(endpoint.address, |(name, _)| name);
-        pods.push(crate::metrics::Pod { name, address, started });
+        let name = endpoint.pod.map_or(endpoint.address, |pod| pod.name);
+        pods.push(crate::metrics::Pod { name: name.into(), address, started });
     }
     Arm { predictor, pods }
 }
@@ -42,11 +46,10 @@ pub(super) async fn arm(
 async fn pod_start(
     context: &Context,
     namespace: &str,
-    name: &str,
-    uid: &str,
+    PodName { name, uid }: &PodName,
     memory: &mut Memory,
 ) -> Option<DateTime<Utc>> {
-    if let Some(known) = memory.pod_starts.get(uid) {
+    if let Some(known) = memory.pod_starts.get(&**uid) {
         return *known;
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
@@ -57,35 +60,15 @@ async fn pod_start(
     if memory.pod_starts.len() > 1000 {
         memory.pod_starts.clear();
     }
-    memory.pod_starts.insert(uid.to_owned(), started);
+    memory.pod_starts.insert(uid.to_string(), started);
     started
-}
-
-/// A ready endpoint of a predictor's Service.
-pub(super) struct Endpoint {
-    address: String,
-    /// Name and uid of its pod.
-    pod: Option<(String, String)>,
 }
 
 /// The ready endpoints behind a predictor, each address once. Subsets are not told apart here.
 pub(super) fn ready_endpoints(context: &Context, predictor: &Predictor) -> Vec<Endpoint> {
-    let mut ready = BTreeMap::new();
-    for slice in context.stores.slices_of(&predictor.namespace, &predictor.service) {
-        for endpoint in &slice.endpoints {
-            let conditions = endpoint.conditions.as_ref();
-            // Absent means ready, says the API.
-            if !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
-                continue;
-            }
-            let pod = endpoint
-                .target_ref
-                .as_ref()
-                .and_then(|target| Some((target.name.clone()?, target.uid.clone()?)));
-            for address in &endpoint.addresses {
-                ready.entry(address.clone()).or_insert_with(|| pod.clone());
-            }
-        }
-    }
-    ready.into_iter().map(|(address, pod)| Endpoint { address, pod }).collect()
+    let mut ready = context.stores.ready_endpoints(&predictor.namespace, &predictor.service);
+    // While endpoints move from one slice to another both may list them.
+    ready.sort_by(|one, other| one.address.cmp(&other.address));
+    ready.dedup_by(|one, other| one.address == other.address);
+    ready
 }

@@ -87,7 +87,9 @@ pub(super) async fn look(
     if !useful || !memory.next_look(asked, plan.interval).is_zero() {
         return None;
     }
-    memory.looks(asked);
+    // Where so many look already, this one comes a moment later.
+    let _permit = context.looks.try_acquire().ok()?;
+    memory.looks(asked, plan.interval, &subject.uid);
     let ages = matches!(metrics, MetricsPlan::Scrape { .. });
     let stable = arm(context, &subject.namespace, stable, ages, memory).await;
     let canary = match canary {

@@ -1,10 +1,10 @@
 //! One configured server, and how much it is asked at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -31,6 +31,9 @@ use crate::metrics::{
 };
 
 type Asked = BoxFuture<'static, Result<Arc<Answer>, Trouble>>;
+/// Answers that are remembered.
+const REMEMBERED: usize = 16;
+
 /// A query and its evaluation time in milliseconds.
 type Key = (String, i64);
 
@@ -44,6 +47,8 @@ pub struct Server {
     connection: Mutex<Option<(Client, Identities)>>,
     slots: Semaphore,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
+    /// What was answered last: whoever comes a moment later with the same question need not ask again.
+    answered: Mutex<VecDeque<(Key, Arc<Answer>)>>,
     get_only: AtomicBool,
     telemetry: Telemetry,
 }
@@ -76,6 +81,7 @@ impl Server {
             connection: Mutex::new(None),
             slots,
             underway: Mutex::default(),
+            answered: Mutex::default(),
             get_only: AtomicBool::new(false),
             telemetry,
         };
@@ -84,7 +90,7 @@ impl Server {
         Ok(server)
     }
 
-    /// What the server answers to a query, evaluated at `at`. The same question asked twice at the same time goes out once.
+    /// What the server answers to a query, evaluated at `at`. The same question goes out once, whoever asks it.
     pub async fn query(
         self: &Arc<Self>,
         promql: &str,
@@ -104,17 +110,39 @@ impl Server {
     fn join(self: &Arc<Self>, promql: &str, at: DateTime<Utc>) -> Shared<Asked> {
         let key = (promql.to_owned(), at.timestamp_millis());
         let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = self.answered().iter().find(|(known, _)| *known == key).map(|(_, answer)| answer.clone());
+        if let Some(answer) = answered {
+            return async move { Ok(answer) }.boxed().shared();
+        }
         if let Some(asked) = underway.get(&key).and_then(WeakShared::upgrade) {
             return asked;
         }
         // Those that everybody has turned away from are gone.
         underway.retain(|_, asked| asked.upgrade().is_some());
         let (server, promql) = (self.clone(), promql.to_owned());
-        let asked = async move { server.ask(&promql, at).await.map(Arc::new) }.boxed().shared();
+        let of = key.clone();
+        let asked = async move {
+            let answer = server.ask(&promql, at).await.map(Arc::new)?;
+            server.remember(of, answer.clone());
+            Ok(answer)
+        };
+        let asked = asked.boxed().shared();
         if let Some(weak) = asked.downgrade() {
             underway.insert(key, weak);
         }
         asked
+    }
+
+    fn remember(&self, key: Key, answer: Arc<Answer>) {
+        let mut answered = self.answered();
+        answered.push_back((key, answer));
+        while answered.len() > REMEMBERED {
+            answered.pop_front();
+        }
+    }
+
+    fn answered(&self) -> MutexGuard<'_, VecDeque<(Key, Arc<Answer>)>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, promql: &str, at: DateTime<Utc>) -> Result<Answer, Trouble> {
