@@ -48,7 +48,12 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(client: Client, options: &Options, leadership: Leadership, stores: Arc<Stores>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        options: &Options,
+        leadership: Leadership,
+        stores: Arc<Stores>,
+    ) -> Self {
         Self {
             client,
             namespace: options.namespace.clone(),

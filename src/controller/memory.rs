@@ -26,7 +26,7 @@ use crate::metrics;
 /// What is kept of one Rollout. All of it can be had again: from the status, and by looking again.
 #[derive(Default)]
 pub(super) struct Memory {
-    /// The Rollout as it was last read, with its version.
+    /// The Rollout as it was last read, with its version. Not kept from one reconcile to the next: it is large.
     subject: Option<(String, Arc<Subject>)>,
     /// The machine's memory with clocks and evidence up to now, and the stored one that it grew from.
     grown: Option<(State, State)>,
@@ -72,10 +72,14 @@ impl Memory {
         }
     }
 
+    /// A reconcile ends.
+    pub(super) fn end(&mut self) {
+        self.subject = None;
+    }
+
     /// Nothing is in flight and nothing is in the way: what a rollout needs can be had again when one starts, and many
     /// Rollouts rest.
     pub(super) fn rest(&mut self) {
-        self.subject = None;
         self.counters = metrics::Memory::default();
         self.pod_starts = BTreeMap::new();
         self.queries = BTreeMap::new();
@@ -139,4 +143,27 @@ fn share_of(uid: &str) -> f64 {
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);
     f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(0)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_began_together_spread_over_half_an_interval_and_none_comes_late() {
+        let (start, interval) = (Instant::now(), Duration::from_secs(10));
+        let mut tenths = [0; 10];
+        for rollout in 0..1000 {
+            let (uid, mut memory) = (format!("uid-{rollout}"), Memory::default());
+            memory.looks(start, interval, &uid);
+            let second = memory.next_look(start, interval);
+            assert!(second <= interval && second >= interval / 2, "{second:?}");
+            let tenth = usize::try_from(second.as_millis() / 1001).unwrap();
+            tenths[tenth] += 1;
+            // From the second on, an interval lies between two.
+            memory.looks(start + second, interval, &uid);
+            assert_eq!(memory.next_look(start + second, interval), interval);
+        }
+        assert!(tenths[5..].iter().all(|looks| (150..250).contains(looks)), "{tenths:?}");
+    }
 }

@@ -22,9 +22,16 @@ pub(super) struct Body(Arc<Form>);
 
 #[derive(Debug)]
 enum Form {
-    Plain { spec: Option<Box<RawValue>>, status: Option<Box<RawValue>> },
+    Plain {
+        spec: Option<Box<RawValue>>,
+        status: Option<Box<RawValue>>,
+    },
     /// Both texts, one after the other, deflated.
-    Packed { spec: Option<usize>, status: Option<usize>, both: Box<[u8]> },
+    Packed {
+        spec: Option<usize>,
+        status: Option<usize>,
+        both: Box<[u8]>,
+    },
 }
 
 impl Body {

@@ -50,6 +50,16 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
     context.caches_filled().await?;
     let memory = context.memory(&rollout);
     let mut memory = memory.lock().await;
+    let outcome = turns(&rollout, &context, &mut memory).await;
+    memory.end();
+    outcome
+}
+
+async fn turns(
+    rollout: &Arc<RolloutObject>,
+    context: &Context,
+    memory: &mut Memory,
+) -> Result<Action, Error> {
     for _ in 0..MOST_TURNS {
         if memory.rollout.as_ref().is_some_and(|remembered| !is_newer(remembered.as_ref(), rollout.as_ref()))
         {
@@ -57,7 +67,7 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
         }
         let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
         let subject = memory.subject(&object);
-        match turn(&context, &subject, &mut memory).await {
+        match turn(context, &subject, memory).await {
             Ok(Next::Again) => {}
             Ok(Next::Sleep(duration)) => {
                 memory.failures = 0;
@@ -71,7 +81,7 @@ async fn take_turns(rollout: Arc<RolloutObject>, context: Arc<Context>) -> Resul
             Err(Error::Conflict { object }) => {
                 tracing::debug!(rollout = subject.display(), object, "conflict: reading afresh");
                 memory.forget();
-                memory.rollout = Some(Arc::new(persist::read_afresh(&context, &subject).await?));
+                memory.rollout = Some(Arc::new(persist::read_afresh(context, &subject).await?));
             }
             Err(error) => return Err(error),
         }

@@ -19,11 +19,7 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use self::{endpoints::ready_endpoints, plans::Plans};
-use super::{
-    context::Context,
-    memory::Memory,
-    subject::Subject,
-};
+use super::{context::Context, memory::Memory, subject::Subject};
 
 /// What was seen of the world of one Rollout.
 pub(super) struct Observation {

@@ -13,12 +13,7 @@ use sluice_core::{
 };
 
 use super::{outlook, plans::Plans};
-use crate::controller::{
-    act::read_route,
-    context::Context,
-    memory::Memory,
-    subject::Subject,
-};
+use crate::controller::{act::read_route, context::Context, memory::Memory, subject::Subject};
 
 /// The VirtualServices that exist, of all plans that may count.
 pub(super) async fn virtual_services(
@@ -76,7 +71,8 @@ pub(super) fn look_at_routes(
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
         let desired = machine::desired(Some(plan), state).or_else(|| stable.map(Setting::all_to));
         let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
-        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject, plan)).err()
+        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject, plan))
+            .err()
     });
     Sight { traffic: Some(traffic), refusal }
 }

@@ -65,11 +65,10 @@ fn it_is_filled_when_the_first_list_has_ended() {
 fn a_change_of_group_touches_the_old_one_and_the_new_one() {
     let cache = filled();
     assert_eq!(feed(&cache, [applied("b", &["y", "z"])]), ["b: x y y z"]);
-    assert_eq!((of(&cache, "x"), of(&cache, "y"), of(&cache, "z")), (
-        vec!["a".to_owned()],
-        vec!["b".to_owned()],
-        vec!["b".to_owned()]
-    ));
+    assert_eq!(
+        (of(&cache, "x"), of(&cache, "y"), of(&cache, "z")),
+        (vec!["a".to_owned()], vec!["b".to_owned()], vec!["b".to_owned()])
+    );
 }
 
 #[test]

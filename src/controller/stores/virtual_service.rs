@@ -129,16 +129,15 @@ mod tests {
 
     #[test]
     fn the_spec_is_kept_to_the_last_unknown_field() {
-        let spec = json!({ "http": [{ "route": [], "unheardOf": { "z": 1, "a": [null, 2.50] } }], "tls": null });
+        let spec =
+            json!({ "http": [{ "route": [], "unheardOf": { "z": 1, "a": [null, 2.50] } }], "tls": null });
         let object = json!({ "metadata": { "name": "iris", "namespace": "models" }, "spec": spec });
         assert_eq!(kept(&object)["spec"], spec);
     }
 
     #[test]
     fn of_annotations_there_are_those_that_are_read_and_whether_there_is_a_map() {
-        let annotated = |annotations: Value| {
-            json!({ "metadata": { "name": "iris", "namespace": "models", "annotations": annotations } })
-        };
+        let annotated = |annotations: Value| json!({ "metadata": { "name": "iris", "namespace": "models", "annotations": annotations } });
         let annotations = |object: &Value| kept(object)["metadata"].get("annotations").cloned();
         let all = annotated(json!({ STAMP: "{}", ALLOW_FROM: "b", "other": "x" }));
         assert_eq!(annotations(&all), Some(json!({ STAMP: "{}", ALLOW_FROM: "b" })));

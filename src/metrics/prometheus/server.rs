@@ -110,7 +110,8 @@ impl Server {
     fn join(self: &Arc<Self>, promql: &str, at: DateTime<Utc>) -> Shared<Asked> {
         let key = (promql.to_owned(), at.timestamp_millis());
         let mut underway = self.underway.lock().unwrap_or_else(PoisonError::into_inner);
-        let answered = self.answered().iter().find(|(known, _)| *known == key).map(|(_, answer)| answer.clone());
+        let answered =
+            self.answered().iter().find(|(known, _)| *known == key).map(|(_, answer)| answer.clone());
         if let Some(answer) = answered {
             return async move { Ok(answer) }.boxed().shared();
         }
