@@ -38,9 +38,9 @@ pub use self::{
 use self::{context::Context, stores::Watches, subject::RolloutObject};
 use crate::metrics::Metrics;
 
-/// Reconciles at the same time. Those that wait for a metrics source cost next to nothing, and must not keep the others
-/// from their turn.
-const CONCURRENCY: u16 = 1024;
+/// Reconciles at the same time. Each holds its Rollout's parsed spec and status, so after a start, when all come at once,
+/// this is what bounds the memory.
+const CONCURRENCY: u16 = 192;
 
 /// How the controller runs.
 #[derive(Clone)]
