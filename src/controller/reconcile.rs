@@ -64,14 +64,24 @@ pub(super) fn reconcile(
 async fn take_turns(rollout: &Arc<RolloutObject>, context: &Context) -> Result<Action, Error> {
     let memory = context.memory(rollout);
     let mut memory = memory.lock().await;
+    let outcome = turns(rollout, context, &mut memory).await;
+    memory.end();
+    outcome
+}
+
+async fn turns(
+    rollout: &Arc<RolloutObject>,
+    context: &Context,
+    memory: &mut Memory,
+) -> Result<Action, Error> {
     for _ in 0..MOST_TURNS {
         if memory.rollout.as_ref().is_some_and(|remembered| !is_newer(remembered.as_ref(), rollout.as_ref()))
         {
             memory.rollout = None;
         }
         let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
-        let subject = Subject::read(&object);
-        match turn(context, &subject, &mut memory).await {
+        let subject = memory.subject(&object);
+        match turn(context, &subject, memory).await {
             Ok(Next::Again) => {}
             Ok(Next::Sleep(duration)) => {
                 memory.failures = 0;
@@ -194,7 +204,14 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         persist::remove_finalizer(context, subject).await?;
         return Ok(Next::Gone);
     }
-    Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+    if decision.is_some() {
+        return Ok(Next::Again);
+    }
+    let next = Next::Sleep(sleep(&seen, &state, memory));
+    if !state.in_flight() && state.retiring.is_empty() && seen.facts.refusal.is_none() {
+        memory.rest();
+    }
+    Ok(next)
 }
 
 /// Keeps what was seen, because what it led to could not be written.
