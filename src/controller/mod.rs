@@ -15,6 +15,7 @@ mod memory;
 mod observe;
 mod persist;
 mod reconcile;
+mod relist;
 mod stores;
 mod subject;
 mod telemetry;

@@ -17,7 +17,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use sluice_core::api::RolloutAction;
 
-use super::{backoff::OfOneWatch, subject::RolloutObject};
+use super::{backoff::OfOneWatch, relist::relisted, subject::RolloutObject};
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -64,7 +64,7 @@ impl Watches {
         let (virtual_services, virtual_service_store) = watch(istio, kind);
         let (services, service_store) = watch(scoped(client, namespace), ());
         let (slices, slice_store) = watch(scoped(client, namespace), ());
-        let (actions, action_store) = watch(scoped(client, namespace), ());
+        let (actions, action_store) = store(relisted(scoped(client, namespace)), ());
         let stores = Stores {
             rollouts: rollout_store,
             virtual_services: virtual_service_store,
@@ -96,11 +96,22 @@ where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Clone + std::fmt::Debug + Eq + std::hash::Hash + Send + Sync,
 {
+    store(watcher(api, watcher::Config::default()).backoff(OfOneWatch::default()), kind)
+}
+
+/// Keeps what a watch shows.
+fn store<K>(
+    watch: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + 'static,
+    kind: K::DynamicType,
+) -> (Changes<K>, Store<K>)
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + std::fmt::Debug + Eq + std::hash::Hash + Send + Sync,
+{
     let writer = reflector::store::Writer::new(kind);
     let store = writer.as_reader();
-    let changes: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = watcher(api, watcher::Config::default())
-        .backoff(OfOneWatch::default())
-        .modify(|object| {
+    let changes = watch
+        .modify(|object: &mut K| {
             object.managed_fields_mut().clear();
             // The map itself stays as it was, there or not there: a patch that adds to it needs to know.
             if let Some(annotations) = &mut object.meta_mut().annotations {

@@ -126,8 +126,8 @@ impl Strike {
         let (news, more) = match self {
             Self::Write(_, Fault::Late(seconds)) => (0, 2 * *seconds),
             Self::Write(..) => (0, 0),
-            // What was dropped is noticed with the next checkpoint, a minute later.
-            Self::Event(_, EventThen::Drop) => (65, 65),
+            // What was dropped is noticed with the next checkpoint, or the next list.
+            Self::Event(_, EventThen::Drop) => (310, 310),
             Self::Event(..) | Self::OldLists(_) => (4, 4),
         };
         let [news, more] = [news, more].map(|seconds: u64| TimeDelta::seconds(seconds.cast_signed()));
