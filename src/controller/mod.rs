@@ -16,6 +16,7 @@ mod observe;
 mod packed;
 mod persist;
 mod reconcile;
+mod relist;
 mod shards;
 mod stores;
 mod subject;

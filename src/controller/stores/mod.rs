@@ -36,10 +36,10 @@ pub(super) use self::{
     kinds::{Action, Claimed, Endpoint},
     virtual_service::{VirtualService, VirtualServiceObject},
 };
-use super::{backoff::OfOneWatch, freezes::Freezes, subject::RolloutObject};
+use super::{backoff::OfOneWatch, freezes::Freezes, relist::relisted, subject::RolloutObject};
 
 /// Objects that are listed at once: more of them are held twice for a moment, as text and as objects.
-const PAGE: u32 = 100;
+pub(super) const PAGE: u32 = 100;
 
 /// An action; one that cannot be read, from another version perhaps, must not keep the others from being seen.
 type ActionObject = DeserializeGuard<RolloutAction>;
@@ -86,13 +86,15 @@ impl Watches {
             .touched_objects()
             .boxed();
 
-        let of_routes = follow(scoped(client, namespace), &stores, |stores| &stores.virtual_services, {
-            |object: VirtualServiceObject| Some(object.into())
-        });
+        let of_routes =
+            follow(watch(scoped(client, namespace)), &stores, |stores| &stores.virtual_services, {
+                |object: VirtualServiceObject| Some(object.into())
+            });
         let of_services =
-            follow(scoped(client, namespace), &stores, |stores| &stores.services, ServiceView::of);
-        let of_slices = follow(scoped(client, namespace), &stores, |stores| &stores.slices, Slice::of);
-        let of_actions = follow(scoped(client, namespace), &stores, |stores| &stores.actions, Action::of);
+            follow(watch(scoped(client, namespace)), &stores, |stores| &stores.services, ServiceView::of);
+        let of_slices = follow(watch(scoped(client, namespace)), &stores, |stores| &stores.slices, Slice::of);
+        let of_actions =
+            follow(relisted(scoped(client, namespace)), &stores, |stores| &stores.actions, Action::of);
         let concerned = stream::select_all([
             concerned(of_routes, &stores, |stores, touched| {
                 stores.concerns.names_of(&Thing::VirtualService(touched.name))
@@ -138,7 +140,7 @@ where
 
 /// What changes of a kind touch, each filling its cache with what is `kept` of an object.
 fn follow<K, T>(
-    api: Api<K>,
+    events: impl Stream<Item = Events<K>> + Send + 'static,
     stores: &Arc<Stores>,
     cache: fn(&Stores) -> &Cache<T>,
     kept: fn(K) -> Option<T>,
@@ -159,7 +161,7 @@ where
             }
         }
     };
-    watch(api).flat_map(touched)
+    events.flat_map(touched)
 }
 
 /// A watch that fails, for want of a permission above all, would leave the controller blind.
