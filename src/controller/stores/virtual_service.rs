@@ -76,6 +76,11 @@ impl From<VirtualServiceObject> for VirtualService {
 }
 
 impl VirtualService {
+    /// Its resourceVersion.
+    pub(in crate::controller) fn version(&self) -> &str {
+        &self.version
+    }
+
     /// Whether it is a later version of the same object than `other`.
     pub(in crate::controller) fn is_newer(&self, other: &Self) -> bool {
         let version = |object: &Self| object.version.parse::<u64>().ok();
