@@ -1,16 +1,19 @@
 //! A small HTTP server that can stop in two ways: gracefully, as a pod that is told to, and at once, connections and
 //! all, as one that is killed. (axum's own `serve` leaves open connections running when it is dropped.)
 
-use std::{io, net::SocketAddr};
+use std::{error::Error, io, net::SocketAddr};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 /// A running server. Dropping it stops it at once.
 #[derive(Debug)]
@@ -26,14 +29,25 @@ impl Server {
         Self::start(std::net::TcpListener::bind(address)?, router)
     }
 
-    /// Serves on a listener that is bound already.
-    pub fn start(listener: std::net::TcpListener, router: Router) -> io::Result<Self> {
+    /// Serves this on a listener that is bound already. An error of the service breaks the connection.
+    pub fn serve<S, B>(listener: std::net::TcpListener, service: S) -> io::Result<Self>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, router, stop.clone()));
+        let task = tokio::spawn(serve(listener, service, stop.clone()));
         Ok(Self { address, stop, task })
+    }
+
+    /// Serves on a listener that is bound already.
+    pub fn start(listener: std::net::TcpListener, router: Router) -> io::Result<Self> {
+        Self::serve(listener, router)
     }
 
     /// Where it listens.
@@ -52,6 +66,13 @@ impl Server {
     pub fn kill(&self) {
         self.task.abort();
     }
+
+    /// [`kill`](Self::kill), and waits until the address is free again.
+    pub async fn killed(mut self) {
+        self.kill();
+        // It was aborted, which is what is wanted.
+        let _ = (&mut self.task).await;
+    }
 }
 
 impl Drop for Server {
@@ -60,14 +81,20 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+async fn serve<S, B>(listener: TcpListener, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     // Dropping the set, as an abort does, breaks the connections in it.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(connection(stream, router.clone(), stop.clone()));
+                connections.spawn(connection(stream, service.clone(), stop.clone()));
             },
             Some(_) = connections.join_next() => {}
         }
@@ -76,10 +103,16 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection<S, B>(stream: TcpStream, service: S, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     // Without it, small answers wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(service);
     let mut connection =
         std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     tokio::select! {

@@ -1,12 +1,13 @@
 //! A Kubernetes and Istio laboratory: what makes Sluice tryable and testable in one command on any machine.
 //!
 //! [`embedded`] is a Kubernetes API in memory; [`real`] runs the real one, and a Prometheus, as processes in a network
-//! namespace. With both go [`predictor`], which answers inference requests as badly as it is told to, [`gateway`],
-//! which obeys VirtualServices, and [`scene`], which sets up a world of them through any [`kube::Client`];
-//! [`invariants`] reads what was committed and says which guarantee was broken.
+//! namespace; [`faults`] strike both alike. With both go [`predictor`], which answers inference requests as badly as it
+//! is told to, [`gateway`], which obeys VirtualServices, and [`scene`], which sets up a world of them through any
+//! [`kube::Client`]; [`invariants`] reads what was committed and says which guarantee was broken.
 
 pub mod embedded;
 pub mod exposition;
+pub mod faults;
 pub mod gateway;
 pub mod http;
 pub mod invariants;

@@ -3,11 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    object,
-    refusal::Refusal,
-    request::{Request, Verb},
-};
+use super::{object, refusal::Refusal, request::Request};
+use crate::faults::Verb;
 
 /// What the server keeps for itself in the metadata.
 const SERVERS: [&str; 6] =

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::{
     object,
     record::GARBAGE_COLLECTOR,
-    request::Verb,
     store::{Author, Key, Store},
     verbs,
 };
+use crate::faults::Verb;
 
 /// Deletes what belonged to an object that is gone, unless another owner is left.
 pub(super) fn dependents(store: &mut Store, gone: &Value) {

@@ -23,22 +23,20 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use axum::Router;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use tokio::sync::watch as signal;
 
-use crate::http::Server;
+use crate::{faults::numbered, http::Server};
 
 mod change;
 mod collect;
 mod crd;
 mod discovery;
-pub mod faults;
 mod kind;
 mod object;
 mod patch;
@@ -51,11 +49,10 @@ mod store;
 mod verbs;
 mod watch;
 
-pub use faults::{EventThen, Faults, Tamper, Then, When};
+pub use crate::faults::{EventThen, Faults, Tamper, Then, Verb, When};
 pub use kind::Kind;
 pub use record::{Asked, Count, GARBAGE_COLLECTOR, Write};
 pub use refusal::Refusal;
-pub use request::Verb;
 
 use store::{Key, Store};
 
@@ -210,13 +207,8 @@ impl Api {
     /// exactly it when the same is run again: the n-th write to its object. After a run without faults these are the
     /// places where to crash.
     pub fn crash_points(&self, user: &str) -> Vec<When> {
-        let (mut seen, mut points): (Vec<When>, Vec<When>) = Default::default();
-        for (_, when) in self.shared.store().written.iter().filter(|(by, _)| &**by == user) {
-            seen.push(when.clone());
-            let n = seen.iter().filter(|w| *w == when).count();
-            points.push(when.clone().nth(n as u64));
-        }
-        points
+        let store = self.shared.store();
+        numbered(store.written.iter().filter(|(by, _)| &**by == user).map(|(_, when)| when))
     }
 
     /// The object as stored, without a request: for oracles. `resource` is `plural.group` (`plural` in the core group),
@@ -267,7 +259,7 @@ impl Connection {
     /// Serves this connection over HTTP, for other processes: the command line, `kubectl`, a controller of its own.
     /// [`kubeconfig`] says how they find it. Everybody who comes this way is this one client, faults included.
     pub fn listen(&self, address: SocketAddr) -> io::Result<Server> {
-        Server::bind(address, Router::new().fallback(service::serve).with_state(self.endpoint.clone()))
+        Server::serve(TcpListener::bind(address)?, self.endpoint.clone())
     }
 
     /// The name under which its requests are recorded.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::request::Verb;
+use crate::faults::Verb;
 
 /// The user that writes on the API's own behalf when dependents go with their owner.
 pub const GARBAGE_COLLECTOR: &str = "system:garbage-collector";

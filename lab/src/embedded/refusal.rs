@@ -127,12 +127,12 @@ impl Refusal {
     }
 
     /// The HTTP code; 500 should the number not be one.
-    pub(super) fn http_code(&self) -> StatusCode {
+    pub(crate) fn http_code(&self) -> StatusCode {
         StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The `Status` object.
-    pub(super) fn body(&self) -> Value {
+    pub(crate) fn body(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,

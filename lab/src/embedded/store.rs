@@ -9,12 +9,12 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::Value;
 
 use super::{
-    faults::When,
     kind::Kind,
     object,
     record::{Asked, Count, Write},
-    request::{Request, Verb},
+    request::Request,
 };
+use crate::faults::{Verb, When};
 
 /// Where an object is: kind (`plural.group`), namespace (empty for cluster-scoped ones), name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

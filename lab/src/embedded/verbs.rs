@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use super::{
     change, collect, crd, object, patch,
     refusal::Refusal,
-    request::{Request, Verb},
+    request::Request,
     selector::Selection,
     store::{Author, Key, Store},
 };
+use crate::faults::Verb;
 
 /// A code and the JSON that goes with it.
 pub(super) type Answer = Result<(StatusCode, Value), Refusal>;

@@ -2,55 +2,44 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{Stream, stream};
 use serde_json::{Value, json};
 use tokio::{sync::watch::Receiver, time::Instant};
 
 use super::{
-    Shared,
-    faults::{EventThen, Faults, Target},
-    object,
+    Shared, object,
     refusal::Refusal,
-    request::{Request, Verb},
+    request::Request,
     selector::Selection,
     store::{Change, Store},
     verbs,
 };
+use crate::faults::Line;
 
 /// How often an idle watch says where it stands, as the real server does.
 const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// How long a watch lasts when the client does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
-struct Event {
-    json: Value,
-    /// The object's namespace and name, where this is a change that faults may strike.
-    about: Option<(String, String)>,
-}
-
 struct Watcher {
     shared: Arc<Shared>,
-    faults: Arc<Faults>,
     request: Request,
     selection: Selection,
     /// All changes up to here were read.
     seen: u64,
-    ready: VecDeque<Event>,
+    ready: VecDeque<Line>,
     ended: bool,
     bookmarks: bool,
     deadline: Instant,
     next_bookmark: Instant,
     changed: Receiver<u64>,
-    closing: Receiver<u64>,
 }
 
 /// Starts a watch. Errors here are plain HTTP errors; a version that is too old is an event in the stream.
 pub(super) fn start(
     shared: &Arc<Shared>,
-    faults: &Arc<Faults>,
     request: Request,
-) -> Result<impl Stream<Item = Bytes> + Send + use<>, Refusal> {
+) -> Result<impl Stream<Item = Line> + Send + use<>, Refusal> {
     let selection = verbs::selection(&request)?;
     let from = match request.parameter("resourceVersion") {
         "" => 0,
@@ -67,7 +56,6 @@ pub(super) fn start(
     let now = Instant::now();
     let mut watcher = Watcher {
         shared: shared.clone(),
-        faults: faults.clone(),
         selection,
         seen: from,
         ready: VecDeque::new(),
@@ -76,7 +64,6 @@ pub(super) fn start(
         deadline: now + asked.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
         next_bookmark: now + BOOKMARK_EVERY,
         changed: shared.changed.subscribe(),
-        closing: faults.closing(),
         request,
     };
     if from == 0 || streams_list {
@@ -85,15 +72,9 @@ pub(super) fn start(
         watcher.check_start();
     }
     Ok(stream::unfold(watcher, |mut watcher| async move {
-        let event = watcher.next().await?;
-        Some((Bytes::from(line(&event)), watcher))
+        let line = watcher.next().await?;
+        Some((line, watcher))
     }))
-}
-
-/// An event as the real server writes it, the type first: clients rely on it when they read an object without
-/// knowing yet what it is.
-fn line(event: &Value) -> String {
-    format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"])
 }
 
 impl Watcher {
@@ -104,14 +85,14 @@ impl Watcher {
         for (_, object) in store.all(&self.request.kind, self.request.namespace.as_deref()) {
             if self.selection.matches(object) {
                 let json = self.event("ADDED", object);
-                self.ready.push_back(Event { json, about: None });
+                self.ready.push_back(Line::of(&json, None));
             }
         }
         self.seen = store.version();
         if mark_the_end && self.bookmarks {
             let mut mark = self.bookmark();
             mark["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-            self.ready.push_back(Event { json: mark, about: None });
+            self.ready.push_back(Line::of(&mark, None));
         }
     }
 
@@ -125,21 +106,14 @@ impl Watcher {
     }
 
     fn expired(&mut self, oldest: u64) {
-        let json = error(&Refusal::expired(self.seen, oldest));
-        self.ready.push_back(Event { json, about: None });
+        self.ready.push_back(Line::error(&Refusal::expired(self.seen, oldest)));
         self.ended = true;
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    async fn next(&mut self) -> Option<Line> {
         loop {
-            if self.faults.has_crashed() {
-                return std::future::pending().await;
-            }
-            if let Some(event) = self.ready.pop_front() {
-                if let Some(json) = self.deliver(event).await {
-                    return Some(json);
-                }
-                continue;
+            if let Some(line) = self.ready.pop_front() {
+                return Some(line);
             }
             if self.ended {
                 return None;
@@ -152,49 +126,13 @@ impl Watcher {
         }
     }
 
-    /// Sends an event, if no fault takes it.
-    async fn deliver(&mut self, mut event: Event) -> Option<Value> {
-        let fault = event.about.as_ref().and_then(|(namespace, name)| {
-            let resource = &self.request.kind.plural;
-            self.faults.strike_event(&Target { verb: Verb::Watch, resource, namespace, name })
-        });
-        match fault {
-            None => {}
-            Some(EventThen::Tamper(tamper)) => tamper.change(&mut event.json["object"]),
-            Some(EventThen::Drop) => return None,
-            Some(EventThen::Duplicate) => {
-                self.ready.push_front(Event { json: event.json.clone(), about: None });
-            }
-            Some(EventThen::Delay(time)) => {
-                tokio::time::sleep(time).await;
-                if self.faults.has_crashed() {
-                    return std::future::pending().await;
-                }
-            }
-            Some(EventThen::Expire) => {
-                self.end();
-                return Some(error(&Refusal::expired(self.seen, self.seen)));
-            }
-            Some(EventThen::Close) => {
-                self.end();
-                return None;
-            }
-        }
-        Some(event.json)
-    }
-
-    fn end(&mut self) {
-        self.ready.clear();
-        self.ended = true;
-    }
-
     /// Takes in what has changed since the last read.
     fn read(&mut self) {
         let shared = self.shared.clone();
         let store = shared.store();
         match store.changes_after(self.seen) {
             Ok(changes) => {
-                let events: Vec<Event> = changes.filter_map(|c| self.change(c)).collect();
+                let events: Vec<Line> = changes.filter_map(|c| self.change(c)).collect();
                 self.ready.extend(events);
                 self.seen = self.latest(&store);
             }
@@ -211,13 +149,11 @@ impl Watcher {
         let wake = if self.bookmarks { self.deadline.min(self.next_bookmark) } else { self.deadline };
         tokio::select! {
             _ = self.changed.changed() => {}
-            _ = self.closing.changed() => self.end(),
-            () = self.faults.crashed() => {}
             () = tokio::time::sleep_until(wake) => {
                 if self.bookmarks {
                     self.next_bookmark = wake + BOOKMARK_EVERY;
                     let json = self.bookmark();
-                    self.ready.push_back(Event { json, about: None });
+                    self.ready.push_back(Line::of(&json, None));
                 }
                 self.ended = wake == self.deadline;
             }
@@ -225,7 +161,7 @@ impl Watcher {
     }
 
     /// What a change is to this watch: an object that leaves the selection is deleted for it, one that enters is added.
-    fn change(&self, change: &Change) -> Option<Event> {
+    fn change(&self, change: &Change) -> Option<Line> {
         let key = &change.key;
         let here = key.resource == self.request.kind.resource()
             && self.request.namespace.as_deref().is_none_or(|n| n == key.namespace);
@@ -241,7 +177,7 @@ impl Watcher {
             (Some(object), None) => self.event("DELETED", &object::at_version(object, change.version)),
             (None, None) => return None,
         };
-        Some(Event { json, about: Some((key.namespace.clone(), key.name.clone())) })
+        Some(Line::of(&json, Some((key.namespace.clone(), key.name.clone()))))
     }
 
     fn event(&self, kind: &str, object: &Value) -> Value {
@@ -257,8 +193,4 @@ impl Watcher {
         });
         self.event("BOOKMARK", &object)
     }
-}
-
-fn error(refusal: &Refusal) -> Value {
-    json!({"type": "ERROR", "object": refusal.body()})
 }
