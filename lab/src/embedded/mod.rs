@@ -54,6 +54,7 @@ pub use kind::Kind;
 pub use record::{Asked, Count, GARBAGE_COLLECTOR, Write};
 pub use refusal::Refusal;
 
+pub(crate) use service::{Body, refused};
 use store::{Key, Store};
 
 /// The namespaces every API starts with.

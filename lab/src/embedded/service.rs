@@ -20,7 +20,7 @@ use super::{Shared, discovery, record::Asked, refusal::Refusal, request::Request
 use crate::faults::{Afterwards, Fate, Faults, Path, Target, Verb, When, struck};
 
 /// The body of an answer: one JSON document or a watch's lines.
-pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// One client's way to the API. A [`tower::Service`]; clones share faults and name.
 #[derive(Clone)]
@@ -141,7 +141,8 @@ fn name(parts: &Parts, verb: Verb, body: &[u8]) -> String {
     Path::parse(parts.uri.path()).map_or_else(String::new, |path| path.name(verb, body))
 }
 
-fn refused(refusal: &Refusal) -> Response<Body> {
+/// A refusal, answered.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
     json(refusal.http_code(), &refusal.body())
 }
 

@@ -9,6 +9,7 @@
 //! | [`binaries`] | the programs: found on this machine, or built once with Go and cached |
 //! | [`namespace`] | a network namespace of the process's own, where any `10.244.x.y` can be bound |
 //! | [`Cluster`] | the Kubernetes API with users, RBAC, an audit log and controllers |
+//! | [`proxy`] | faults between one client and the API server |
 //! | [`pods`] | what scheduler and kubelet would do for a pod whose process is part of the test |
 //! | [`Prometheus`] | a server that scrapes the addresses it is given |
 //! | [`wait`] | waiting for a condition with a limit, instead of sleeping |
@@ -40,11 +41,13 @@ pub mod namespace;
 pub mod pods;
 mod process;
 mod prometheus;
+pub mod proxy;
 pub mod wait;
 
 pub use cluster::{Audit, AuditEntry, Cluster, Options};
 pub use error::Error;
 pub use prometheus::{Prometheus, Sample, Target};
+pub use proxy::Proxy;
 
 /// The result of everything here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

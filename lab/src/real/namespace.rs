@@ -74,6 +74,14 @@ pub fn pod_address() -> Ipv4Addr {
     Ipv4Addr::new(10, 244, high, low)
 }
 
+/// A loopback address that no other call in this process returned, from `127.1.1.1` up: for servers with a port of their
+/// own choice, which is then free also after they were away.
+pub(super) fn loopback_address() -> Ipv4Addr {
+    static NEXT: AtomicU16 = AtomicU16::new(0x0101);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    Ipv4Addr::new(127, 1, high, low)
+}
+
 // === outside ===
 
 fn leave() -> Result<()> {

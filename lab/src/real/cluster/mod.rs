@@ -105,6 +105,11 @@ impl Cluster {
         self.plan.credentials.config(user)
     }
 
+    /// [`config_for`](Self::config_for), by way of something else that listens there.
+    pub(super) fn config_at(&self, url: &str, user: &str) -> Result<Config> {
+        self.plan.credentials.config_at(url, user)
+    }
+
     /// A file for `KUBECONFIG`, with which another process acts as the user.
     pub fn kubeconfig(&self, user: &str) -> Result<PathBuf> {
         self.plan.credentials.kubeconfig(user)
