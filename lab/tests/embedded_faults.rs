@@ -1,4 +1,5 @@
-//! The faults of the embedded API, each seen from the client it strikes, and what the API keeps of it.
+//! The faults of the embedded API in virtual time, and what the API keeps of them. What they do to a client is asked of
+//! both APIs by the conformance tests.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{collections::BTreeMap, time::Duration};
@@ -43,59 +44,12 @@ fn code<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> u16 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_strikes_what_it_names_and_nothing_else() {
-    let api = embedded::Api::new();
-    let connection = api.connect("controller");
-    let maps = maps(connection.client());
-    let faults = connection.faults();
-    faults.on(When::writes().resource("configmaps").name("b").nth(2), Then::Refuse(Refusal::unavailable()));
-    create(&maps, "a").await.unwrap();
-    create(&maps, "b").await.unwrap();
-    set(&maps, "a", "2").await.unwrap();
-    maps.get("b").await.unwrap();
-    assert_eq!(code(set(&maps, "b", "2").await), 503);
-    set(&maps, "b", "3").await.unwrap();
-    assert_eq!(api.history().len(), 4, "what was refused was not carried out");
-}
-
-#[tokio::test(start_paused = true)]
-async fn from_times_and_clear_bound_a_fault() {
-    let api = embedded::Api::new();
-    let connection = api.connect("controller");
-    let maps = maps(connection.client());
-    connection
-        .faults()
-        .on(When::reads().from(2).times(2), Then::Refuse(Refusal::new(429, "TooManyRequests", "slow down")));
-    let mut codes = Vec::new();
-    for _ in 0..5 {
-        codes.push(maps.list(&ListParams::default()).await.map_or_else(|e| code(Err::<(), _>(e)), |_| 200));
-    }
-    assert_eq!(codes, [200, 429, 429, 200, 200]);
-    connection.faults().on(When::any(), Then::Hang);
-    connection.faults().clear();
-    maps.list(&ListParams::default()).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_client_has_only_its_own_faults() {
     let api = embedded::Api::new();
     let (struck, other) = (api.connect("a"), api.connect("b"));
     struck.faults().on(When::any(), Then::Refuse(Refusal::unavailable()));
     assert_eq!(code(maps(struck.client()).list(&ListParams::default()).await), 503);
     assert!(maps(other.client()).list(&ListParams::default()).await.is_ok());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lost_answer_hides_a_write_that_was_committed() {
-    let api = embedded::Api::new();
-    let connection = api.connect("controller");
-    let maps = maps(connection.client());
-    connection.faults().on(When::verb(Verb::Create), Then::LoseAnswer);
-    assert_eq!(code(create(&maps, "a").await), 504);
-    assert_eq!(code(create(&maps, "a").await), 504, "and again it says nothing, though now it was a 409");
-    connection.faults().clear();
-    assert_eq!(code(create(&maps, "a").await), 409);
-    assert_eq!(api.history().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,25 +72,6 @@ async fn delays_are_before_or_after_the_commit() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hanging_request_is_left_to_the_clients_time_out() {
-    let api = embedded::Api::new();
-    let connection = api.connect("controller");
-    let maps = maps(connection.client());
-    connection.faults().on(When::writes().nth(1), Then::Hang);
-    assert!(timeout(Duration::from_secs(5), create(&maps, "a")).await.is_err());
-    create(&maps, "a").await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_broken_connection_is_no_answer_of_the_server() {
-    let api = embedded::Api::new();
-    let connection = api.connect("controller");
-    connection.faults().on(When::any(), Then::Disconnect);
-    let answer = maps(connection.client()).get("a").await;
-    assert!(matches!(answer, Err(kube::Error::Service(_))), "{answer:?}");
-}
-
 type Events = BoxStream<'static, Result<WatchEvent<ConfigMap>, kube::Error>>;
 
 async fn heard(events: &mut Events) -> String {
@@ -151,35 +86,6 @@ async fn heard(events: &mut Events) -> String {
             WatchEvent::Error(e) => format!("error {}", e.code),
         },
     }
-}
-
-async fn watched(then: EventThen) -> Vec<String> {
-    let api = embedded::Api::new();
-    let connection = api.connect("watcher");
-    let params = WatchParams::default().disable_bookmarks();
-    let watched = maps(connection.client());
-    create(&maps(api.client()), "early").await.unwrap();
-    let mut events = watched.watch(&params, "0").await.unwrap().boxed();
-    connection.faults().on_event(When::any().resource("configmaps").nth(2), then);
-    for name in ["a", "b", "c"] {
-        create(&maps(api.client()), name).await.unwrap();
-    }
-    let mut all = Vec::new();
-    while all.last().is_none_or(|last| last != "silence" && last != "end") {
-        all.push(heard(&mut events).await);
-    }
-    all
-}
-
-#[tokio::test(start_paused = true)]
-async fn watch_events_are_dropped_doubled_and_replaced_by_errors() {
-    assert_eq!(watched(EventThen::Drop).await, ["added early", "added a", "added c", "silence"]);
-    let doubled = ["added early", "added a", "added b", "added b", "added c", "silence"];
-    assert_eq!(watched(EventThen::Duplicate).await, doubled);
-    assert_eq!(watched(EventThen::Expire).await, ["added early", "added a", "error 410", "end"]);
-    assert_eq!(watched(EventThen::Close).await, ["added early", "added a", "end"]);
-    let late = ["added early", "added a", "silence"];
-    assert_eq!(watched(EventThen::Delay(Duration::from_mins(2))).await, late);
 }
 
 #[tokio::test(start_paused = true)]

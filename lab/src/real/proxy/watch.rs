@@ -62,8 +62,11 @@ impl Initial {
 }
 
 /// The events of a watch's answer, until its end or until it breaks.
-pub(super) fn lines(body: Body, initial: Initial) -> impl Stream<Item = Line> + Send {
-    let data = body.into_data_stream();
+pub(super) fn lines<B>(body: B, initial: Initial) -> impl Stream<Item = Line> + Send
+where
+    B: http_body::Body<Data = Bytes, Error: Send> + Send,
+{
+    let data = Box::pin(body.into_data_stream());
     stream::unfold((data, BytesMut::new()), move |(mut data, mut buffer)| async move {
         let mut searched = 0;
         loop {
@@ -104,7 +107,7 @@ mod tests {
                 .chunks(size)
                 .map(|part| Ok(http_body::Frame::data(Bytes::copy_from_slice(part))))
                 .collect();
-            let body = Body::wrap_body(http_body_util::StreamBody::new(stream::iter(chunks)));
+            let body = http_body_util::StreamBody::new(stream::iter(chunks));
             let seen: Vec<Line> = lines(body, Initial::None).collect().await;
             let about = Some(("a".to_owned(), "b".to_owned()));
             let seen: Vec<_> = seen.into_iter().map(|line| (line.text, line.about)).collect();
