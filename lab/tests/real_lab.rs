@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use kube::{Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
+use serde_json::{Value, json};
 use sluice_lab::real::pods::{self, PodSpec, pod_address};
-use sluice_lab::real::{Audit, Cluster, Error, Options, Prometheus, Target, crds, namespace, wait};
+use sluice_lab::real::{Audit, Authors, Cluster, Error, Options, Prometheus, Target, crds, namespace, wait};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -50,6 +51,7 @@ fn main() -> Result<ExitCode> {
         prometheus_scrapes_pod_addresses_and_answers_queries,
         a_wrong_query_is_an_error_in_prometheus_words,
         the_audit_counts_the_requests_of_a_user,
+        the_history_has_every_commit_and_who_wrote_it,
         the_api_server_comes_back_with_its_data,
     ];
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
@@ -340,5 +342,70 @@ async fn the_api_server_comes_back_with_its_data(lab: &Lab) -> Result<()> {
     // The old client finds its way back.
     let read = wait::until(LIMIT, "the API answers again", || api.get("kept")).await?;
     ensure!(read.resource_version() == written.resource_version());
+    Ok(())
+}
+
+async fn the_history_has_every_commit_and_who_wrote_it(lab: &Lab) -> Result<()> {
+    let cluster = lab.cluster().await?;
+    let history = cluster.history().await?;
+    cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+    let client = lab.namespace("history").await?;
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    let routes: Api<DynamicObject> = Api::namespaced_with(
+        client.clone(),
+        "history",
+        &ApiResource::from_gvk_with_plural(&kind, "virtualservices"),
+    );
+    let route = |hosts: &str, finalizers: Value| {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "iris", "finalizers": finalizers}, "spec": {"hosts": [hosts]},
+        })
+    };
+    let create = async |dry_run| {
+        let params = PostParams { dry_run, ..PostParams::default() };
+        routes.create(&params, &serde_json::from_value(route("a", json!(["example.com/held"])))?).await?;
+        anyhow::Ok(())
+    };
+    let merge = async |change: Value| {
+        routes.patch("iris", &PatchParams::default(), &Patch::Merge(change)).await?;
+        anyhow::Ok(())
+    };
+    let services: Api<Service> = Api::namespaced(client, "history");
+    for _ in 0..2 {
+        create(true).await?;
+        create(false).await?;
+        merge(json!({"spec": {"hosts": ["b"]}})).await?;
+        // This one changes nothing.
+        merge(json!({"spec": {"hosts": ["b"]}})).await?;
+        routes.delete("iris", &DeleteParams::default()).await?;
+        merge(json!({"metadata": {"finalizers": null}})).await?;
+        let service = json!({"metadata": {"name": "iris-v1"}, "spec": {"ports": [{"port": 80}]}});
+        services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+        services.delete("iris-v1", &DeleteParams::default()).await?;
+    }
+
+    let commits = history.commits("history", Authors::All).await?;
+    let hosts = |object: &Option<Arc<Value>>| match object {
+        Some(object) => object["spec"]["hosts"][0].as_str().unwrap_or("a service").to_owned(),
+        None => "nothing".to_owned(),
+    };
+    let seen: Vec<_> = commits
+        .iter()
+        .filter(|commit| ["virtualservices", "services"].contains(&commit.resource.as_str()))
+        .map(|commit| (hosts(&commit.before), hosts(&commit.after), commit.by.clone().unwrap_or_default()))
+        .collect();
+    let once = [
+        ("nothing", "a"),
+        ("a", "b"),
+        // It is marked as deleted, and then goes.
+        ("b", "b"),
+        ("b", "nothing"),
+        ("nothing", "a service"),
+        ("a service", "nothing"),
+    ]
+    .map(|(before, after)| (before.to_owned(), after.to_owned(), "admin".to_owned()));
+    ensure!(seen == [once.clone(), once].concat(), "{seen:?}");
+    ensure!(commits.windows(2).all(|pair| pair[0].version < pair[1].version && pair[0].at <= pair[1].at));
     Ok(())
 }

@@ -123,6 +123,10 @@ pub enum Error {
     #[error("making certificates: {0}")]
     Certificate(#[from] rcgen::Error),
 
+    /// etcd's API, or what came by it.
+    #[error("etcd: {0}")]
+    Etcd(String),
+
     /// Prometheus' API.
     #[error("Prometheus: {0}")]
     Prometheus(String),

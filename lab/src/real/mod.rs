@@ -44,7 +44,7 @@ mod prometheus;
 pub mod proxy;
 pub mod wait;
 
-pub use cluster::{Audit, AuditEntry, Cluster, Options};
+pub use cluster::{Audit, AuditEntry, Authors, Cluster, History, Options};
 pub use error::Error;
 pub use prometheus::{Prometheus, Sample, Target};
 pub use proxy::Proxy;

@@ -5,13 +5,19 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::super::{Error, Result};
 
-/// Everything, without bodies. The first stage of a request has no outcome yet.
+/// Everything, and the answers to writes of the kinds whose history is told, for the versions that they made. The first
+/// stage of a request has no outcome yet.
 pub(super) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
-"omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}"#;
+"omitStages": ["RequestReceived"], "omitManagedFields": true, "rules": [
+{"level": "RequestResponse", "verbs": ["create", "update", "patch", "delete", "deletecollection"], "resources": [
+    {"group": "sluice.dev"}, {"group": "networking.istio.io"}, {"group": "discovery.k8s.io"},
+    {"group": "", "resources": ["services", "events"]}, {"group": "events.k8s.io"}]},
+{"level": "Metadata"}]}"#;
 
 /// The requests answered since this reader was made: see [`Cluster::audit`](super::Cluster::audit).
 #[derive(Debug, Clone)]
@@ -33,10 +39,16 @@ pub struct AuditEntry {
     pub subresource: String,
     /// Empty for what is not namespaced.
     pub namespace: String,
-    /// Empty for lists, watches and creations of generated names.
+    /// Empty for lists, watches, and creations of generated names of kinds whose answers are not logged.
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// The resourceVersion that a write was answered with, for kinds whose answers are logged.
+    pub version: Option<u64>,
+    /// Whether it only asked what would happen.
+    pub dry_run: bool,
+    /// When it was answered.
+    pub at: DateTime<Utc>,
 }
 
 impl AuditEntry {
@@ -54,14 +66,22 @@ impl Audit {
 
     /// Every request once, in the order of their answers: a watch from when it begins, all others when they are done.
     pub fn entries(&self) -> Result<Vec<AuditEntry>> {
+        self.clone().more()
+    }
+
+    /// The [`entries`](Self::entries) since the last call of this. A watch that ends is one more.
+    pub(super) fn more(&mut self) -> Result<Vec<AuditEntry>> {
         let failed = || Error::path("read", &self.log);
         let mut file = File::open(&self.log).map_err(failed())?;
         file.seek(SeekFrom::Start(self.from)).map_err(failed())?;
-        let mut seen = HashSet::new();
-        let mut entries = Vec::new();
-        for line in BufReader::new(file).lines() {
+        let mut file = BufReader::new(file);
+        let (mut seen, mut entries, mut line) = (HashSet::new(), Vec::new(), Vec::new());
+        loop {
+            line.clear();
+            let length = file.read_until(b'\n', &mut line).map_err(failed())?;
             // A line that is only half written now is complete at the next call.
-            let Ok(event) = serde_json::from_str::<Event>(&line.map_err(failed())?) else { break };
+            let Ok(event) = serde_json::from_slice::<Event>(&line) else { break };
+            self.from += length as u64;
             if seen.insert(event.audit_id.clone()) {
                 entries.push(event.into());
             }
@@ -97,6 +117,11 @@ struct Event {
     object_ref: ObjectRef,
     #[serde(default)]
     response_status: ResponseStatus,
+    #[serde(default)]
+    response_object: ResponseObject,
+    #[serde(default, rename = "requestURI")]
+    request_uri: String,
+    stage_timestamp: DateTime<Utc>,
 }
 
 #[derive(Deserialize)]
@@ -120,11 +145,35 @@ struct ResponseStatus {
     code: u16,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ResponseObject {
+    metadata: ResponseMetadata,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct ResponseMetadata {
+    name: String,
+    resource_version: String,
+}
+
 impl From<Event> for AuditEntry {
     fn from(event: Event) -> Self {
         let ObjectRef { resource, subresource, namespace, name } = event.object_ref;
-        let (user, verb, code) = (event.user.username, event.verb, event.response_status.code);
-        Self { user, verb, resource, subresource, namespace, name, code }
+        let answer = event.response_object.metadata;
+        Self {
+            user: event.user.username,
+            verb: event.verb,
+            resource,
+            subresource,
+            namespace,
+            name: if name.is_empty() { answer.name } else { name },
+            code: event.response_status.code,
+            version: answer.resource_version.parse().ok(),
+            dry_run: event.request_uri.contains("dryRun=All"),
+            at: event.stage_timestamp,
+        }
     }
 }
 
@@ -132,9 +181,9 @@ impl From<Event> for AuditEntry {
 mod tests {
     use super::*;
 
-    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200}}"#;
-    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409}}"#;
-    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200}}"#;
+    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
+    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
+    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
 
     #[test]
     fn a_request_counts_once_and_a_half_written_line_not_yet() {

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod credentials;
+mod history;
 
 use std::fmt;
 use std::fs;
@@ -18,6 +19,7 @@ use super::process::{Process, free_ports, start_anew};
 use super::{Error, Result, namespace, use_ring};
 pub use audit::{Audit, AuditEntry};
 use credentials::{ADMIN, Credentials};
+pub use history::{Authors, History};
 
 /// What a cluster is started with.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +122,11 @@ impl Cluster {
         Audit::from_now(&self.plan.audit_log())
     }
 
+    /// A reader of every committed state from now on.
+    pub async fn history(&self) -> Result<History> {
+        History::from_now(self.plan.etcd(), self.audit()).await
+    }
+
     /// Applies a YAML stream of any kinds as the admin, server-side and by force, and returns the objects as stored.
     ///
     /// Objects without a namespace go to `default`. A custom resource definition is waited for until it is served, so
@@ -178,6 +185,10 @@ impl Plan {
         self.folder.join(name).display().to_string()
     }
 
+    fn etcd(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd_port)
+    }
+
     async fn start_etcd(&self) -> Result<Process> {
         let (clients, peers) = (self.etcd_port, self.peer_port);
         let args = [
@@ -192,7 +203,7 @@ impl Plan {
             "--log-level=warn".to_owned(),
         ];
         let mut etcd = self.spawn(Component::Etcd, args)?;
-        let health = format!("http://127.0.0.1:{clients}/health");
+        let health = format!("{}/health", self.etcd());
         etcd.ready(|| async {
             let answer = reqwest::get(&health).await.map_err(|error| error.to_string())?;
             if answer.status().is_success() { Ok(()) } else { Err(answer.status().to_string()) }
@@ -204,7 +215,10 @@ impl Plan {
     async fn start_api_server(&self) -> Result<Process> {
         let file = |name| self.credentials.file(name);
         let args = [
-            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port),
+            format!("--etcd-servers={}", self.etcd()),
+            // Readers of the history want every revision, and none of them in protobuf.
+            "--etcd-compaction-interval=0".to_owned(),
+            "--storage-media-type=application/json".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", self.api_port),
             // There is no default route to take it from.
