@@ -66,7 +66,7 @@ struct Lab {
 
 impl Lab {
     async fn cluster(&self) -> Result<&Cluster> {
-        let options = Options::new().user("nobody").user("reader").user("counted");
+        let options = Options::new().user("nobody").user("reader").user("counted").history();
         let started = self.cluster.get_or_init(|| Cluster::start(options)).await;
         started.as_ref().map_err(|error| anyhow!("the cluster did not start: {error}"))
     }

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, future::pending, time::Duration};
 
 use serde_json::Value;
+use tokio::sync::watch::Sender;
 
 use super::{Faults, Tamper, Target, Then};
 use crate::embedded::Refusal;
@@ -28,6 +29,17 @@ pub(crate) struct Afterwards {
     as_of: Option<u64>,
     sent: Vec<Tamper>,
     told: Vec<Tamper>,
+    late: Option<Late>,
+}
+
+/// A request that is late, until it was carried out.
+#[derive(Debug)]
+struct Late(Sender<u64>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.send_modify(|late| *late -= 1);
+    }
 }
 
 impl Faults {
@@ -36,7 +48,11 @@ impl Faults {
         let mut afterwards = Afterwards::default();
         for fault in self.strike(target) {
             match fault {
-                Then::Delay(time) => tokio::time::sleep(time).await,
+                Then::Delay(time) => {
+                    self.late.send_modify(|late| *late += 1);
+                    afterwards.late = Some(Late(self.late.clone()));
+                    tokio::time::sleep(time).await;
+                }
                 Then::DelayAnswer(time) => afterwards.delay += time,
                 Then::LoseAnswer => afterwards.lose = true,
                 Then::CrashAfter => afterwards.crash = true,
@@ -65,6 +81,7 @@ impl Faults {
 impl Afterwards {
     /// Lets an answer pass, or says what comes in its place.
     pub(crate) async fn pass<T>(self, faults: &Faults, answer: T) -> Result<T, Refusal> {
+        drop(self.late);
         if self.crash {
             faults.crash();
         }

@@ -107,11 +107,14 @@ pub struct Faults {
     dead: watch::Sender<bool>,
     /// Raised to end all watches that are open.
     closes: watch::Sender<u64>,
+    /// How many requests are late now.
+    late: watch::Sender<u64>,
 }
 
 impl Faults {
     pub(crate) fn new() -> Self {
-        Self { rules: Mutex::default(), dead: watch::Sender::new(false), closes: watch::Sender::new(0) }
+        let (dead, closes, late) = (watch::Sender::new(false), watch::Sender::new(0), watch::Sender::new(0));
+        Self { rules: Mutex::default(), dead, closes, late }
     }
 
     /// Strikes requests.
@@ -155,6 +158,12 @@ impl Faults {
     pub async fn crashed(&self) {
         // The sender lives in self, so waiting cannot fail.
         let _ = self.dead.subscribe().wait_for(|dead| *dead).await;
+    }
+
+    /// Waits until no request is on its way any more that was [delayed](Then::Delay).
+    pub async fn arrived(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.late.subscribe().wait_for(|late| *late == 0).await;
     }
 
     fn closing(&self) -> watch::Receiver<u64> {

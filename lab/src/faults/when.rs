@@ -77,6 +77,11 @@ impl When {
         Self { times: Some(times), ..self }
     }
 
+    /// Whether it is only about this resource (`plural` or `plural/subresource`).
+    pub fn is_of(&self, resource: &str) -> bool {
+        self.resource.as_deref() == Some(resource)
+    }
+
     pub(super) fn of_any_verb(self) -> Self {
         Self { verbs: Vec::new(), ..self }
     }

@@ -50,6 +50,16 @@ impl Process {
         Ok(Self { program, child, log })
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub(super) fn signal(&self, signal: &str) -> Result<()> {
+        let what = format!("send {signal} to {}", self.program);
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        match sent.map_err(Error::io(what.clone()))? {
+            status if status.success() => Ok(()),
+            status => Err(Error::Io { what, cause: std::io::Error::other(status.to_string()) }),
+        }
+    }
+
     /// Waits until `probe` gives `Ok`. That the process ends meanwhile, or the limit, is an error with the end of its log.
     pub(super) async fn ready<Fut>(&mut self, mut probe: impl FnMut() -> Fut) -> Result<()>
     where

@@ -10,9 +10,12 @@ use serde::Deserialize;
 
 use super::super::{Error, Result};
 
-/// Everything, and the answers to writes of the kinds whose history is told, for the versions that they made. The first
-/// stage of a request has no outcome yet.
+/// Everything, without bodies. The first stage of a request has no outcome yet.
 pub(super) const POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+"omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}"#;
+
+/// The same, and the answers to writes of the kinds whose history is told, for the versions that they made.
+pub(super) const POLICY_WITH_VERSIONS: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
 "omitStages": ["RequestReceived"], "omitManagedFields": true, "rules": [
 {"level": "RequestResponse", "verbs": ["create", "update", "patch", "delete", "deletecollection"], "resources": [
     {"group": "sluice.dev"}, {"group": "networking.istio.io"}, {"group": "discovery.k8s.io"},
@@ -43,12 +46,15 @@ pub struct AuditEntry {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
-    /// The resourceVersion that a write was answered with, for kinds whose answers are logged.
+    /// The resourceVersion that a write was answered with, where answers are logged: see
+    /// [`Options::history`](super::Options::history).
     pub version: Option<u64>,
     /// Whether it only asked what would happen.
     pub dry_run: bool,
-    /// When it was answered.
-    pub at: DateTime<Utc>,
+    /// When the server had read the request, to the microsecond.
+    pub received: DateTime<Utc>,
+    /// When it had its answer (of a watch, when that began), to the microsecond. A write is committed before.
+    pub answered: DateTime<Utc>,
 }
 
 impl AuditEntry {
@@ -121,6 +127,7 @@ struct Event {
     response_object: ResponseObject,
     #[serde(default, rename = "requestURI")]
     request_uri: String,
+    request_received_timestamp: DateTime<Utc>,
     stage_timestamp: DateTime<Utc>,
 }
 
@@ -172,7 +179,8 @@ impl From<Event> for AuditEntry {
             code: event.response_status.code,
             version: answer.resource_version.parse().ok(),
             dry_run: event.request_uri.contains("dryRun=All"),
-            at: event.stage_timestamp,
+            received: event.request_received_timestamp,
+            answered: event.stage_timestamp,
         }
     }
 }
@@ -181,9 +189,9 @@ impl From<Event> for AuditEntry {
 mod tests {
     use super::*;
 
-    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
-    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
-    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"stageTimestamp":"2026-01-01T00:00:00.000000Z"}"#;
+    const WATCH_BEGINS: &str = r#"{"auditID":"1","stage":"ResponseStarted","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
+    const PATCHED: &str = r#"{"auditID":"2","stage":"ResponseComplete","verb":"patch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts","subresource":"status","namespace":"models","name":"iris"},"responseStatus":{"code":409},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
+    const WATCH_ENDS: &str = r#"{"auditID":"1","stage":"ResponseComplete","verb":"watch","user":{"username":"sluice"},"objectRef":{"resource":"rollouts"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-01-02T03:04:05.000600Z","stageTimestamp":"2026-01-02T03:04:05.000800Z"}"#;
 
     #[test]
     fn a_request_counts_once_and_a_half_written_line_not_yet() {

@@ -234,7 +234,7 @@ impl Signed {
                 continue;
             };
             let resource = crate::faults::resource(change.plural, &author.subresource);
-            signed.commits.push(change.commit(Some(author.user.clone()), resource, author.at));
+            signed.commits.push(change.commit(Some(author.user.clone()), resource, author.answered));
         }
         for entry in writes {
             let Some(version) = entry.version else { continue };

@@ -25,6 +25,7 @@ pub use history::{Authors, History};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     users: Vec<String>,
+    history: bool,
 }
 
 impl Options {
@@ -38,6 +39,13 @@ impl Options {
     #[must_use]
     pub fn user(mut self, name: impl Into<String>) -> Self {
         self.users.push(name.into());
+        self
+    }
+
+    /// The cluster keeps its [`history`](Cluster::history). Its server is a little slower for it.
+    #[must_use]
+    pub fn history(mut self) -> Self {
+        self.history = true;
         self
     }
 }
@@ -76,7 +84,7 @@ impl Cluster {
 
     async fn try_start(options: &Options) -> Result<Self> {
         let folder = Folder::new()?;
-        let plan = Plan::new(folder.path(), &options.users)?;
+        let plan = Plan::new(folder.path(), options)?;
         let etcd = plan.start_etcd().await?;
         let api_server = plan.start_api_server().await?;
         let controllers = plan.start_controllers().await?;
@@ -122,8 +130,11 @@ impl Cluster {
         Audit::from_now(&self.plan.audit_log())
     }
 
-    /// A reader of every committed state from now on.
+    /// A reader of every committed state from now on. Only where the [`Options`] asked for it.
     pub async fn history(&self) -> Result<History> {
+        if !self.plan.history {
+            return Err(Error::Etcd("this cluster was started without its history".to_owned()));
+        }
         History::from_now(self.plan.etcd(), self.audit()).await
     }
 
@@ -150,6 +161,23 @@ impl Cluster {
         Ok(())
     }
 
+    /// Stops the API server's process without ending it (SIGSTOP): connections stay open and nobody is answered.
+    pub async fn freeze_api_server(&self) -> Result<()> {
+        self.signal_api_server("STOP").await
+    }
+
+    /// Lets the API server go on after [`freeze_api_server`](Self::freeze_api_server).
+    pub async fn thaw_api_server(&self) -> Result<()> {
+        self.signal_api_server("CONT").await
+    }
+
+    async fn signal_api_server(&self, signal: &str) -> Result<()> {
+        match self.api_server.lock().await.as_ref() {
+            Some(process) => process.signal(signal),
+            None => Ok(()),
+        }
+    }
+
     /// Where logs, credentials and data are, for as long as the cluster lives.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -164,16 +192,18 @@ struct Plan {
     peer_port: u16,
     api_port: u16,
     controllers_port: u16,
+    history: bool,
 }
 
 impl Plan {
-    fn new(folder: &Path, users: &[String]) -> Result<Self> {
+    fn new(folder: &Path, options: &Options) -> Result<Self> {
         let [etcd_port, peer_port, api_port, controllers_port] = free_ports()?;
-        let credentials = Credentials::create(folder, api_port, users)?;
-        let plan =
-            Self { folder: folder.to_owned(), credentials, etcd_port, peer_port, api_port, controllers_port };
+        let credentials = Credentials::create(folder, api_port, &options.users)?;
+        let (folder, history) = (folder.to_owned(), options.history);
+        let plan = Self { folder, credentials, etcd_port, peer_port, api_port, controllers_port, history };
         let policy = plan.folder.join("audit-policy.yaml");
-        fs::write(&policy, audit::POLICY).map_err(Error::path("write", &policy))?;
+        let text = if history { audit::POLICY_WITH_VERSIONS } else { audit::POLICY };
+        fs::write(&policy, text).map_err(Error::path("write", &policy))?;
         Ok(plan)
     }
 
@@ -214,11 +244,8 @@ impl Plan {
 
     async fn start_api_server(&self) -> Result<Process> {
         let file = |name| self.credentials.file(name);
-        let args = [
+        let mut args = vec![
             format!("--etcd-servers={}", self.etcd()),
-            // Readers of the history want every revision, and none of them in protobuf.
-            "--etcd-compaction-interval=0".to_owned(),
-            "--storage-media-type=application/json".to_owned(),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={}", self.api_port),
             // There is no default route to take it from.
@@ -238,6 +265,11 @@ impl Plan {
             // Never begin a new file (the unit is MB), or readers would lose their place.
             "--audit-log-maxsize=100000".to_owned(),
         ];
+        if self.history {
+            // Every revision, and none of them in protobuf.
+            args.push("--etcd-compaction-interval=0".to_owned());
+            args.push("--storage-media-type=application/json".to_owned());
+        }
         let mut api_server = self.spawn(Component::KubeApiserver, args)?;
         api_server.ready(|| self.probe(self.api_port, "/readyz")).await?;
         Ok(api_server)
