@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kube::Client;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use sluice::controller::{self, Clock, LeaseOptions, Options, Telemetry};
@@ -22,7 +23,7 @@ pub struct Controller {
 }
 
 /// How long a lease lasts, as in `sluice run`: a machine that is busy for a while costs nobody the lease.
-const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 impl Drop for Controller {
     fn drop(&mut self) {
@@ -38,6 +39,17 @@ impl Controller {
 
     /// [`start`](Self::start) with a lease that lasts so long: as long a replica that does not answer is waited for.
     pub fn with_lease(shared: &Shared, namespace: &str, identity: &str, duration: Duration) -> Result<Self> {
+        Self::over(shared.cluster.user(CONTROLLER)?, shared, namespace, identity, duration)
+    }
+
+    /// [`with_lease`](Self::with_lease) over a client that may have faults.
+    pub fn over(
+        client: Client,
+        shared: &Shared,
+        namespace: &str,
+        identity: &str,
+        duration: Duration,
+    ) -> Result<Self> {
         let clock = Clock::system();
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
@@ -56,7 +68,6 @@ impl Controller {
         };
         let mut registry = Registry::default();
         options.telemetry.register(&mut registry);
-        let client = shared.cluster.user(CONTROLLER)?;
         let (stop, stopped) = oneshot::channel();
         let stopped = async move { drop(stopped.await) };
         Ok(Self { registry, stop: Some(stop), task: tokio::spawn(controller::run(client, options, stopped)) })

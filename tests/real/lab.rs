@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use sluice_lab::gateway::Gateway;
 use sluice_lab::http::Server;
 use sluice_lab::real::pods::pod_address;
-use sluice_lab::real::{Cluster, Options, Prometheus, Target};
+use sluice_lab::real::{Cluster, History, Options, Prometheus, Target};
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::install;
@@ -32,6 +32,8 @@ pub struct Lab {
 /// What is started once.
 pub struct Shared {
     pub cluster: Cluster,
+    /// Every committed state since the cluster is there.
+    pub history: History,
     pub prometheus: Prometheus,
     pub gateway: Gateway,
     targets: Mutex<Vec<Target>>,
@@ -48,9 +50,10 @@ impl Lab {
 impl Shared {
     /// Starts everything, and installs Sluice.
     pub async fn start() -> Result<Self> {
-        let options = Options::new().user(CONTROLLER).user(PERSON);
+        let options = Options::new().user(CONTROLLER).user(PERSON).history();
         let (cluster, prometheus) =
             tokio::try_join!(Cluster::start(options), Prometheus::start(SCRAPES_EVERY))?;
+        let history = cluster.history().await?;
         install::install(&cluster).await.context("install")?;
         let gateway = Gateway::start(&cluster.admin()?);
         gateway.synced().await;
@@ -59,6 +62,7 @@ impl Shared {
         prometheus.set_targets([target.clone()]).await?;
         Ok(Self {
             cluster,
+            history,
             prometheus,
             gateway,
             targets: Mutex::new(vec![target]),

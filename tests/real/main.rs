@@ -14,6 +14,7 @@ mod binary;
 mod controller;
 mod drift;
 mod examples;
+mod faults;
 mod install;
 mod lab;
 mod leader;
@@ -24,6 +25,7 @@ mod people;
 mod queries;
 mod refused;
 mod refused_by_server;
+mod trace;
 mod world;
 
 use std::process::ExitCode;
@@ -110,6 +112,13 @@ fn main() -> anyhow::Result<ExitCode> {
             a_query_that_holds_promotes,
             a_query_that_does_not_hold_takes_all_traffic_away,
             a_query_without_an_answer_neither_promotes_nor_rolls_back,
+        ],
+        faults: [
+            a_promotion_ends_the_same_whatever_is_struck,
+            a_breach_ends_the_same_whatever_is_struck,
+            a_superseded_rollout_ends_the_same_whatever_is_struck,
+            an_abort_ends_the_same_whatever_is_struck,
+            a_deletion_ends_the_same_whatever_is_struck,
         ],
         examples: [
             every_example_is_a_test,

@@ -66,6 +66,11 @@ impl World<'_> {
     /// what it writes is what the schema takes.
     pub async fn end(&self, controller: Controller) -> Result<()> {
         controller.stop().await?;
+        self.never_refused()
+    }
+
+    /// The server never refused a controller anything.
+    pub fn never_refused(&self) -> Result<()> {
         // A conflict or a deletion is nobody's fault, nor is a server that is too busy.
         let refused =
             |entry: &AuditEntry| matches!(entry.code, 400..=499) && ![404, 409, 429].contains(&entry.code);
