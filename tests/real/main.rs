@@ -10,6 +10,7 @@
     reason = "a test, though clippy knows only those of the usual harness"
 )]
 
+mod away;
 mod binary;
 mod controller;
 mod drift;
@@ -64,6 +65,20 @@ fn main() -> anyhow::Result<ExitCode> {
     let lab = Arc::new(Lab::default());
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
+        // First what takes longest, beside everything else.
+        away: [
+            a_breach_that_nobody_could_act_on_ends_when_connections_are_taken_again,
+            a_breach_that_nobody_could_act_on_ends_when_requests_are_answered_again,
+            a_breach_while_the_api_server_is_stopped_ends_when_it_goes_on,
+            time_that_nobody_saw_pass_ends_no_step,
+        ],
+        faults: [
+            a_promotion_ends_the_same_whatever_is_struck,
+            a_breach_ends_the_same_whatever_is_struck,
+            a_superseded_rollout_ends_the_same_whatever_is_struck,
+            an_abort_ends_the_same_whatever_is_struck,
+            a_deletion_ends_the_same_whatever_is_struck,
+        ],
         binary: [
             the_program_does_the_whole_job,
         ],
@@ -112,13 +127,6 @@ fn main() -> anyhow::Result<ExitCode> {
             a_query_that_holds_promotes,
             a_query_that_does_not_hold_takes_all_traffic_away,
             a_query_without_an_answer_neither_promotes_nor_rolls_back,
-        ],
-        faults: [
-            a_promotion_ends_the_same_whatever_is_struck,
-            a_breach_ends_the_same_whatever_is_struck,
-            a_superseded_rollout_ends_the_same_whatever_is_struck,
-            an_abort_ends_the_same_whatever_is_struck,
-            a_deletion_ends_the_same_whatever_is_struck,
         ],
         examples: [
             every_example_is_a_test,

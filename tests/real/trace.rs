@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sluice_lab::invariants::{Commit, End, Mark, Run, check, end, told};
+use sluice_lab::invariants::{Commit, End, Limits, Mark, Run, check, end, told};
 use sluice_lab::real::Authors;
 
 use crate::lab::CONTROLLER;
@@ -18,6 +18,8 @@ const NAMESPACE: &str = "models";
 #[derive(Default)]
 pub struct Known {
     pub marks: Vec<Mark>,
+    /// What "soon" is.
+    pub limits: Limits,
     /// How the same ended without faults.
     pub calm: Option<End>,
 }
@@ -46,6 +48,7 @@ impl World<'_> {
         );
         let mut run = Run::new(commits, &[CONTROLLER], Utc::now());
         run.marks = known.marks;
+        run.limits = known.limits;
         run.calm = known.calm;
         let found = check(&run);
         ensure!(found.is_empty(), "{}: {}", self.namespace, told(&found));
