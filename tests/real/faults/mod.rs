@@ -12,7 +12,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use chrono::TimeDelta;
 use futures::{StreamExt, TryStreamExt, stream};
 use sluice_lab::faults::When;
 use sluice_lab::invariants::End;
@@ -93,10 +92,6 @@ async fn run(
         strike.prepare(first.faults(), &world.namespace);
     }
     let mut known = Known { calm, ..Known::default() };
-    if strike.is_some_and(Strike::is_late) {
-        // Who sent it waits for its answer first, for 8 s.
-        known.limits.reconcile = TimeDelta::seconds(15);
-    }
     let lists = Mutex::new(Lists::default());
     let early = async {
         // As the world was when the rollout had just begun.
