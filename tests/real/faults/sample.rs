@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sluice_lab::embedded::Refusal;
-use sluice_lab::faults::{EventThen, Faults, Then, When};
+use sluice_lab::faults::{EventThen, Faults, Then, Verb, When};
 
 use super::way::Way;
 
@@ -44,10 +44,14 @@ impl Strike {
     }
 }
 
-/// The news of the controller's own objects come late, once.
-pub fn delay_news(faults: &Faults, time: Duration) {
-    for resource in ["rollouts", "virtualservices"] {
-        faults.on_event(When::any().resource(resource).nth(1), EventThen::Delay(time));
+/// What it lists at first is as it was at this version, and the news since then come late.
+pub fn be_behind(faults: &Faults, version: u64) {
+    for resource in WATCHED {
+        faults.on(When::verb(Verb::List).resource(resource).nth(1), Then::Old(version));
+    }
+    for resource in &WATCHED[..2] {
+        let late = EventThen::Delay(Duration::from_secs(2));
+        faults.on_event(When::any().resource(resource).nth(1), late);
     }
 }
 
@@ -145,7 +149,11 @@ fn of_the_end(points: &[When]) -> Vec<When> {
 fn event(then: EventThen, random: &mut Random) -> Strike {
     let resources = match then {
         EventThen::Drop => &WATCHED[1..2],
-        EventThen::Duplicate | EventThen::Delay(_) | EventThen::Expire | EventThen::Close => &WATCHED[..2],
+        EventThen::Duplicate
+        | EventThen::Delay(_)
+        | EventThen::Expire
+        | EventThen::Close
+        | EventThen::Tamper(_) => &WATCHED[..2],
     };
     let when = When::any().resource(random.one_of(resources)).nth(1 + random.below(3));
     Strike::Event(when, then)
