@@ -18,7 +18,7 @@ const NAMESPACE: &str = "models";
 pub struct Known {
     pub marks: Vec<Mark>,
     /// What "soon" is.
-    limits: Limits,
+    pub limits: Limits,
     /// How the same ended without faults.
     pub calm: Option<End>,
 }

@@ -336,11 +336,13 @@ async fn what_is_sent_and_told_is_changed_on_its_way(struck: Struck) {
     assert_eq!(value(&struck.past.get("a").await.unwrap()), "sent");
     assert_eq!(value(&struck.maps.get("a").await.unwrap()), "told");
     struck.faults().on_event(When::any(), EventThen::Tamper(says("heard")));
-    let mut events =
-        struck.maps.watch(&WatchParams::default().labels("test=faults"), "0").await.unwrap().boxed();
+    let mut events = struck.watch().await;
     assert_eq!(heard(&mut events, LIMIT).await, "added a");
     create(&struck.past, "b").await.unwrap();
-    let Ok(Some(Ok(WatchEvent::Added(b)))) = timeout(LIMIT, events.next()).await else { panic!() };
+    let b = match timeout(LIMIT, events.next()).await {
+        Ok(Some(Ok(WatchEvent::Added(b)))) => b,
+        other => panic!("{other:?}"),
+    };
     assert_eq!(value(&b), "heard");
 }
 

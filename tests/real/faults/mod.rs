@@ -111,7 +111,10 @@ async fn run(
         way.is_over(&world).await?;
     }
     let end = world.holds(known, Authors::All).await?;
-    world.never_refused()?;
+    // What arrives late finds another object, and a patch of what is not there any more is a 422 and no conflict.
+    if !strike.is_some_and(Strike::is_late) {
+        world.never_refused()?;
+    }
     Ok(Outcome { points: first.crash_points(), end, struck })
 }
 

@@ -34,6 +34,11 @@ impl fmt::Display for Strike {
 }
 
 impl Strike {
+    /// Whether a write is late.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Write(_, Then::Delay(_)))
+    }
+
     /// Gives the fault to the connection of a controller of this namespace.
     pub fn prepare(&self, faults: &Faults, namespace: &str) {
         match self {
