@@ -95,7 +95,9 @@ impl Shared {
         let asked = Path::parse(uri.path())
             .and_then(|path| Some((path, path.verb(&parts.method, is_set(parameter("watch")))?)));
         // Such as `/version`.
-        let Some((path, verb)) = asked else { return self.pass_on(parts, body, &Afterwards::default()).await };
+        let Some((path, verb)) = asked else {
+            return self.pass_on(parts, body, &Afterwards::default()).await;
+        };
         let (resource, name) = (resource(path.plural, path.subresource), path.name(verb, &body));
         let namespace = path.namespace.unwrap_or_default();
         let target = Target { verb, resource: &resource, namespace, name: &name };
