@@ -129,3 +129,53 @@ impl View {
         due.filter(|due| *due > now).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::controller::Clock;
+
+    /// A list, asked for then, in which the other replica is a member with that version of its Lease.
+    fn listed(options: &LeaseOptions, asked: Instant, version: &str) -> Listed {
+        let other = LeaseOptions { identity: "other".into(), ..options.clone() };
+        let spec = leases::held_by(&other, None, Some("other"));
+        let mut lease = leases::lease(&other, &leases::member_name(&other), None, spec);
+        lease.metadata = ObjectMeta { resource_version: Some(version.into()), ..lease.metadata };
+        Listed::sort(options, vec![lease], asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_was_asked_for_before_the_lease_ran_out_proves_nothing_however_late_it_arrives() {
+        let options = LeaseOptions {
+            namespace: "default".into(),
+            name: "sluice".into(),
+            identity: "me".into(),
+            duration: Duration::from_secs(15),
+            clock: Clock::starting_at(DateTime::<Utc>::UNIX_EPOCH),
+        };
+        let mut view = View::new(&options);
+        for second in 0..15 {
+            let list = listed(&options, Instant::now(), "1");
+            view.take_in(&list);
+            assert!(!view.is_overdue("other", &list), "after {second} s");
+            advance(Duration::from_millis(999)).await;
+        }
+        let asked = Instant::now();
+        advance(Duration::from_secs(2)).await;
+        let late = listed(&options, asked, "1");
+        view.take_in(&late);
+        // It has been unchanged for longer than it lasts, but a renewal since it was asked for would not show in it.
+        assert!(!view.is_overdue("other", &late));
+        let fresh = listed(&options, Instant::now(), "1");
+        view.take_in(&fresh);
+        assert!(view.is_overdue("other", &fresh));
+        // One renewal, and it begins anew.
+        let renewed = listed(&options, Instant::now(), "2");
+        view.take_in(&renewed);
+        assert!(!view.is_overdue("other", &renewed));
+    }
+}
