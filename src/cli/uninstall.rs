@@ -37,6 +37,7 @@ const TRIES: usize = 10;
 
 /// Delete Rollouts, so that the controller and the kinds can go
 #[derive(Clone, Debug, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of the command line
 pub struct UninstallArgs {
     /// Those of all namespaces, whatever else says one
     #[arg(short = 'A', long)]

@@ -105,6 +105,7 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
         match write_route(context, &effect).await {
             Ok(written) => drop(memory.virtual_services.insert(effect.object, written)),
             Err(error) => {
+                let error = unless_stale(context, &effect, error).await;
                 memory.virtual_services.remove(&effect.object);
                 match &error {
                     // The cache may be behind for long: a decrease must not wait for it.
@@ -121,6 +122,24 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
         }
     }
     outcome
+}
+
+/// A patch into something that somebody took away meanwhile is refused before its version is compared: that is a conflict as
+/// well, and a decrease must not wait for the caches.
+async fn unless_stale(context: &Context, effect: &Effect, error: Error) -> Error {
+    if !matches!(error, Error::Refused { code: 422, .. }) {
+        return error;
+    }
+    // The first operation names the version that was read.
+    let version =
+        serde_json::to_value(&effect.patch).map(|patch| patch[0]["value"].clone()).unwrap_or_default();
+    let (namespace, name) = &effect.object;
+    match read_route(context, &effect.object).await {
+        Ok(fresh) if fresh.resource_version().as_deref() != version.as_str() => {
+            Error::Conflict { object: format!("VirtualService {namespace}/{name}") }
+        }
+        Ok(_) | Err(_) => error,
+    }
 }
 
 async fn write_route(context: &Context, effect: &Effect) -> Result<DynamicObject, Error> {

@@ -61,6 +61,7 @@ macro_rules! trials {
     };
 }
 
+#[allow(clippy::too_many_lines, reason = "a list of tests")]
 fn main() -> anyhow::Result<ExitCode> {
     namespace::enter()?;
     let mut arguments = Arguments::from_args();

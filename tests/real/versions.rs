@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use sluice_lab::real::AuditEntry;
 
 use crate::binary::Running;
 use crate::install::repository;
@@ -65,7 +66,7 @@ pub async fn kinds_that_are_older_keep_the_program_from_starting(_: &Lab) -> Res
     {
         ensure!(last.contains(expected), "{expected:?} is not in the last words: {log}");
     }
-    let writes: Vec<_> = audit.of(CONTROLLER)?.into_iter().filter(|entry| entry.is_write()).collect();
+    let writes: Vec<_> = audit.of(CONTROLLER)?.into_iter().filter(AuditEntry::is_write).collect();
     ensure!(writes.is_empty(), "it wrote all the same: {writes:?}");
 
     // The update is seen as soon as the server publishes it, and the step goes on where it was.
