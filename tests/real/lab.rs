@@ -55,7 +55,8 @@ impl Shared {
 
     /// The same with more users, who may do nothing yet.
     pub async fn start_with(users: Vec<String>) -> Result<Self> {
-        let options = users.into_iter().fold(Options::new().user(CONTROLLER).user(PERSON), Options::user).history();
+        let options =
+            users.into_iter().fold(Options::new().user(CONTROLLER).user(PERSON), Options::user).history();
         let (cluster, prometheus) =
             tokio::try_join!(Cluster::start(options), Prometheus::start(SCRAPES_EVERY))?;
         let history = cluster.history().await?;

@@ -40,10 +40,9 @@ pub fn only_takes_away(decision: &Decision) -> bool {
 pub fn may_grow(decision: &Decision) -> bool {
     match decision.kind {
         // This version decides nothing that it does not know; what another one did is not for it to call harmless.
-        DecisionKind::Started
-        | DecisionKind::Entered
-        | DecisionKind::Promoting
-        | DecisionKind::Unknown => true,
+        DecisionKind::Started | DecisionKind::Entered | DecisionKind::Promoting | DecisionKind::Unknown => {
+            true
+        }
         DecisionKind::Adopted
         | DecisionKind::Approved
         | DecisionKind::Paused

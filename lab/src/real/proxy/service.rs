@@ -16,7 +16,6 @@ use kube::Client;
 use tokio::sync::watch::Sender;
 use tower::Service;
 
-use super::lists::Known;
 use super::watch::{self, Initial};
 use crate::embedded::{Body, refused};
 use crate::faults::{Afterwards, Fate, Faults, Path, Target, Verb, When, is_set, resource, struck};
@@ -39,7 +38,6 @@ pub(super) struct Shared {
     pub(super) paused: Sender<bool>,
     /// Each request that would write, in the order they came.
     pub(super) written: Mutex<Vec<When>>,
-    pub(super) lists: Mutex<Known>,
 }
 
 /// The service behind the proxy's address.
@@ -83,7 +81,6 @@ impl Shared {
             faults: Arc::new(Faults::new()),
             paused: Sender::new(false),
             written: Mutex::default(),
-            lists: Mutex::default(),
         }
     }
 
@@ -95,7 +92,9 @@ impl Shared {
         let asked = Path::parse(uri.path())
             .and_then(|path| Some((path, path.verb(&parts.method, is_set(parameter("watch")))?)));
         // Such as `/version`.
-        let Some((path, verb)) = asked else { return self.pass_on(parts, body, &Afterwards::default()).await };
+        let Some((path, verb)) = asked else {
+            return self.pass_on(parts, body, &Afterwards::default()).await;
+        };
         let (resource, name) = (resource(path.plural, path.subresource), path.name(verb, &body));
         let namespace = path.namespace.unwrap_or_default();
         let target = Target { verb, resource: &resource, namespace, name: &name };
@@ -110,15 +109,16 @@ impl Shared {
             }
         };
         self.passable().await;
-        let listed = uri.path_and_query().filter(|_| verb == Verb::List).map(ToString::to_string);
-        let answer = if let Some(old) = listed.and_then(|path| self.listed(&path)) {
-            Ok(json(old))
-        } else if verb == Verb::Watch {
-            let everything = matches!(parameter("resourceVersion"), "" | "0");
-            let initial = everything || is_set(parameter("sendInitialEvents"));
-            self.clone().watch(parts, path.plural, initial).await
-        } else {
-            self.pass_on(parts, body, &afterwards).await
+        let answer = match (verb, afterwards.as_of()) {
+            (Verb::Watch, _) => {
+                let everything = matches!(parameter("resourceVersion"), "" | "0");
+                let initial = everything || is_set(parameter("sendInitialEvents"));
+                self.clone().watch(parts, path.plural, initial).await
+            }
+            (Verb::List, Some(version)) => {
+                self.pass_on(as_of(parts, &query, version)?, body, &afterwards).await
+            }
+            _ => self.pass_on(parts, body, &afterwards).await,
         };
         self.passable().await;
         let answer = afterwards.pass(&self.faults, answer).await;
@@ -183,9 +183,12 @@ fn url_query(parts: &Parts) -> Vec<(String, String)> {
     query.map(|query| query.0).unwrap_or_default()
 }
 
-fn json(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+/// The request for a list as it was at a version, which etcd still knows.
+fn as_of(mut parts: Parts, query: &[(String, String)], version: u64) -> io::Result<Parts> {
+    let mut asked = format!("{}?resourceVersion={version}&resourceVersionMatch=Exact", parts.uri.path());
+    for (key, value) in query.iter().filter(|(key, _)| !key.starts_with("resourceVersion")) {
+        asked.extend(["&", key, "=", value]);
+    }
+    parts.uri = asked.parse().map_err(io::Error::other)?;
+    Ok(parts)
 }
