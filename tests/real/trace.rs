@@ -27,7 +27,9 @@ impl Default for Known {
     fn default() -> Self {
         // Time is real here and the machine may be busy: what "soon" is in virtual time is shown on the embedded API.
         let [news, reconcile, breach] = [10, 45, 60].map(TimeDelta::seconds);
-        Self { marks: Vec::new(), limits: Limits { news, reconcile, breach }, calm: None }
+        // A commit has the time at which the server had read the request for it.
+        let limits = Limits { news, reconcile, breach, clock: TimeDelta::milliseconds(250) };
+        Self { marks: Vec::new(), limits, calm: None }
     }
 }
 

@@ -63,7 +63,8 @@ pub enum Then {
     /// Its answer is changed before the client sees it. Not for watches: those have [`EventThen::Tamper`].
     TamperAnswer(Tamper),
     /// A list is answered as it was at this version, as by an API server whose cache is behind. A watch that starts from
-    /// there brings what came since.
+    /// there brings what came since. The real API knows its past for five minutes, or as long as it keeps its
+    /// [history](crate::real::Options::history).
     Old(u64),
 }
 

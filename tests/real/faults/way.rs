@@ -44,12 +44,12 @@ impl Way {
                 json!({"steps": [{"weight": 20, "for": "600ms"}, {"weight": 60, "for": "600ms"}]})
             }
             Self::Breach => json!({
-                "steps": [{"weight": 20, "for": "300ms"}, {"weight": 60, "for": "1h"}],
+                "steps": [{"weight": 20, "for": "600ms"}, {"weight": 60, "for": "1h"}],
                 "checks": [{"name": "errors", "errors": {"max": "1%", "minRequests": 4}}],
                 "metrics": {"scrape": {"port": POD_PORT}},
             }),
             Self::Supersede | Self::Abort | Self::Deletion => {
-                json!({"steps": [{"weight": 20, "for": "300ms"}, {"weight": 60, "for": "1h"}]})
+                json!({"steps": [{"weight": 20, "for": "600ms"}, {"weight": 60, "for": "1h"}]})
             }
         }
     }
