@@ -135,7 +135,7 @@ async fn a_rollout_goes_on_where_it_was_when_the_api_server_is_back() {
                     let least = chrono::Duration::seconds(60 + 20 - 5 - 3);
                     assert!(promoted >= least, "{what}: promoted {promoted} after the outage began");
                 }
-                assert!(since.elapsed() < Duration::from_secs(60), "{what}: it took {:?}", since.elapsed());
+                assert!(since.elapsed() < Duration::from_mins(1), "{what}: it took {:?}", since.elapsed());
             }
         }
     }

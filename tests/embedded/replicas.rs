@@ -102,8 +102,7 @@ pub fn each_wrote_only_its_own(api: &Api, replicas: &[&str]) -> BTreeMap<String,
     let mut wrote = BTreeMap::new();
     for write in api.history() {
         if write.resource == "leases" {
-            let holder =
-                write.after.iter().filter_map(|lease| lease["spec"]["holderIdentity"].as_str()).next();
+            let holder = write.after.iter().find_map(|lease| lease["spec"]["holderIdentity"].as_str());
             holders.insert(write.name.clone(), holder.unwrap_or_default().to_owned());
             continue;
         }
@@ -285,7 +284,7 @@ async fn at_rest_there_is_one_write_for_each_replica_and_renewal() {
         names.iter().map(|name| world.api.write_requests(name)).collect()
     };
     let before = requests();
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
     for (mut after, before) in requests().into_iter().zip(before) {
         let renewals = after.remove("leases").unwrap() - before["leases"];
         assert!((98..=102).contains(&renewals), "{renewals} renewals in 300 s");

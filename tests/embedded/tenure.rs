@@ -107,7 +107,7 @@ async fn lost_at(way: Way, nth: usize, moment: Moment) -> bool {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let came_to_it = tokio::time::timeout(Duration::from_secs(60), over).await.is_ok();
+    let came_to_it = tokio::time::timeout(Duration::from_mins(1), over).await.is_ok();
     second.connection.faults().clear();
     ends(&world, way).await;
     let weights: &[u64] = match way {
