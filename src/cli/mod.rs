@@ -37,6 +37,9 @@ pub use self::{
 };
 use self::{connect::REQUEST_TIMEOUT, view::Screen};
 
+/// Threads: what there is to do takes a fraction of one, and each keeps memory of its own, on a machine of 64 as well.
+const WORKERS: usize = 2;
+
 /// Progressive delivery for model predictors on Kubernetes and Istio.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, after_help = Exit::help(), disable_help_subcommand = true)]
@@ -145,10 +148,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return end(&Failure::Other(format!("cannot start: {error}")), program),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return end(&Failure::Other(format!("cannot start: {error}")), program),
+        };
     match runtime.block_on(execute(cli, program)) {
         Ok(()) => ExitCode::from(Exit::Done.code()),
         Err(failure) => end(&failure, program),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde_json::json;
 use sluice_core::{
@@ -19,7 +19,7 @@ use super::{
     memory::Memory,
     observe::{self, Observation},
     persist,
-    stores::virtual_service,
+    stores::{Action, VirtualService, VirtualServiceObject},
     subject::{RolloutObject, Subject},
 };
 
@@ -105,6 +105,7 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
         match write_route(context, &effect).await {
             Ok(written) => drop(memory.virtual_services.insert(effect.object, written)),
             Err(error) => {
+                let error = unless_stale(context, &effect, error).await;
                 memory.virtual_services.remove(&effect.object);
                 match &error {
                     // The cache may be behind for long: a decrease must not wait for it.
@@ -123,25 +124,38 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
     outcome
 }
 
-async fn write_route(context: &Context, effect: &Effect) -> Result<DynamicObject, Error> {
+/// A patch into something that somebody took away meanwhile is refused before its version is compared: that is a conflict as
+/// well, and a decrease must not wait for the caches.
+async fn unless_stale(context: &Context, effect: &Effect, error: Error) -> Error {
+    if !matches!(error, Error::Refused { code: 422, .. }) {
+        return error;
+    }
+    // The first operation names the version that was read.
+    let version =
+        serde_json::to_value(&effect.patch).map(|patch| patch[0]["value"].clone()).unwrap_or_default();
     let (namespace, name) = &effect.object;
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &virtual_service());
+    match read_route(context, &effect.object).await {
+        Ok(fresh) if Some(fresh.version()) != version.as_str() => {
+            Error::Conflict { object: format!("VirtualService {namespace}/{name}") }
+        }
+        Ok(_) | Err(_) => error,
+    }
+}
+
+async fn write_route(context: &Context, effect: &Effect) -> Result<VirtualService, Error> {
+    let (namespace, name) = &effect.object;
+    let api: Api<VirtualServiceObject> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("writing VirtualService {namespace}/{name}");
     let patch = Patch::Json::<()>(effect.patch.clone());
-    let mut written = context.write(what, api.patch(name, &PatchParams::default(), &patch)).await?;
-    // As the caches keep it.
-    written.metadata.managed_fields = None;
-    Ok(written)
+    context.write(what, api.patch(name, &PatchParams::default(), &patch)).await.map(VirtualService::from)
 }
 
 /// A VirtualService as it is now, past every cache.
-pub(super) async fn read_route(context: &Context, object: &ObjectName) -> Result<DynamicObject, Error> {
+pub(super) async fn read_route(context: &Context, object: &ObjectName) -> Result<VirtualService, Error> {
     let (namespace, name) = object;
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &virtual_service());
+    let api: Api<VirtualServiceObject> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("reading VirtualService {namespace}/{name}");
-    let mut read = context.read(what, api.get(name)).await?;
-    read.metadata.managed_fields = None;
-    Ok(read)
+    context.read(what, api.get(name)).await.map(VirtualService::from)
 }
 
 /// Answers the actions that were handled, and drops the oldest answered ones.
@@ -149,22 +163,19 @@ async fn answer_actions(context: &Context, subject: &Subject, state: &State) -> 
     let actions = context.stores.actions_of(&subject.namespace, &subject.name);
     let api: Api<RolloutAction> = Api::namespaced(context.client.clone(), &subject.namespace);
     let mut outcome = Ok(());
-    for action in &actions {
-        let uid = action.metadata.uid.as_deref().unwrap_or_default();
-        let handled = state.handled.iter().find(|handled| handled.uid == uid);
-        if let (None, Some(handled)) = (&action.status, handled) {
-            outcome = outcome.and(answer(context, &api, action, handled).await);
+    for (name, action) in actions.iter().filter(|(_, action)| action.is_open()) {
+        if let Some(handled) = state.handled.iter().find(|handled| *handled.uid == *action.uid) {
+            outcome = outcome.and(answer(context, &api, name, action, handled).await);
         }
     }
     let mut answered = actions;
-    answered.retain(|action| action.status.is_some());
+    answered.retain(|(_, action)| !action.is_open());
     answered.truncate(answered.len().saturating_sub(KEPT_ACTIONS));
-    for action in answered {
-        let name = action.metadata.name.as_deref().unwrap_or_default();
+    for (name, action) in answered {
         let what = format!("deleting RolloutAction {name}");
-        let only_this = Preconditions { uid: action.metadata.uid.clone(), ..Preconditions::default() };
+        let only_this = Preconditions { uid: Some(action.uid.to_string()), ..Preconditions::default() };
         let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
-        outcome = outcome.and(unless_gone(context.write(what, api.delete(name, &params)).await.map(drop)));
+        outcome = outcome.and(unless_gone(context.write(what, api.delete(&name, &params)).await.map(drop)));
     }
     outcome
 }
@@ -172,10 +183,10 @@ async fn answer_actions(context: &Context, subject: &Subject, state: &State) -> 
 async fn answer(
     context: &Context,
     api: &Api<RolloutAction>,
-    action: &RolloutAction,
+    name: &str,
+    action: &Action,
     handled: &Handled,
 ) -> Result<(), Error> {
-    let name = action.metadata.name.as_deref().unwrap_or_default();
     let status = ActionStatus {
         phase: handled.phase,
         message: Some(handled.message.clone()),
@@ -183,7 +194,7 @@ async fn answer(
         handled_at: handled.at,
     };
     // Not another one that was created under the same name meanwhile.
-    let patch = Patch::Merge(json!({ "metadata": { "uid": action.metadata.uid }, "status": status }));
+    let patch = Patch::Merge(json!({ "metadata": { "uid": action.uid }, "status": status }));
     let what = format!("answering RolloutAction {name}");
     unless_gone(context.write(what, api.patch_status(name, &PatchParams::default(), &patch)).await.map(drop))
 }

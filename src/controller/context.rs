@@ -9,15 +9,14 @@ use std::{
 };
 
 use kube::{Client, ResourceExt};
-use sluice_core::{HostNames, carrier::Claim};
+use sluice_core::{HostNames, carrier::Claim, plan::Plan};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, Semaphore},
     time::{Instant, timeout},
 };
 
 use super::{
     Clock, Error, Options, Telemetry,
-    claims::Claims,
     kinds::Kinds,
     memory::Memory,
     shards::{Permit, Shards, slot_of},
@@ -28,6 +27,8 @@ use crate::metrics::Metrics;
 
 /// The longest that a request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
+/// Looks at the same time. A source that does not answer holds each for seconds.
+const LOOKS: usize = super::CONCURRENCY as usize * 3 / 4;
 /// What must be left of the lease when a write ends.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
@@ -46,12 +47,14 @@ pub(super) struct Common {
     pub(super) home: String,
     pub(super) names: HostNames,
     pub(super) metrics: Metrics,
-    pub(super) stores: Stores,
+    pub(super) stores: Arc<Stores>,
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
     pub(super) kinds: Arc<Kinds>,
     shards: Shards,
-    claims: std::sync::Mutex<Claims>,
+    /// Reconciles that may wait for a metrics source at the same time: fewer than there can be at all, so that one
+    /// that has something to write always finds room.
+    pub(super) looks: Semaphore,
     /// By uid, so that a Rollout that was created again starts without memories.
     memories: std::sync::Mutex<HashMap<String, Kept>>,
 }
@@ -70,7 +73,7 @@ impl Common {
         options: &Options,
         kinds: Arc<Kinds>,
         shards: Shards,
-        stores: Stores,
+        stores: Arc<Stores>,
     ) -> Self {
         Self {
             home: options.home(&client),
@@ -83,15 +86,14 @@ impl Common {
             telemetry: options.telemetry.clone(),
             kinds,
             shards,
-            claims: std::sync::Mutex::default(),
+            looks: Semaphore::new(LOOKS),
             memories: std::sync::Mutex::default(),
         }
     }
 
-    /// The routes of all other Rollouts.
-    pub(super) fn claims_beside(&self, subject: &Subject) -> Vec<Claim> {
-        let mut claims = self.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        claims.beside(&subject.uid, &self.stores.rollouts.state())
+    /// What all other Rollouts claim of the VirtualServices of `plan`.
+    pub(super) fn claims_beside(&self, subject: &Subject, plan: &Plan) -> Vec<Claim> {
+        self.stores.claims_beside(&subject.uid, plan)
     }
 
     /// Whether objects of a namespace are in the caches.

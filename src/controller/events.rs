@@ -138,7 +138,7 @@ fn event(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &s
         action: Some(reason.to_owned()),
         reason: Some(reason.to_owned()),
         type_: Some(if warn { "Warning" } else { "Normal" }.to_owned()),
-        note: Some(note.chars().take(LONGEST_NOTE).collect()),
+        note: Some(note[..note.floor_char_boundary(LONGEST_NOTE)].to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(Rollout::api_version(&()).into_owned()),
             kind: Some(Rollout::kind(&()).into_owned()),

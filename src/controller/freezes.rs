@@ -3,9 +3,15 @@
 //! What is watched says so at every decision and at every write. A watch may be behind, and nobody notices: so before
 //! something grows, which is rare, the API server is asked.
 
-use futures::StreamExt;
+use futures::{StreamExt, stream::BoxStream};
 use kube::{
-    Api, Client, Resource, ResourceExt, api::ListParams, core::DeserializeGuard, runtime::reflector::Store,
+    Api, Client, Resource, ResourceExt,
+    api::ListParams,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, Store},
+    },
 };
 use sluice_core::{
     api::{Freeze, REQUESTED_BY},
@@ -15,7 +21,7 @@ use sluice_core::{
 use super::{
     Error,
     context::Context,
-    stores::{Changes, scoped, watch},
+    stores::{failed, scoped, watch},
     subject::Subject,
 };
 
@@ -34,13 +40,13 @@ impl Freezes {
         client: &Client,
         namespace: Option<&str>,
         home: &str,
-    ) -> (Changes<FreezeObject>, Self) {
+    ) -> (BoxStream<'static, ()>, Self) {
         let mut apis: Vec<Api<FreezeObject>> = vec![scoped(client, namespace)];
         apis.extend(
             namespace.filter(|watched| *watched != home).map(|_| Api::namespaced(client.clone(), home)),
         );
-        let (changes, stores): (Vec<_>, Vec<_>) = apis.into_iter().map(|api| watch(api, ())).unzip();
-        let changes: Changes<FreezeObject> = futures::stream::select_all(changes).boxed();
+        let (changes, stores): (Vec<_>, Vec<_>) = apis.into_iter().map(kept).unzip();
+        let changes = futures::stream::select_all(changes).boxed();
         (changes, Self { stores })
     }
 
@@ -57,6 +63,18 @@ impl Freezes {
         let all: Vec<_> = all.filter(|freeze| counts(freeze, namespace, home)).collect();
         oldest(all.iter().map(AsRef::as_ref), home)
     }
+}
+
+/// What was seen last of them, kept up to date while the stream is polled.
+fn kept(api: Api<FreezeObject>) -> (BoxStream<'static, ()>, Store<FreezeObject>) {
+    let writer = reflector::store::Writer::new(());
+    let store = writer.as_reader();
+    let changes = watch(api).reflect(writer).map(|event| {
+        if let Err(error) = event {
+            failed::<FreezeObject>(&error);
+        }
+    });
+    (changes.boxed(), store)
 }
 
 impl Context {

@@ -1,8 +1,13 @@
 //! What the controller keeps of one Rollout between two reconciles, and loses when it ends.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
-use kube::api::DynamicObject;
+use kube::ResourceExt;
 use sluice_core::{
     Predictor,
     api::{Decision, RolloutStatus},
@@ -12,12 +17,18 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
-use super::{observe::SeenPod, subject::RolloutObject};
+use super::{
+    observe::SeenPod,
+    stores::VirtualService,
+    subject::{RolloutObject, Subject},
+};
 use crate::metrics;
 
 /// What is kept of one Rollout. All of it can be had again: from the status, and by looking again.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// The Rollout as it was last read, with its version. Not kept from one reconcile to the next: it is large.
+    subject: Option<(String, Arc<Subject>)>,
     /// The machine's memory with clocks and evidence up to now, and the stored one that it grew from.
     grown: Option<(State, State)>,
     /// When the machine last saw the world.
@@ -37,7 +48,7 @@ pub(super) struct Memory {
     /// What the API server answered to our last writes: newer than the caches for a moment.
     pub(super) rollout: Option<Arc<RolloutObject>>,
     /// The same of VirtualServices.
-    pub(super) virtual_services: BTreeMap<ObjectName, DynamicObject>,
+    pub(super) virtual_services: BTreeMap<ObjectName, VirtualService>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
     /// A look that led to something that could not be recorded, and the canary that it was about.
@@ -56,6 +67,36 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// What is to be known of the Rollout, read once per version.
+    pub(super) fn subject(&mut self, object: &RolloutObject) -> Arc<Subject> {
+        let version = object.resource_version().unwrap_or_default();
+        match &self.subject {
+            Some((known, subject)) if *known == version => subject.clone(),
+            Some(_) | None => {
+                let subject = Arc::new(Subject::read(object));
+                self.subject = Some((version, subject.clone()));
+                subject
+            }
+        }
+    }
+
+    /// A reconcile ends.
+    pub(super) fn end(&mut self) {
+        self.subject = None;
+    }
+
+    /// Nothing is in flight and nothing is in the way: what a rollout needs can be had again when one starts, and many
+    /// Rollouts rest.
+    pub(super) fn rest(&mut self) {
+        self.counters = metrics::Memory::default();
+        self.pods = BTreeMap::new();
+        self.queries = BTreeMap::new();
+        self.unused_look = None;
+        if self.grown.as_ref().is_some_and(|(base, grown)| base == grown) {
+            self.grown = None;
+        }
+    }
+
     /// The machine's memory for a stored status, the grown one if it grew from just that, and how long ago it last saw
     /// the world. A memory that somebody else wrote has seen nothing yet: time from before does not count for what was
     /// decided meanwhile.
@@ -102,8 +143,41 @@ impl Memory {
         self.availability.saw(look, counts, now.saturating_duration_since(epoch));
     }
 
-    /// The metrics are being asked.
-    pub(super) fn looks(&mut self, now: Instant) {
-        self.looked = Some(now);
+    /// The metrics are being asked. After a start everybody looks at once: the second look comes earlier than after an
+    /// interval, by a part of its own for each Rollout, so that they spread.
+    pub(super) fn looks(&mut self, now: Instant, interval: Duration, uid: &str) {
+        let first = self.looked.is_none();
+        let earlier = if first { interval.mul_f64(share_of(uid) / 2.0) } else { Duration::ZERO };
+        self.looked = Some(now.checked_sub(earlier).unwrap_or(now));
+    }
+}
+
+/// A number from 0 to 1 that is another one for each Rollout and always the same for one.
+fn share_of(uid: &str) -> f64 {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    f64::from(u16::try_from(hasher.finish() >> 48).unwrap_or(0)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_began_together_spread_over_half_an_interval_and_none_comes_late() {
+        let (start, interval) = (Instant::now(), Duration::from_secs(10));
+        let mut tenths = [0; 10];
+        for rollout in 0..1000 {
+            let (uid, mut memory) = (format!("uid-{rollout}"), Memory::default());
+            memory.looks(start, interval, &uid);
+            let second = memory.next_look(start, interval);
+            assert!(second <= interval && second >= interval / 2, "{second:?}");
+            let tenth = usize::try_from(second.as_millis() / 1001).unwrap();
+            tenths[tenth] += 1;
+            // From the second on, an interval lies between two.
+            memory.looks(start + second, interval, &uid);
+            assert_eq!(memory.next_look(start + second, interval), interval);
+        }
+        assert!(tenths[5..].iter().all(|looks| (150..250).contains(looks)), "{tenths:?}");
     }
 }

@@ -5,7 +5,6 @@
 
 mod act;
 mod backoff;
-mod claims;
 mod clock;
 mod context;
 mod error;
@@ -14,8 +13,10 @@ mod freezes;
 mod kinds;
 mod memory;
 mod observe;
+mod packed;
 mod persist;
 mod reconcile;
+mod relist;
 mod shards;
 mod stores;
 mod subject;
@@ -51,8 +52,9 @@ use self::{
 };
 use crate::metrics::Metrics;
 
-/// Reconciles at the same time. Each may wait for a metrics source; more would only queue there.
-const CONCURRENCY: u16 = 128;
+/// Reconciles at the same time. Each holds its Rollout's parsed spec and status, so after a start, when all come at once,
+/// this is what bounds the memory.
+const CONCURRENCY: u16 = 192;
 
 /// How the controller runs.
 #[derive(Clone)]
@@ -122,20 +124,10 @@ async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: 
     options.telemetry.holds(shards.count());
     let stores = watches.stores();
     let (gained, ours) = mpsc::unbounded_channel();
-    let mapper = Arc::new(watches.stores());
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .trigger_backoff(backoff::OfAll)
-        .watches_stream_with(
-            watches.virtual_services,
-            stores::Stores::of_virtual_service(&mapper),
-            stores::virtual_service(),
-        )
-        .watches_stream(watches.services, stores::Stores::of_service(&mapper))
-        .watches_stream(watches.slices, stores::Stores::of_slice(&mapper))
-        .watches_stream(watches.actions, stores::Stores::of_action(&mapper))
-        // Read whenever something is decided, and whoever waits for the end of one wakes up by itself.
-        .watches_stream(watches.freezes, |_| None)
+        .reconcile_on(watches.concerned)
         .reconcile_on(queued(ours, stores.clone()))
         .graceful_shutdown_on(stopping.clone().cancelled_owned());
     let share = {
@@ -177,14 +169,15 @@ async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: 
 /// The Rollouts of slots that were gained.
 fn queued(
     gained: mpsc::UnboundedReceiver<Vec<usize>>,
-    stores: stores::Stores,
+    stores: Arc<stores::Stores>,
 ) -> impl futures::Stream<Item = ObjectRef<RolloutObject>> + Send + 'static {
     let of = move |slots: Vec<usize>| {
         let ours = |rollout: &&Arc<RolloutObject>| {
             slots.contains(&slot_of(&rollout.namespace().unwrap_or_default(), &rollout.name_any()))
         };
         let all = stores.rollouts.state();
-        let queued: Vec<_> = all.iter().filter(ours).map(|rollout| rollout.reference()).collect();
+        let queued: Vec<_> =
+            all.iter().filter(ours).map(|rollout| ObjectRef::from_obj(rollout.as_ref())).collect();
         futures::stream::iter(queued)
     };
     futures::stream::unfold(gained, async |mut gained| Some((gained.recv().await?, gained))).flat_map(of)

@@ -64,14 +64,24 @@ pub(super) fn reconcile(
 async fn take_turns(rollout: &Arc<RolloutObject>, context: &Context) -> Result<Action, Error> {
     let memory = context.memory(rollout);
     let mut memory = memory.lock().await;
+    let outcome = turns(rollout, context, &mut memory).await;
+    memory.end();
+    outcome
+}
+
+async fn turns(
+    rollout: &Arc<RolloutObject>,
+    context: &Context,
+    memory: &mut Memory,
+) -> Result<Action, Error> {
     for _ in 0..MOST_TURNS {
         if memory.rollout.as_ref().is_some_and(|remembered| !is_newer(remembered.as_ref(), rollout.as_ref()))
         {
             memory.rollout = None;
         }
         let object = memory.rollout.clone().unwrap_or_else(|| rollout.clone());
-        let subject = Subject::read(&object);
-        match turn(context, &subject, &mut memory).await {
+        let subject = memory.subject(&object);
+        match turn(context, &subject, memory).await {
             Ok(Next::Again) => {}
             Ok(Next::Sleep(duration)) => {
                 memory.failures = 0;
@@ -128,15 +138,18 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         Change::Checkpoint => (None, true),
         Change::Nothing => (None, false),
     };
-    // What was done before it could be recorded is recorded now.
+    // What was done before it could be recorded is recorded now, also where something else is decided already.
     let is_recorded = |seq| subject.status.decisions.iter().any(|decision| decision.seq == seq);
-    let late = memory.unrecorded.clone().filter(|late| late.seq == state.seq && !is_recorded(late.seq));
-    let news = decision.as_ref().or(late.as_ref());
-    let status = status(subject, &mut seen, &state, news);
+    let late = memory
+        .unrecorded
+        .clone()
+        .filter(|late| (subject.status.seq + 1..=state.seq).contains(&late.seq) && !is_recorded(late.seq));
+    let news: Vec<&Decision> = late.iter().chain(&decision).collect();
+    let status = status(subject, &mut seen, &state, &news);
 
     // Stage 3: it is recorded.
     let now = Instant::now();
-    let due = news.is_some()
+    let due = !news.is_empty()
         || checkpoint
         || machine::worth_writing(&subject.status, &status, memory.since_written(now));
     let recorded = if due {
@@ -176,7 +189,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         memory.unrecorded = decision;
         return Err(error);
     }
-    if let Some(news) = news {
+    for news in news {
         events::decided(context, subject, news).await;
     }
     let done = match acted? {
@@ -194,7 +207,14 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
         persist::remove_finalizer(context, subject).await?;
         return Ok(Next::Gone);
     }
-    Ok(if decision.is_some() { Next::Again } else { Next::Sleep(sleep(&seen, &state, memory)) })
+    if decision.is_some() {
+        return Ok(Next::Again);
+    }
+    let next = Next::Sleep(sleep(&seen, &state, memory));
+    if !state.in_flight() && state.retiring.is_empty() && seen.facts.refusal.is_none() {
+        memory.rest();
+    }
+    Ok(next)
 }
 
 /// Keeps what was seen, because what it led to could not be written.
@@ -211,18 +231,16 @@ fn is_behind(seen: &Observation) -> bool {
 
 /// The status for what was decided. The current spec is pinned where a rollout starts, and stays so until its canary has
 /// left the routes.
-fn status(
-    subject: &Subject,
-    seen: &mut Observation,
-    state: &State,
-    decision: Option<&Decision>,
-) -> RolloutStatus {
-    let starts = decision.is_some_and(|decision| decision.kind == DecisionKind::Started);
+fn status(subject: &Subject, seen: &mut Observation, state: &State, news: &[&Decision]) -> RolloutStatus {
+    let starts = news.iter().any(|decision| decision.kind == DecisionKind::Started);
     if starts {
         seen.plans.pin();
     }
     let plan = seen.plans.in_force(state);
-    let mut status = machine::report(plan, state, &seen.facts, subject.generation, &subject.status, decision);
+    let mut before = subject.status.clone();
+    let (last, earlier) = news.split_last().map_or((None, &[][..]), |(last, earlier)| (Some(*last), earlier));
+    before.decisions.extend(earlier.iter().map(|decision| (*decision).clone()));
+    let mut status = machine::report(plan, state, &seen.facts, subject.generation, &before, last);
     if starts {
         status.pinned = subject.spec.clone().ok().map(|mut spec| {
             spec.paused = false;

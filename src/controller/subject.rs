@@ -2,29 +2,43 @@
 //! read is a refusal with a reason and not an object that nobody sees.
 
 use chrono::{DateTime, Utc};
+use std::{borrow::Cow, sync::Arc};
+
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, ListParams},
     core::ObjectMeta,
-    runtime::reflector::ObjectRef,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use sluice_core::{
     api::{FINALIZER, Freeze, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
     machine::Refusal,
+    plan::{Plan, PlanErrors},
 };
 
-use super::Error;
+use super::{Error, packed::Body};
 
 /// A Rollout whose spec and status are not parsed yet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Sent")]
 pub(super) struct RolloutObject {
     metadata: ObjectMeta,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Body,
+}
+
+/// A Rollout as the API server sends it.
+#[derive(Deserialize)]
+struct Sent {
+    metadata: ObjectMeta,
     spec: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Box<RawValue>>,
+}
+
+impl From<Sent> for RolloutObject {
+    fn from(sent: Sent) -> Self {
+        Self { metadata: sent.metadata, body: Body::new(sent.spec, sent.status) }
+    }
 }
 
 impl Resource for RolloutObject {
@@ -57,62 +71,45 @@ impl RolloutObject {
         format!("{}/{}", self.namespace().unwrap_or_default(), self.name_any())
     }
 
-    /// A reference to it.
-    pub(super) fn reference(&self) -> ObjectRef<Self> {
-        ObjectRef::from_obj(self)
+    /// Spec and status as they were sent.
+    pub(super) fn texts(&self) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
+        self.body.texts()
     }
 
-    /// Whether its spec or status has `name` in it, as a whole string: then a change of the object of that name may
-    /// concern it. Names it too often rather than too rarely.
-    pub(super) fn mentions(&self, name: &str) -> bool {
-        let quoted = format!("\"{name}\"");
-        let qualified = format!("/{name}\"");
-        let texts = [&self.spec, &self.status];
-        texts
-            .into_iter()
-            .flatten()
-            .any(|text| text.get().contains(&quoted) || text.get().contains(&qualified))
-    }
-
-    /// The spec, or what is wrong with it.
-    pub(super) fn spec(&self) -> Result<RolloutSpec, Refusal> {
-        read_spec(self.spec.as_deref(), "spec").0
-    }
-
-    /// What the spec, or the one that a rollout in flight goes by, asks for without this version knowing it: that of a
-    /// newer one. To leave it out could be to leave out a check.
-    /// Comes with the pinned spec as it is, where it is that one: to write it again must not lose what it asks for.
-    fn unknown(&self) -> Option<(Refusal, Option<Value>)> {
-        #[derive(Default, Deserialize)]
-        struct Status<'a> {
-            #[serde(default, borrow)]
-            pinned: Option<&'a RawValue>,
-        }
-        let status = self.status.as_ref().map(|status| serde_json::from_str::<Status<'_>>(status.get()));
-        let pinned = status.and_then(Result::ok).unwrap_or_default().pinned;
-        let of_pinned = pinned.and_then(|pinned| {
-            let (_, unknown) = read_spec(Some(pinned), "status.pinned");
-            Some((unknown?, serde_json::from_str(pinned.get()).ok()))
-        });
-        of_pinned.or_else(|| Some((read_spec(self.spec.as_deref(), "spec").1?, None)))
+    /// Whether `other` is the same version of the same object.
+    pub(super) fn is_version_of(&self, other: &Self) -> bool {
+        let version = |object: &Self| (object.uid(), object.resource_version());
+        version(self).1.is_some() && version(self) == version(other)
     }
 
     /// The status as it is; null where there is none.
     pub(super) fn raw_status(&self) -> Value {
-        let status = self.status.as_ref().map(|status| serde_json::from_str(status.get()));
-        status.and_then(Result::ok).unwrap_or_default()
+        let (_, status) = self.texts();
+        status.and_then(|status| serde_json::from_str(&status).ok()).unwrap_or_default()
     }
 
-    /// The status: nothing where there is none, an error where it cannot be read.
-    fn status(&self) -> Result<Option<RolloutStatus>, serde_json::Error> {
-        self.status.as_ref().map(|status| serde_json::from_str(status.get())).transpose()
+    /// Makes it small: without metadata that nobody here reads, and packed.
+    pub(super) fn pack(&mut self) {
+        let metadata = std::mem::take(&mut self.metadata);
+        self.metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            generation: metadata.generation,
+            creation_timestamp: metadata.creation_timestamp,
+            deletion_timestamp: metadata.deletion_timestamp,
+            finalizers: metadata.finalizers,
+            ..ObjectMeta::default()
+        };
+        self.body = self.body.packed();
     }
 }
 
 /// A spec and the first field of it that this version does not know.
-fn read_spec(text: Option<&RawValue>, path: &str) -> (Result<RolloutSpec, Refusal>, Option<Refusal>) {
+fn read_spec(text: Option<&str>, path: &str) -> (Result<RolloutSpec, Refusal>, Option<Refusal>) {
     let mut unknown = None;
-    let mut from = serde_json::Deserializer::from_str(text.map_or("null", RawValue::get));
+    let mut from = serde_json::Deserializer::from_str(text.unwrap_or("null"));
     let spec = serde_ignored::deserialize(&mut from, |field| {
         unknown.get_or_insert_with(|| {
             let message = format!("{path}{}: this version does not know it", spelled(&field));
@@ -120,6 +117,23 @@ fn read_spec(text: Option<&RawValue>, path: &str) -> (Result<RolloutSpec, Refusa
         });
     });
     (spec.map_err(|error| Refusal::new(Reason::InvalidSpec, format!("{path}: {error}"))), unknown)
+}
+
+/// What the spec, or the one that a rollout in flight goes by, asks for without this version knowing it: that of a newer
+/// one. To leave it out could be to leave out a check. Comes with the pinned spec as it is, where it is that one: to write
+/// it again must not lose what it asks for.
+fn unknown(spec: Option<&str>, status: Option<&str>) -> Option<(Refusal, Option<Value>)> {
+    #[derive(Default, Deserialize)]
+    struct Status<'a> {
+        #[serde(default, borrow)]
+        pinned: Option<&'a RawValue>,
+    }
+    let status = status.and_then(|status| serde_json::from_str::<Status<'_>>(status).ok());
+    let of_pinned = status.unwrap_or_default().pinned.and_then(|pinned| {
+        let (_, unknown) = read_spec(Some(pinned.get()), "status.pinned");
+        Some((unknown?, serde_json::from_str(pinned.get()).ok()))
+    });
+    of_pinned.or_else(|| Some((read_spec(spec, "spec").1?, None)))
 }
 
 /// The path of a field below a spec, as in all messages.
@@ -150,6 +164,10 @@ pub(super) struct Subject {
     pub(super) unknown: Option<Refusal>,
     /// The pinned spec as it is, where something of it means nothing to this version.
     pub(super) strange_pinned: Option<Value>,
+    /// The plan of the spec, or what is wrong with it.
+    pub(super) current: Result<Arc<Plan>, Refusal>,
+    /// The plan of the spec that is pinned in the status, or what is wrong with it.
+    pub(super) pinned: Option<Result<Arc<Plan>, Refusal>>,
     /// What was last written, or an empty one: where there is none, and where it cannot be read.
     pub(super) status: RolloutStatus,
     /// Whether there is a status that cannot be read.
@@ -158,13 +176,21 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn read(object: &RolloutObject) -> Self {
-        let (status, unreadable_status) = match object.status() {
+        let (spec, status_text) = object.texts();
+        let status = status_text.as_deref().map(serde_json::from_str::<RolloutStatus>).transpose();
+        let (status, unreadable_status) = match status {
             Ok(status) => (status.unwrap_or_default(), None),
             Err(error) => (RolloutStatus::default(), Some(error.to_string())),
         };
-        let (unknown, strange_pinned) = object.unknown().unzip();
+        let (unknown, strange_pinned) = unknown(spec.as_deref(), status_text.as_deref()).unzip();
+        let (spec, _) = read_spec(spec.as_deref(), "spec");
+        let namespace = object.namespace().unwrap_or_default();
+        let plan = |spec: &RolloutSpec| Plan::new(spec, &namespace).map(Arc::new).map_err(refused);
         Self {
-            namespace: object.namespace().unwrap_or_default(),
+            current: spec.as_ref().map_err(Clone::clone).and_then(plan),
+            pinned: status.pinned.as_deref().map(plan),
+            spec,
+            namespace,
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
@@ -172,7 +198,6 @@ impl Subject {
             created: created(object),
             deleted: object.metadata.deletion_timestamp.is_some(),
             has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
-            spec: object.spec(),
             unknown,
             strange_pinned: strange_pinned.flatten(),
             status,
@@ -184,6 +209,11 @@ impl Subject {
     pub(super) fn display(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+#[allow(clippy::needless_pass_by_value)] // for map_err
+fn refused(errors: PlanErrors) -> Refusal {
+    Refusal::new(errors.reason(), errors.to_string())
 }
 
 /// When an object was created.

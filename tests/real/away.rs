@@ -16,11 +16,6 @@ use crate::world::{POD_PORT, World, decided, same};
 /// Much longer than a lease.
 const AWAY: Duration = Duration::from_mins(1);
 
-/// Longer than a controller that had its lease needs to have it again, or one that had not.
-fn soon() -> TimeDelta {
-    TimeDelta::seconds(20)
-}
-
 /// Two steps with a check; so long in the second.
 fn spec(second: &str) -> Value {
     json!({
@@ -133,7 +128,6 @@ async fn breached_meanwhile(
 /// From the middle of step 2 on.
 async fn meanwhile(world: &World<'_>, absence: &impl Absence, authors: Authors) -> Result<()> {
     let mut known = Known::default();
-    known.limits.breach = soon();
     absence.begin().await?;
     let from = Utc::now();
     world.predictor("v2").set_errors(0.5);

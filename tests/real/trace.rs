@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sluice_lab::invariants::{Commit, End, Limits, Mark, Run, check, end, told};
 use sluice_lab::real::Authors;
@@ -15,13 +15,20 @@ use crate::world::World;
 const NAMESPACE: &str = "models";
 
 /// What a test knows besides the objects.
-#[derive(Default)]
 pub struct Known {
     pub marks: Vec<Mark>,
     /// What "soon" is.
     pub limits: Limits,
     /// How the same ended without faults.
     pub calm: Option<End>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        // Time is real here and the machine may be busy: what "soon" is in virtual time is shown on the embedded API.
+        let [news, reconcile, breach] = [10, 45, 60].map(TimeDelta::seconds);
+        Self { marks: Vec::new(), limits: Limits { news, reconcile, breach }, calm: None }
+    }
 }
 
 impl Known {

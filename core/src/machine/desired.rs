@@ -62,6 +62,7 @@ pub fn stamp(plan: Option<&Plan>, state: &State, uid: &str) -> Stamp {
         stable: state.stable.as_ref().map(Predictor::revision),
         setting: decided_weight(plan, state),
         outcomes,
+        reason: state.canary.as_ref().and_then(|canary| state.outcome(canary)).map(|outcome| outcome.reason),
     }
 }
 

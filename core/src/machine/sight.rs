@@ -169,7 +169,8 @@ fn take_over_outcomes(turn: &mut Turn<'_>, stamp: &Stamp, newer: bool) {
             Some(_) | None => {}
         }
         know(&mut turn.state, predictor.clone());
-        let reason = Reason::StatusLost;
+        let reason = stamp.reason.filter(|_| stamp.revision.as_ref() == Some(revision));
+        let reason = reason.unwrap_or(Reason::StatusLost);
         let (seq, at) = (stamp.seq, turn.facts.now);
         remember(&mut turn.state.outcomes, RevisionOutcome { predictor, outcome: *outcome, reason, seq, at });
     }

@@ -6,11 +6,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::{RouteError, Trouble};
-use crate::{Predictor, api::STAMP, machine::Outcome};
+use crate::{
+    Predictor,
+    api::{Reason, STAMP},
+    machine::Outcome,
+};
 
 /// What one Rollout last wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,14 @@ pub struct Stamp {
     /// What became of earlier revisions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, Outcome>,
+    /// Why that became of `revision`, where it has an outcome: all that is left of a decision whose record failed.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_reason")]
+    pub reason: Option<Reason>,
+}
+
+/// A word of a later version says nothing; it must not make the stamp unreadable.
+fn known_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 impl Stamp {

@@ -19,7 +19,19 @@ fn stamp(seq: u64) -> Stamp {
         stable: Some(iris(1).revision()),
         setting: 25,
         outcomes: BTreeMap::from([(iris(3).revision(), Outcome::RolledBack)]),
+        reason: None,
     }
+}
+
+#[test]
+fn a_reason_of_a_later_version_says_nothing() {
+    let mut virtual_service = json!({"metadata": {}});
+    write(&mut virtual_service, "models/iris", &Stamp { reason: Some(Reason::CheckFailed), ..stamp(7) })
+        .unwrap();
+    assert_eq!(read(&virtual_service, "models/iris").unwrap().unwrap().reason, Some(Reason::CheckFailed));
+    let annotation = &mut virtual_service["metadata"]["annotations"][STAMP];
+    *annotation = annotation.as_str().unwrap().replace("CheckFailed", "SomethingNew").into();
+    assert_eq!(read(&virtual_service, "models/iris").unwrap(), Some(stamp(7)));
 }
 
 fn stamped(text: &Value) -> Value {

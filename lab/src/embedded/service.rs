@@ -87,7 +87,7 @@ impl Endpoint {
         };
         let answer = match request.verb {
             Verb::Watch => self.watch(request),
-            _ => self.perform(&request, body, &afterwards),
+            _ => self.perform(&request, &afterwards.sent(body), &afterwards),
         };
         self.count(asked, answer.is_err());
         let answer = afterwards.pass(&self.faults, answer).await.and_then(|answer| answer);
@@ -98,21 +98,23 @@ impl Endpoint {
         &self,
         request: &Request,
         body: &[u8],
-        struck: &Afterwards,
+        afterwards: &Afterwards,
     ) -> Result<Response<Body>, Refusal> {
-        let body = struck.request(Bytes::copy_from_slice(body));
         let mut store = self.shared.store();
         let before = store.version();
-        let answer = match struck.as_of() {
+        let answer = match afterwards.as_of() {
             Some(version) if request.verb == Verb::List => verbs::list_as_of(&store, request, version),
-            Some(_) | None => verbs::perform(&mut store, &self.user, request, &body),
+            Some(_) | None => verbs::perform(&mut store, &self.user, request, body),
         };
         let after = store.version();
         drop(store);
         if after != before {
             self.shared.changed.send_replace(after);
         }
-        answer.map(|(code, body)| text(code, struck.answer(Bytes::from(body.to_string()))))
+        answer.map(|(code, mut body)| {
+            afterwards.tell(&mut body);
+            json(code, &body)
+        })
     }
 
     fn watch(&self, request: Request) -> Result<Response<Body>, Refusal> {
@@ -145,11 +147,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 fn json(code: StatusCode, body: &Value) -> Response<Body> {
-    text(code, Bytes::from(body.to_string()))
-}
-
-fn text(code: StatusCode, json: Bytes) -> Response<Body> {
-    response(code, Full::new(json).boxed_unsync())
+    response(code, Full::new(Bytes::from(body.to_string())).boxed_unsync())
 }
 
 fn response(code: StatusCode, body: Body) -> Response<Body> {

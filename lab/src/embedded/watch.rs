@@ -2,7 +2,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{Stream, stream};
 use serde_json::{Value, json};
 use tokio::{sync::watch::Receiver, time::Instant};
@@ -78,13 +77,6 @@ pub(super) fn start(
     }))
 }
 
-/// An event as the real server writes it, the type first: clients rely on it when they read an object without
-/// knowing yet what it is.
-fn line(event: &Value, about: Option<(String, String)>) -> Line {
-    let text = Bytes::from(format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]));
-    Line { text, about }
-}
-
 impl Watcher {
     /// What there is now, as if it had just been made.
     fn send_state(&mut self, mark_the_end: bool) {
@@ -93,14 +85,14 @@ impl Watcher {
         for (_, object) in store.all(&self.request.kind, self.request.namespace.as_deref()) {
             if self.selection.matches(object) {
                 let json = self.event("ADDED", object);
-                self.ready.push_back(line(&json, None));
+                self.ready.push_back(Line::of(&json, None));
             }
         }
         self.seen = store.version();
         if mark_the_end && self.bookmarks {
             let mut mark = self.bookmark();
             mark["object"]["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-            self.ready.push_back(line(&mark, None));
+            self.ready.push_back(Line::of(&mark, None));
         }
     }
 
@@ -161,7 +153,7 @@ impl Watcher {
                 if self.bookmarks {
                     self.next_bookmark = wake + BOOKMARK_EVERY;
                     let json = self.bookmark();
-                    self.ready.push_back(line(&json, None));
+                    self.ready.push_back(Line::of(&json, None));
                 }
                 self.ended = wake == self.deadline;
             }
@@ -185,7 +177,7 @@ impl Watcher {
             (Some(object), None) => self.event("DELETED", &object::at_version(object, change.version)),
             (None, None) => return None,
         };
-        Some(line(&json, Some((key.namespace.clone(), key.name.clone()))))
+        Some(Line::of(&json, Some((key.namespace.clone(), key.name.clone()))))
     }
 
     fn event(&self, kind: &str, object: &Value) -> Value {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, future::pending, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 
 use super::{EventThen, Faults, Target, Verb};
@@ -20,10 +20,16 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// An event as the real server writes it, the type first: clients rely on it when they read an object without
+    /// knowing yet what it is.
+    pub(crate) fn of(event: &Value, about: Option<(String, String)>) -> Self {
+        let text = format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"]);
+        Self { text: Bytes::from(text), about }
+    }
+
     /// An error: what a watch says instead of a change that it cannot give.
     pub(crate) fn error(refusal: &Refusal) -> Self {
-        let event = json!({"type": "ERROR", "object": refusal.body()});
-        Self { text: Bytes::from(format!("{event}\n")), about: None }
+        Self::of(&json!({"type": "ERROR", "object": refusal.body()}), None)
     }
 }
 
@@ -92,9 +98,9 @@ impl Watched {
         match fault {
             None => self.ready.push_back(line.text),
             Some(EventThen::Tamper(tamper)) => {
-                let mut event: serde_json::Value = serde_json::from_slice(&line.text).unwrap_or_default();
+                let mut event: Value = serde_json::from_slice(&line.text).unwrap_or_default();
                 tamper.change(&mut event["object"]);
-                self.ready.push_back(Bytes::from(format!("{event}\n")));
+                self.ready.push_back(Line::of(&event, None).text);
             }
             Some(EventThen::Drop) => {}
             Some(EventThen::Duplicate) => self.ready.extend([line.text.clone(), line.text]),

@@ -1,8 +1,8 @@
 //! What becomes of one request, the same before both APIs.
 
-use std::{future::pending, time::Duration};
+use std::{borrow::Cow, future::pending, time::Duration};
 
-use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::watch::Sender;
 
 use super::{Faults, Tamper, Target, Then};
@@ -11,7 +11,7 @@ use crate::embedded::Refusal;
 /// What the faults leave of a request before it is carried out.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// It is to be carried out, in the form that is left of it, and this is to be done to its answer.
+    /// It is to be carried out, and this is to be done to its answer.
     CarryOut(Afterwards),
     /// This is its answer.
     Refused(Refusal),
@@ -19,7 +19,7 @@ pub(crate) enum Fate {
     Disconnected,
 }
 
-/// What is left to do to a request when it is carried out, and to its answer afterwards.
+/// What is to be done to a request that is carried out, and to its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Afterwards {
     delay: Duration,
@@ -27,8 +27,8 @@ pub(crate) struct Afterwards {
     crash: bool,
     crash_answered: bool,
     as_of: Option<u64>,
-    request: Vec<Tamper>,
-    answer: Vec<Tamper>,
+    sent: Vec<Tamper>,
+    told: Vec<Tamper>,
     late: Option<Late>,
 }
 
@@ -57,9 +57,9 @@ impl Faults {
                 Then::LoseAnswer => afterwards.lose = true,
                 Then::CrashAfter => afterwards.crash = true,
                 Then::CrashAnswered => afterwards.crash_answered = true,
+                Then::Tamper(tamper) => afterwards.sent.push(tamper),
+                Then::TamperAnswer(tamper) => afterwards.told.push(tamper),
                 Then::Old(version) => afterwards.as_of = Some(version),
-                Then::Tamper(tamper) => afterwards.request.push(tamper),
-                Then::TamperAnswer(tamper) => afterwards.answer.push(tamper),
                 Then::CrashBefore => self.crash(),
                 Then::Hang => return pending().await,
                 Then::Refuse(refusal) => return Fate::Refused(refusal),
@@ -79,21 +79,6 @@ impl Faults {
 }
 
 impl Afterwards {
-    /// The body that the API is to see.
-    pub(crate) fn request(&self, body: Bytes) -> Bytes {
-        self.request.iter().fold(body, |body, tamper| tamper.rewrite(&body))
-    }
-
-    /// The version as of which a list is to be answered, if not now.
-    pub(crate) fn as_of(&self) -> Option<u64> {
-        self.as_of
-    }
-
-    /// The body that the client is to see.
-    pub(crate) fn answer(&self, body: Bytes) -> Bytes {
-        self.answer.iter().fold(body, |body, tamper| tamper.rewrite(&body))
-    }
-
     /// Lets an answer pass, or says what comes in its place.
     pub(crate) async fn pass<T>(self, faults: &Faults, answer: T) -> Result<T, Refusal> {
         drop(self.late);
@@ -112,5 +97,30 @@ impl Afterwards {
             faults.crash();
         }
         Ok(answer)
+    }
+
+    /// The version at which a list is told, where that is not the present one.
+    pub(crate) fn as_of(&self) -> Option<u64> {
+        self.as_of
+    }
+
+    /// The body of the request as the API sees it.
+    pub(crate) fn sent<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        if self.sent.is_empty() {
+            return body.into();
+        }
+        let mut changed: Value = serde_json::from_slice(body).unwrap_or_default();
+        self.sent.iter().for_each(|tamper| tamper.change(&mut changed));
+        changed.to_string().into_bytes().into()
+    }
+
+    /// Makes of the answer's body what the client is told.
+    pub(crate) fn tell(&self, body: &mut Value) {
+        self.told.iter().for_each(|tamper| tamper.change(body));
+    }
+
+    /// Whether [`tell`](Self::tell) makes anything else of it.
+    pub(crate) fn lies(&self) -> bool {
+        !self.told.is_empty()
     }
 }

@@ -1,8 +1,8 @@
 //! Faults, one client at a time: requests that are refused, late, lost or never answered, watch events that are
 //! dropped, doubled or late, lists that are old, and a crash at any write, before or after it was committed. And lies:
 //! what a client sends, or is told, can be changed on its way, which makes a broken controller out of a sound one. The
-//! embedded API has them in it; before the real one stands a [`proxy`](crate::real::proxy) that does the same, by the
-//! same code.
+//! embedded API has them in
+//! it; before the real one stands a [`proxy`](crate::real::proxy) that does the same, by the same code.
 //!
 //! A write that is late arrives, whether or not the client still waits for it: what is on its way is not called back.
 //!
@@ -63,8 +63,7 @@ pub enum Then {
     /// Its answer is changed before the client sees it. Not for watches: those have [`EventThen::Tamper`].
     TamperAnswer(Tamper),
     /// A list is answered as it was at this version, as by an API server whose cache is behind. A watch that starts from
-    /// there brings what came since. Only the embedded API knows its past; before the real one the
-    /// [`proxy`](crate::real::proxy) keeps lists that it has seen.
+    /// there brings what came since.
     Old(u64),
 }
 

@@ -2,7 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use serde_json::Value;
 
 /// Changes JSON on its way.
@@ -15,16 +14,9 @@ impl Tamper {
         Self(Arc::new(change))
     }
 
-    /// Changes what was parsed already.
+    /// Does it.
     pub fn change(&self, value: &mut Value) {
         (self.0)(value);
-    }
-
-    /// Changes a text of JSON.
-    pub(crate) fn rewrite(&self, text: &Bytes) -> Bytes {
-        let mut changed: Value = serde_json::from_slice(text).unwrap_or_default();
-        self.change(&mut changed);
-        changed.to_string().into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What only the proxy can do: be away, and tell of another time.
+//! What only the proxy can do: be away.
 
 use std::time::Duration;
 
@@ -53,16 +53,4 @@ pub(crate) async fn connections_are_refused_and_taken_again(proxy: Proxy, namesp
     proxy.accept_connections().await.unwrap();
     assert_eq!(names(&maps).await, [""; 0]);
     maps.create(&PostParams::default(), &map("a")).await.unwrap();
-}
-
-pub(crate) async fn an_old_list_is_given_once(proxy: Proxy, namespace: &str) {
-    let maps: Api<ConfigMap> = Api::namespaced(proxy.client().unwrap(), namespace);
-    assert_eq!(names(&maps).await, [""; 0]);
-    maps.create(&PostParams::default(), &map("a")).await.unwrap();
-    let old = proxy.lists_now().await.unwrap();
-    assert_eq!(old.len(), 1);
-    maps.create(&PostParams::default(), &map("b")).await.unwrap();
-    proxy.answer_with_old(old);
-    assert_eq!(names(&maps).await, ["a"]);
-    assert_eq!(names(&maps).await, ["a", "b"]);
 }

@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::json;
 use sluice_lab::{
-    embedded::{self, EventThen, Faults, Refusal, Then, Verb, When},
+    embedded::{self, EventThen, Faults, Refusal, Tamper, Then, Verb, When},
     real::Proxy,
     scene::eventually,
 };
@@ -40,6 +40,8 @@ tests![
     after_a_crash_nothing_passes_any_more,
     a_crash_before_a_write_leaves_it_undone,
     writes_are_numbered_by_object,
+    a_list_is_as_it_was_at_a_version,
+    what_is_sent_and_told_is_changed_on_its_way,
     an_event_is_dropped,
     an_event_comes_twice,
     an_event_is_late_and_keeps_its_place,
@@ -67,7 +69,7 @@ pub(crate) struct Struck {
 /// What has the faults.
 pub(crate) enum Connection {
     Embedded(embedded::Api, embedded::Connection),
-    Proxy(Proxy),
+    Proxy(Box<Proxy>),
 }
 
 /// Who the client of the connection is.
@@ -310,6 +312,38 @@ async fn writes_are_numbered_by_object(struck: Struck) {
     let expected = [(1, "a"), (1, "b"), (2, "a"), (3, "a")]
         .map(|(n, name)| format!("write {n} of configmaps {namespace}/{name}"));
     assert_eq!(seen, expected);
+}
+
+async fn a_list_is_as_it_was_at_a_version(struck: Struck) {
+    let version = |map: &ConfigMap| map.metadata.resource_version.clone().unwrap();
+    let made = struck.create("a").await.unwrap();
+    struck.set("a", "2").await.unwrap();
+    struck.create("b").await.unwrap();
+    struck.faults().on(When::verb(Verb::List).nth(1), Then::Old(version(&made).parse().unwrap()));
+    let params = ListParams::default().labels("test=faults");
+    let old = struck.maps.list(&params).await.unwrap();
+    assert_eq!(old.items, std::slice::from_ref(&made));
+    assert_eq!(old.metadata.resource_version, made.metadata.resource_version, "a watch goes on from there");
+    assert_eq!(struck.maps.list(&params).await.unwrap().items.len(), 2);
+}
+
+async fn what_is_sent_and_told_is_changed_on_its_way(struck: Struck) {
+    let says = |value: &'static str| Tamper::with(move |object| object["data"]["value"] = json!(value));
+    let value = |map: &ConfigMap| map.data.as_ref().unwrap()["value"].clone();
+    struck.faults().on(When::verb(Verb::Create), Then::Tamper(says("sent")));
+    struck.faults().on(When::verb(Verb::Get), Then::TamperAnswer(says("told")));
+    struck.create("a").await.unwrap();
+    assert_eq!(value(&struck.past.get("a").await.unwrap()), "sent");
+    assert_eq!(value(&struck.maps.get("a").await.unwrap()), "told");
+    struck.faults().on_event(When::any(), EventThen::Tamper(says("heard")));
+    let mut events = struck.watch().await;
+    assert_eq!(heard(&mut events, LIMIT).await, "added a");
+    create(&struck.past, "b").await.unwrap();
+    let b = match timeout(LIMIT, events.next()).await {
+        Ok(Some(Ok(WatchEvent::Added(b)))) => b,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value(&b), "heard");
 }
 
 // === events ===

@@ -92,7 +92,9 @@ pub(super) async fn look(
     if !memory.next_look(asked, plan.interval).is_zero() {
         return None;
     }
-    memory.looks(asked);
+    // Where so many look already, this one comes a moment later.
+    let _permit = context.looks.try_acquire().ok()?;
+    memory.looks(asked, plan.interval, &subject.uid);
     let mut arm = async |predictor: Predictor| -> Result<Arm, Trouble> {
         match metrics {
             MetricsPlan::Source { .. } => Ok(endpoints::arm(context, predictor)),

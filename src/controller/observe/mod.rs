@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sluice_core::{
-    Predictor, api,
-    api::{REQUESTED_BY, Reason},
+    Predictor,
+    api::Reason,
     carrier::{self, ObjectName, Outlook, World},
     machine::{self, Asked, Facts, Refusal, State},
     plan::Plan,
@@ -22,11 +22,7 @@ use tokio::time::Instant;
 
 pub(super) use self::pods::SeenPod;
 use self::{endpoints::ready_endpoints, plans::Plans};
-use super::{
-    context::Context,
-    memory::Memory,
-    subject::{Subject, created},
-};
+use super::{context::Context, memory::Memory, subject::Subject};
 
 /// What was seen of the world of one Rollout.
 pub(super) struct Observation {
@@ -121,7 +117,8 @@ pub(super) fn outlook(
     let Some(setting) = machine::desired(Some(plan), state) else { return Outlook::default() };
     let stamp = machine::stamp(Some(plan), state, &subject.uid);
     let outlook = carrier::effects(world, plan, &setting, &stamp);
-    let outlook = carrier::permit(outlook, world, plan, subject.created, &context.claims_beside(subject));
+    let claims = context.claims_beside(subject, plan);
+    let outlook = carrier::permit(outlook, world, plan, subject.created, &claims);
     if context.frozen(&subject.namespace).is_some() { outlook.without_growth() } else { outlook }
 }
 
@@ -135,25 +132,9 @@ fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {
 /// What people ask of the Rollout and nobody answered yet.
 fn asked(context: &Context, subject: &Subject) -> Vec<Asked> {
     let actions = context.stores.actions_of(&subject.namespace, &subject.name);
-    let open = actions
-        .iter()
-        .filter(|action| action.status.is_none() && action.metadata.deletion_timestamp.is_none());
     // An action that is older than its Rollout was made for another one.
-    let open = open.filter(|action| created(*action) >= subject.created);
+    let of_it = actions.iter().filter(|(_, action)| !action.deleted && action.created >= subject.created);
+    let open = of_it.filter_map(|(_, action)| action.asked.as_deref());
     // No more at a time than can be remembered as handled.
-    open.take(machine::KEPT_ACTIONS).map(ask).collect()
-}
-
-fn ask(action: &api::RolloutAction) -> Asked {
-    let metadata = &action.metadata;
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.kind == "Rollout");
-    Asked {
-        uid: metadata.uid.clone().unwrap_or_default(),
-        what: action.spec.what,
-        revision: action.spec.revision.clone(),
-        step: action.spec.step,
-        reason: action.spec.reason.clone(),
-        by: metadata.annotations.as_ref().and_then(|annotations| annotations.get(REQUESTED_BY).cloned()),
-        rollout_uid: owner.map(|owner| owner.uid.clone()),
-    }
+    open.take(machine::KEPT_ACTIONS).cloned().collect()
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::{core::v1::Pod, discovery::v1::Endpoint};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use sluice_core::{
     Predictor,
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::endpoints::ready_endpoints;
 use crate::{
-    controller::{Error, context::Context, memory::Memory},
+    controller::{Error, context::Context, memory::Memory, stores::Claimed},
     metrics::Arm,
 };
 
@@ -64,27 +64,6 @@ impl SeenPod {
     }
 }
 
-/// Who an `EndpointSlice` says that an address belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Claimed {
-    kind: String,
-    namespace: Option<String>,
-    name: String,
-    uid: String,
-}
-
-impl Claimed {
-    pub(super) fn by(endpoint: &Endpoint) -> Option<Self> {
-        let target = endpoint.target_ref.as_ref()?;
-        Some(Self {
-            kind: target.kind.clone().unwrap_or_default(),
-            namespace: target.namespace.clone(),
-            name: target.name.clone()?,
-            uid: target.uid.clone()?,
-        })
-    }
-}
-
 /// A predictor with its ready pods and their ages, for metrics that come from the pods themselves.
 ///
 /// # Errors
@@ -99,22 +78,22 @@ pub(super) async fn arm(
     let endpoints = ready_endpoints(context, &predictor);
     let claims: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| claim(namespace, &predictor, endpoint.address.as_str(), endpoint.pod.as_ref()))
+        .map(|endpoint| claim(namespace, &predictor, &endpoint.address, endpoint.pod.as_ref()))
         .collect::<Result<_, _>>()?;
     look_at_pods(context, namespace, &claims, memory).await?;
     let selector = context.stores.selector(&predictor.namespace, &predictor.service);
     let mut pods = Vec::with_capacity(claims.len());
     for (address, claimed) in claims {
         let about = About { predictor: &predictor, address, pod: &claimed.name };
-        let seen = memory.pods.get(&claimed.uid);
+        let seen = memory.pods.get(&*claimed.uid);
         let seen = seen.ok_or_else(|| about.passing("a pod that is there, and it is not"))?;
         let started = seen.started;
         if let Err(trouble) = about.verify(&claimed.uid, seen, selector.as_ref()) {
             // It may have been mended by the next look.
-            memory.pods.remove(&claimed.uid);
+            memory.pods.remove(&*claimed.uid);
             return Err(trouble);
         }
-        pods.push(crate::metrics::Pod { name: claimed.name.clone(), address, started });
+        pods.push(crate::metrics::Pod { name: claimed.name.to_string(), address, started });
     }
     Ok(Arm { predictor, pods })
 }
@@ -132,7 +111,7 @@ fn claim<'e>(
     if predictor.namespace != namespace {
         return Err(expected(&format!("a Service of namespace {namespace}")));
     }
-    if claimed.kind != "Pod" || claimed.namespace.as_deref().is_some_and(|other| other != namespace) {
+    if &*claimed.kind != "Pod" || claimed.namespace.as_deref().is_some_and(|other| other != namespace) {
         let found = claimed.namespace.as_deref().unwrap_or(namespace);
         return Err(expected(&format!(
             "the Pod of namespace {namespace} that the address belongs to, found the {} {found}/{}",
@@ -178,8 +157,8 @@ async fn look_at_pods(
     }
     for (claimed, answer) in answers {
         match answer {
-            Ok(pod) => drop(memory.pods.insert(claimed.uid.clone(), SeenPod::of(pod, now))),
-            Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&claimed.uid)),
+            Ok(pod) => drop(memory.pods.insert(claimed.uid.to_string(), SeenPod::of(pod, now))),
+            Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&*claimed.uid)),
             Err(Error::Unreachable { .. } | Error::TimedOut { .. })
                 if age(memory, &claimed.uid).is_some_and(|age| age < SEEN_AT_MOST) => {}
             Err(error) => {

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{api::DynamicObject, runtime::reflector::ObjectRef};
 use serde_json::Value;
 use sluice_core::{
     Predictor,
@@ -14,14 +13,7 @@ use sluice_core::{
 };
 
 use super::{outlook, plans::Plans};
-use crate::controller::{
-    Error,
-    act::read_route,
-    context::Context,
-    memory::Memory,
-    stores::virtual_service,
-    subject::{Subject, is_newer},
-};
+use crate::controller::{Error, act::read_route, context::Context, memory::Memory, subject::Subject};
 
 /// The VirtualServices that exist and that the Rollout may see, of all plans that may count, and why one could not be
 /// read.
@@ -29,15 +21,13 @@ pub(super) async fn virtual_services(
     context: &Context,
     subject: &Subject,
     plans: &Plans,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> (BTreeMap<ObjectName, Value>, Option<Error>) {
     let (mut objects, mut unreadable) = (BTreeMap::new(), None);
     for route in plans.all().flat_map(|plan| &plan.routes) {
         let name = (route.namespace.clone(), route.name.clone());
-        let reference =
-            ObjectRef::<DynamicObject>::new_with(&route.name, virtual_service()).within(&route.namespace);
         let cached = if context.watches(&route.namespace) {
-            context.stores.virtual_services.get(&reference)
+            context.stores.virtual_service(&name)
         } else {
             // It exists or not, whether it is watched or not.
             match read_route(context, &name).await {
@@ -50,9 +40,11 @@ pub(super) async fn virtual_services(
             }
         };
         let Some(cached) = cached else { continue };
-        let remembered =
-            memory.virtual_services.get(&name).filter(|remembered| is_newer(*remembered, cached.as_ref()));
-        if let Ok(value) = serde_json::to_value(remembered.unwrap_or(cached.as_ref()))
+        if memory.virtual_services.get(&name).is_some_and(|remembered| !remembered.is_newer(&cached)) {
+            memory.virtual_services.remove(&name);
+        }
+        let newest = memory.virtual_services.get(&name).unwrap_or(&cached);
+        if let Some(value) = newest.to_value()
             && carrier::may_see(&value, &name, &subject.namespace, &subject.name)
         {
             objects.insert(name, value);
@@ -90,7 +82,8 @@ pub(super) fn look_at_routes(
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
         let desired = machine::desired(Some(plan), state).or_else(|| stable.map(Setting::all_to));
         let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
-        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject)).err()
+        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject, plan))
+            .err()
     });
     Sight { traffic: Some(traffic), refusal }
 }

@@ -30,8 +30,9 @@ pub(super) enum Fault {
 pub(super) const CRASHES: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::CrashAnswered];
 pub(super) const REFUSALS: [Fault; 4] =
     [Fault::Refused(409, 1), Fault::Refused(429, 1), Fault::Refused(500, 1), Fault::Refused(403, 1)];
-pub(super) const REPEATED: [Fault; 4] =
-    [Fault::Refused(409, 4), Fault::Refused(429, 4), Fault::Refused(500, 4), Fault::Refused(403, 4)];
+/// Of the codes that are no conflict the controller makes no difference between 429 and 500.
+pub(super) const REPEATED: [Fault; 3] =
+    [Fault::Refused(409, 4), Fault::Refused(500, 4), Fault::Refused(403, 4)];
 pub(super) const DELAYS: [Fault; 1] = [Fault::Late(10)];
 
 /// One fault of a run.
@@ -45,9 +46,16 @@ pub(super) enum Strike {
     OldLists(When),
 }
 
-/// Every fault at every write.
+/// Every fault at every write; of those at Events, which nobody reads back, the first.
 pub(super) fn on_writes(writes: &[When], faults: &[Fault]) -> Vec<Strike> {
-    writes.iter().flat_map(|write| faults.iter().map(|fault| Strike::Write(write.clone(), *fault))).collect()
+    let of_write = |write: &When| {
+        let number = if write.to_string().contains(" of events ") { 1 } else { faults.len() };
+        faults[..number].to_vec()
+    };
+    let strike = |write: &When| {
+        of_write(write).into_iter().map(|fault| Strike::Write(write.clone(), fault)).collect::<Vec<_>>()
+    };
+    writes.iter().flat_map(strike).collect()
 }
 
 /// Every change is dropped once; all of a kind come twice, come late, or end the watch.
@@ -118,8 +126,8 @@ impl Strike {
         let (news, more) = match self {
             Self::Write(_, Fault::Late(seconds)) => (0, 2 * *seconds),
             Self::Write(..) => (0, 0),
-            // What was dropped is noticed with the next checkpoint, a minute later.
-            Self::Event(_, EventThen::Drop) => (65, 65),
+            // What was dropped is noticed with the next checkpoint, or the next list.
+            Self::Event(_, EventThen::Drop) => (310, 310),
             Self::Event(..) | Self::OldLists(_) => (4, 4),
         };
         let [news, more] = [news, more].map(|seconds: u64| TimeDelta::seconds(seconds.cast_signed()));

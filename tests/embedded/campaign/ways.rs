@@ -128,7 +128,7 @@ impl Controllers<'_> {
                 } else if over() {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(40)).await;
             }
         };
         let ended = tokio::time::timeout(LIMIT, look).await;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sluice_lab::embedded::Refusal;
-use sluice_lab::faults::{EventThen, Faults, Then, When};
+use sluice_lab::faults::{EventThen, Faults, Then, Verb, When};
 
 use super::way::Way;
 
@@ -49,10 +49,14 @@ impl Strike {
     }
 }
 
-/// The news of the controller's own objects come late, once.
-pub fn delay_news(faults: &Faults, time: Duration) {
-    for resource in ["rollouts", "virtualservices"] {
-        faults.on_event(When::any().resource(resource).nth(1), EventThen::Delay(time));
+/// What it lists at first is as it was at this version, and the news since then come late.
+pub fn be_behind(faults: &Faults, version: u64) {
+    for resource in WATCHED {
+        faults.on(When::verb(Verb::List).resource(resource).nth(1), Then::Old(version));
+    }
+    for resource in &WATCHED[..2] {
+        let late = EventThen::Delay(Duration::from_secs(2));
+        faults.on_event(When::any().resource(resource).nth(1), late);
     }
 }
 

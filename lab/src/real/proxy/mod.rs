@@ -6,7 +6,6 @@
 //! Besides the faults it can be away: answer nothing for a while, as a server that is stopped, or refuse connections, as
 //! one that is gone.
 
-mod lists;
 mod service;
 mod watch;
 
@@ -20,7 +19,6 @@ use tokio::sync::Mutex;
 use super::{Cluster, Error, Result, namespace};
 use crate::faults::{Faults, When, numbered};
 use crate::http::Server;
-pub use lists::Lists;
 use service::{Endpoint, Shared};
 
 /// The port that proxies listen on, each on its own address.
@@ -107,16 +105,6 @@ impl Proxy {
             *server = Some(listen(self.address, &self.shared)?);
         }
         Ok(())
-    }
-
-    /// What the client has listed so far, as it would be listed now.
-    pub async fn lists_now(&self) -> Result<Lists> {
-        self.shared.lists_now().await
-    }
-
-    /// The first time that the client lists something, it is given this: what an API server that is behind would say.
-    pub fn answer_with_old(&self, lists: Lists) {
-        self.shared.be_old(lists);
     }
 }
 

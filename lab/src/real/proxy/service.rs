@@ -16,7 +16,6 @@ use kube::Client;
 use tokio::sync::watch::Sender;
 use tower::Service;
 
-use super::lists::Known;
 use super::watch::{self, Initial};
 use crate::embedded::{Body, refused};
 use crate::faults::{Afterwards, Fate, Faults, Path, Target, Verb, When, is_set, resource, struck};
@@ -39,7 +38,6 @@ pub(super) struct Shared {
     pub(super) paused: Sender<bool>,
     /// Each request that would write, in the order they came.
     pub(super) written: Mutex<Vec<When>>,
-    pub(super) lists: Mutex<Known>,
 }
 
 /// The service behind the proxy's address.
@@ -83,7 +81,6 @@ impl Shared {
             faults: Arc::new(Faults::new()),
             paused: Sender::new(false),
             written: Mutex::default(),
-            lists: Mutex::default(),
         }
     }
 
@@ -95,9 +92,7 @@ impl Shared {
         let asked = Path::parse(uri.path())
             .and_then(|path| Some((path, path.verb(&parts.method, is_set(parameter("watch")))?)));
         // Such as `/version`.
-        let Some((path, verb)) = asked else {
-            return self.pass_on(parts, body, &Afterwards::default()).await;
-        };
+        let Some((path, verb)) = asked else { return self.pass_on(parts, body).await };
         let (resource, name) = (resource(path.plural, path.subresource), path.name(verb, &body));
         let namespace = path.namespace.unwrap_or_default();
         let target = Target { verb, resource: &resource, namespace, name: &name };
@@ -112,15 +107,20 @@ impl Shared {
             }
         };
         self.passable().await;
-        let listed = uri.path_and_query().filter(|_| verb == Verb::List).map(ToString::to_string);
-        let answer = if let Some(old) = listed.and_then(|path| self.listed(&path)) {
-            Ok(json(old))
-        } else if verb == Verb::Watch {
-            let everything = matches!(parameter("resourceVersion"), "" | "0");
-            let initial = everything || is_set(parameter("sendInitialEvents"));
-            self.clone().watch(parts, path.plural, initial).await
+        let body = Bytes::from(afterwards.sent(&body).into_owned());
+        let answer = match (verb, afterwards.as_of()) {
+            (Verb::Watch, _) => {
+                let everything = matches!(parameter("resourceVersion"), "" | "0");
+                let initial = everything || is_set(parameter("sendInitialEvents"));
+                self.clone().watch(parts, path.plural, initial).await
+            }
+            (Verb::List, Some(version)) => self.pass_on(at_version(parts, &query, version)?, body).await,
+            _ => self.pass_on(parts, body).await,
+        };
+        let answer = if afterwards.lies() && verb != Verb::Watch {
+            changed(answer?, &afterwards).await
         } else {
-            self.pass_on(parts, body, &afterwards).await
+            answer
         };
         self.passable().await;
         let answer = afterwards.pass(&self.faults, answer).await;
@@ -135,12 +135,9 @@ impl Shared {
         self.faults.while_alive().await;
     }
 
-    async fn pass_on(&self, parts: Parts, body: Bytes, struck: &Afterwards) -> io::Result<Response<Body>> {
-        let (parts, body) = self.send(parts, struck.request(body)).await?.into_parts();
-        let mut body = body.collect_bytes().await.map_err(io::Error::other)?;
-        if parts.status.is_success() {
-            body = struck.answer(body);
-        }
+    async fn pass_on(&self, parts: Parts, body: Bytes) -> io::Result<Response<Body>> {
+        let (parts, body) = self.send(parts, body).await?.into_parts();
+        let body = body.collect_bytes().await.map_err(io::Error::other)?;
         Ok(Response::from_parts(parts, Full::new(body).boxed_unsync()))
     }
 
@@ -185,9 +182,22 @@ fn url_query(parts: &Parts) -> Vec<(String, String)> {
     query.map(|query| query.0).unwrap_or_default()
 }
 
-fn json(body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+/// The request for a list as it was at a version.
+fn at_version(mut parts: Parts, query: &[(String, String)], version: u64) -> io::Result<Parts> {
+    let kept = query.iter().filter(|(key, _)| !key.starts_with("resourceVersion"));
+    let mut asked = format!("{}?resourceVersion={version}&resourceVersionMatch=Exact", parts.uri.path());
+    for (key, value) in kept {
+        asked.extend(["&", key, "=", value]);
+    }
+    parts.uri = asked.parse().map_err(io::Error::other)?;
+    Ok(parts)
+}
+
+/// The answer that the client is told.
+async fn changed(answer: Response<Body>, afterwards: &Afterwards) -> io::Result<Response<Body>> {
+    let (parts, body) = answer.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut body = serde_json::from_slice(&body).map_err(io::Error::other)?;
+    afterwards.tell(&mut body);
+    Ok(Response::from_parts(parts, Full::new(Bytes::from(body.to_string())).boxed_unsync()))
 }
