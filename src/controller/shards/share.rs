@@ -26,9 +26,10 @@ pub(super) fn share<'a>(
         return wanted;
     }
     let (each, left_over) = (SLOTS / held.len(), SLOTS % held.len());
-    // Where the slots cannot be shared evenly, who has most keeps one more. The sort is stable, so names decide a draw.
+    // Where the slots cannot be shared evenly, who has most keeps one more. The sort is stable, so names decide a draw, as
+    // it is among those who have too many: else who has given up something would lose its place to who has not yet.
     let mut by_number: Vec<(&str, Vec<usize>)> = held.into_iter().collect();
-    by_number.sort_by_key(|(_, slots)| std::cmp::Reverse(slots.len()));
+    by_number.sort_by_key(|(_, slots)| std::cmp::Reverse(slots.len().min(each + 1)));
     let mut room = BTreeMap::new();
     for (place, (member, slots)) in by_number.iter().enumerate() {
         let quota = each + usize::from(place < left_over);
@@ -63,6 +64,19 @@ mod tests {
         assert_eq!(share(&[None; SLOTS], ["a"]), [Some("a"); SLOTS]);
         let wanted = share(&[Some("a"); SLOTS], ["b", "a"]);
         assert_eq!((count(&wanted, "a"), count(&wanted, "b")), (8, 8));
+    }
+
+    #[test]
+    fn who_gives_up_the_excess_does_not_change_while_it_is_given_up() {
+        let members: Vec<&str> = NAMES[..15].to_vec();
+        // `d` has three and `b` two of sixteen slots for fifteen: one of them keeps two.
+        let mut holders = [None; SLOTS];
+        for (slot, holder) in [(1, "d"), (3, "d"), (14, "d"), (5, "b"), (8, "b")] {
+            holders[slot] = Some(holder);
+        }
+        let wanted = share(&holders, members.iter().copied());
+        holders[14] = wanted[14];
+        assert_eq!(share(&holders, members.iter().copied()), wanted);
     }
 
     const NAMES: [&str; 20] =
