@@ -105,7 +105,7 @@ async fn another_end_than_without_faults_is_caught() {
             &half(),
             |faults| {
                 if broken {
-                    forgets(faults)
+                    forgets(faults);
                 }
             },
             &play,

@@ -29,7 +29,7 @@ impl Guarantee for Leftovers {
             && !seen.by_controller
             && let Some(after) = &seen.commit.after
         {
-            self.users.insert(seen.name(), mirrors(after).map(|host| host.to_owned()).collect());
+            self.users.insert(seen.name(), mirrors(after).map(str::to_owned).collect());
         }
     }
 

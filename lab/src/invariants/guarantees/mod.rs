@@ -233,16 +233,12 @@ impl Found<'_> {
     /// A breach in the commit that is about to be applied, or at a moment, about that Rollout.
     fn add(&mut self, rollout: Option<&Name>, what: impl Into<String>) {
         let decisions = rollout.and_then(|rollout| self.world.rollout(rollout)).map(last_decisions);
-        let (object, version, change) = match self.commit {
-            Some(commit) => (
-                format!("{} {}/{}", commit.resource, commit.namespace, commit.name),
-                commit.version,
-                difference(commit.before.as_deref(), commit.after.as_deref()),
-            ),
-            None => {
-                let object = rollout.map_or_else(String::new, |rollout| format!("rollouts {}", key(rollout)));
-                (object, self.world.version, Vec::new())
-            }
+        let (object, version, change) = if let Some(commit) = self.commit {
+            let object = format!("{} {}/{}", commit.resource, commit.namespace, commit.name);
+            (object, commit.version, difference(commit.before.as_deref(), commit.after.as_deref()))
+        } else {
+            let object = rollout.map_or_else(String::new, |rollout| format!("rollouts {}", key(rollout)));
+            (object, self.world.version, Vec::new())
         };
         let (guarantee, what, decisions) = (self.number, what.into(), decisions.unwrap_or_default());
         self.violations.push(Violation { guarantee, version, object, what, change, decisions });
