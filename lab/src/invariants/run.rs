@@ -90,12 +90,14 @@ pub struct Limits {
     pub reconcile: TimeDelta,
     /// From a visible breach to no traffic: a lease, a look, and what a look needs to count. Default 15 s + 10 s.
     pub breach: TimeDelta,
+    /// How far [`Commit::at`] may be off. Default 0, as where one clock is everybody's.
+    pub clock: TimeDelta,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let [news, reconcile, breach] = [1, 5, 25].map(TimeDelta::seconds);
-        Self { news, reconcile, breach }
+        Self { news, reconcile, breach, clock: TimeDelta::zero() }
     }
 }
 

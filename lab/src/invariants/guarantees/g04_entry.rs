@@ -87,7 +87,7 @@ fn passed(seen: &Seen<'_>, change: &StatusChange<'_>, decision: &Value, from: u6
     let entered = change.rollout.last(|d| matches!(text(&d["kind"]), "Entered" | "Started"));
     if let Some(entered) = entered {
         let lasted = seen.commit.at - entered.at;
-        if lasted < step.lasts {
+        if lasted + seen.world.limits().clock < step.lasts {
             let (lasted, lasts) = (seconds(lasted), seconds(step.lasts));
             found.push(format!("step {} ends after {lasted}, expected at least {lasts}", from + 1));
         }

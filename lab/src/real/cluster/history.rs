@@ -234,7 +234,7 @@ impl Signed {
                 continue;
             };
             let resource = crate::faults::resource(change.plural, &author.subresource);
-            signed.commits.push(change.commit(Some(author.user.clone()), resource, author.answered));
+            signed.commits.push(change.commit(Some(author.user.clone()), resource, author.received));
         }
         for entry in writes {
             let Some(version) = entry.version else { continue };
@@ -249,7 +249,7 @@ impl Signed {
             }
         }
         signed.commits.sort_by_key(|commit| commit.version);
-        // What is logged is when the answer went; a commit was no later than the answer to a later one.
+        // Requests overtake each other on their way to the store, and time goes forward only.
         let mut end = DateTime::<Utc>::MAX_UTC;
         for commit in signed.commits.iter_mut().rev() {
             end = end.min(commit.at);
