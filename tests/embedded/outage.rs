@@ -449,9 +449,7 @@ async fn a_pod_misbehaves(how: Misbehaviour, reason: &str) {
     let written = observed.written();
     same(&written.events, &vec![format!("Warning {reason}")], &what);
     let message = observed.condition()["message"].as_str().unwrap().to_owned();
-    // The embedded API's slices name no pods, so this is its address.
-    let which = format!("requests of both arms: pod {} (port", pod.predictor.address().ip());
-    assert!(message.starts_with(&which), "{message}");
+    assert!(message.starts_with("requests of both arms: pod iris-v2-1 (port"), "{message}");
     pod.predictor.set_metrics(None);
     observed.world.stands("Healthy", "Live").await;
     let events = vec![format!("Warning {reason}"), "Normal MetricsRecovered".to_owned()];

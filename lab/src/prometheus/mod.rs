@@ -20,7 +20,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{StatusCode, Uri, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -179,10 +179,15 @@ async fn handle(State(inner): State<Arc<Inner>>, uri: Uri, body: Bytes) -> Respo
         state.misbehaviour.clone().and_then(|how| how.at(state.asked))
     };
     let answer = || inner.answer(&uri, &body);
-    match misbehaviour {
+    let mut response = match misbehaviour {
         None => json_response(StatusCode::OK, &answer()),
         Some(how) => how.respond(answer).await,
+    };
+    // Without one of ours the server would send the machine's, and the samples are not of that time.
+    if let Ok(date) = HeaderValue::from_str(&(inner.clock)().to_rfc2822()) {
+        response.headers_mut().insert(header::DATE, date);
     }
+    response
 }
 
 impl Inner {
