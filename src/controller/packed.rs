@@ -82,6 +82,7 @@ impl Body {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)] // as it is needed
     fn raw(text: &str) -> Option<Box<RawValue>> {
         Some(RawValue::from_string(text.to_owned()).unwrap())
     }

@@ -30,7 +30,7 @@ pub(super) struct ServiceView {
 }
 
 impl ServiceView {
-    #[allow(clippy::needless_pass_by_value)] // the object is what is let go of
+    #[allow(clippy::unnecessary_wraps)] // as for the kinds of which not all are kept
     pub(super) fn of(service: Service) -> Option<Self> {
         let spec = service.spec.unwrap_or_default();
         let ports = spec.ports.into_iter().flatten().filter_map(|port| u16::try_from(port.port).ok());
