@@ -63,8 +63,8 @@ impl Controller {
             .ready(|| async {
                 let page = reqwest::get(&url).await.map_err(|error| error.to_string())?;
                 let page = page.text().await.map_err(|error| error.to_string())?;
-                let leads = page.lines().any(|line| line == "sluice_leading 1");
-                if leads { Ok(()) } else { Err("it does not lead".to_owned()) }
+                let all = page.lines().any(|line| line == "sluice_slots_held 16");
+                if all { Ok(()) } else { Err("it does not hold all slots".to_owned()) }
             })
             .await?;
         let observed = Observed::find(process.id()).context("find the controller's process")?;
@@ -181,6 +181,6 @@ mod tests {
     #[test]
     fn phases_are_read_off_the_controllers_own_metrics() {
         assert_eq!(phase(r#"sluice_rollouts{phase="Healthy"} 12"#), Some(("Healthy".to_owned(), 12)));
-        assert_eq!(phase("sluice_leading 1"), None);
+        assert_eq!(phase("sluice_slots_held 16"), None);
     }
 }
