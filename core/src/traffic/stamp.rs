@@ -42,7 +42,8 @@ pub struct Stamp {
 
 /// A word of a later version says nothing; it must not make the stamp unreadable.
 fn known_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Reason>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
+    let reason: Option<Reason> = serde_json::from_value(Value::deserialize(deserializer)?).ok();
+    Ok(reason.filter(|reason| *reason != Reason::Unknown))
 }
 
 impl Stamp {
