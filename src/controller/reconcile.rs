@@ -140,10 +140,10 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     };
     // What was done before it could be recorded is recorded now, also where something else is decided already.
     let is_recorded = |seq| subject.status.decisions.iter().any(|decision| decision.seq == seq);
-    let late = memory
-        .unrecorded
-        .clone()
-        .filter(|late| (subject.status.seq + 1..=state.seq).contains(&late.seq) && !is_recorded(late.seq));
+    // What has its number is the same once more: nothing was done of it.
+    let is_anew = |seq| decision.as_ref().is_some_and(|decision| decision.seq == seq);
+    let is_late = |seq| subject.status.seq < seq && seq <= state.seq && !is_recorded(seq) && !is_anew(seq);
+    let late = memory.unrecorded.clone().filter(|late| is_late(late.seq));
     let news: Vec<&Decision> = late.iter().chain(&decision).collect();
     let status = status(subject, &mut seen, &state, &news);
 

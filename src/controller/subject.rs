@@ -10,7 +10,7 @@ use kube::{
     core::ObjectMeta,
 };
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 use sluice_core::{
     api::{FINALIZER, Freeze, Reason, Rollout, RolloutAction, RolloutSpec, RolloutStatus},
     machine::Refusal,
@@ -106,6 +106,15 @@ impl RolloutObject {
     }
 }
 
+/// The record of decisions in a status that cannot be read otherwise, and how far it goes: nothing of it is lost with the
+/// rest.
+fn record(status: Option<&str>) -> RolloutStatus {
+    let mut fields: Map<String, Value> =
+        status.and_then(|status| serde_json::from_str(status).ok()).unwrap_or_default();
+    fields.retain(|name, _| matches!(name.as_str(), "decisions" | "seq"));
+    serde_json::from_value(Value::Object(fields)).unwrap_or_default()
+}
+
 /// A spec and the first field of it that this version does not know.
 fn read_spec(text: Option<&str>, path: &str) -> (Result<RolloutSpec, Refusal>, Option<Refusal>) {
     let mut unknown = None;
@@ -168,7 +177,7 @@ pub(super) struct Subject {
     pub(super) current: Result<Arc<Plan>, Refusal>,
     /// The plan of the spec that is pinned in the status, or what is wrong with it.
     pub(super) pinned: Option<Result<Arc<Plan>, Refusal>>,
-    /// What was last written, or an empty one: where there is none, and where it cannot be read.
+    /// What was last written, or an empty one where there is none. Of one that cannot be read only the record.
     pub(super) status: RolloutStatus,
     /// Whether there is a status that cannot be read.
     pub(super) unreadable_status: Option<String>,
@@ -180,7 +189,7 @@ impl Subject {
         let status = status_text.as_deref().map(serde_json::from_str::<RolloutStatus>).transpose();
         let (status, unreadable_status) = match status {
             Ok(status) => (status.unwrap_or_default(), None),
-            Err(error) => (RolloutStatus::default(), Some(error.to_string())),
+            Err(error) => (record(status_text.as_deref()), Some(error.to_string())),
         };
         let (unknown, strange_pinned) = unknown(spec.as_deref(), status_text.as_deref()).unzip();
         let (spec, _) = read_spec(spec.as_deref(), "spec");

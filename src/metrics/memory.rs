@@ -19,6 +19,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     previous: Option<Previous>,
+    /// When the source last gave no answer that could be read.
+    missed: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,11 @@ impl Memory {
         self.previous.as_ref().is_some_and(|previous| previous.ledger.knows(reporter))
     }
 
+    /// The source gave no answer that could be read.
+    pub(super) fn missed(&mut self, now: DateTime<Utc>) {
+        self.missed = Some(now);
+    }
+
     /// Takes up what was read: the increase since the previous look, if there was one.
     pub(super) fn take(
         &mut self,
@@ -109,9 +116,11 @@ impl Memory {
         let span =
             Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
         let mut advance = previous.ledger.advance(reading, span);
-        if advance.fresh.is_empty() {
+        // A source that is back shows what it gathered before it was away, and that does not say how things are now.
+        let newest = reading.reporters.values().filter_map(Reporter::newest).max();
+        if advance.fresh.is_empty() || newest < self.missed {
             // Nothing is taken up: the next look reaches back to the same one as this.
-            return Err(no_news(reading, question));
+            return Err(no_news(newest, question));
         }
         advance.ledger.keep_arms(&shape.all);
         previous.bounds = previous.bounds_after(&advance, arms, question.limits);
@@ -151,13 +160,13 @@ fn names(question: &Question<'_>) -> String {
     }
 }
 
-fn no_news(reading: &Reading, question: &Question<'_>) -> Trouble {
+fn no_news(newest: Option<DateTime<Utc>>, question: &Question<'_>) -> Trouble {
     let arms = names(question);
     let who = match question.metrics {
         MetricsPlan::Source { name, .. } => format!("metrics source {name} has"),
         MetricsPlan::Scrape { .. } => "the ready pods have".to_owned(),
     };
-    let message = match reading.reporters.values().filter_map(Reporter::newest).max() {
+    let message = match newest {
         None if question.scrapes() => format!("there is no ready pod behind {arms}: expected one to ask"),
         None => {
             format!("{who} no series about {arms}: expected some with the labels of the metrics profile")

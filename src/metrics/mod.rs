@@ -180,8 +180,11 @@ impl Metrics {
         let arms = arms(question, &profile)?;
         let shape = Shape::of(question, &arms);
         memory.prepare(&shape, question.now);
-        let reading = self.read(question, &profile, memory, deadline).await?;
-        memory.take(shape, &reading, question, &arms)
+        let reading = self.read(question, &profile, memory, deadline).await;
+        if reading.is_err() {
+            memory.missed(question.now);
+        }
+        memory.take(shape, &reading?, question, &arms)
     }
 
     async fn read(

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use serde_json::json;
 use sluice::controller::LeaseOptions;
 use sluice_lab::embedded::{Connection, Refusal, Then, When, Write};
@@ -90,7 +91,9 @@ fn cut_off(world: &World, connection: &Connection, nth: usize, moment: Moment) -
 }
 
 async fn lost_at(way: Way, nth: usize, moment: Moment) -> bool {
-    let world = world(way).await;
+    let mut world = world(way).await;
+    // A lease has to run out first.
+    world.limits.reconcile += TimeDelta::seconds(5);
     let connection = world.api.connect("first");
     let writes = cut_off(&world, &connection, nth, moment);
     let first = world.controller_over(connection, Some(lease(&world, "first")));

@@ -8,7 +8,8 @@ use std::fs;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::stream::{self, StreamExt};
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use sluice_core::api::Do;
 use sluice_lab::real::wait;
@@ -128,6 +129,7 @@ pub async fn the_controller_needs_every_right_that_it_has(_: &Lab) -> Result<()>
         let texts: Vec<String> = documents.iter().map(ToString::to_string).collect();
         shared.cluster.apply_yaml(&texts.join("\n---\n")).await?;
     }
+    granted(&shared, &manifest, &rights).await?;
     let all = World::on(&shared, "with-all").await?;
     let complete = async {
         let outcome = job(&all, CONTROLLER).await.context("with all rights");
@@ -150,6 +152,35 @@ pub async fn the_controller_needs_every_right_that_it_has(_: &Lab) -> Result<()>
         .map(|error| format!("{error:#}"))
         .collect();
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
+/// Waits until the API server knows of all rights that were given to the controller: it hears of them by watching.
+async fn granted(shared: &Shared, manifest: &[Value], rights: &[Right]) -> Result<()> {
+    let reviews: Api<SubjectAccessReview> = Api::all(shared.cluster.admin()?);
+    for right in rights {
+        let attributes = ResourceAttributes {
+            namespace: manifest[right.document]["metadata"]["namespace"].as_str().map(str::to_owned),
+            group: Some(right.group.clone()),
+            resource: Some(right.resource.split('/').next().unwrap_or_default().to_owned()),
+            subresource: right.resource.split('/').nth(1).map(str::to_owned),
+            verb: Some(right.verb.clone()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            user: Some(CONTROLLER.to_owned()),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        wait::until(LIMIT, format!("{right:?} is known"), async || {
+            let answer = reviews.create(&PostParams::default(), &review).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            let status = answer.status.unwrap_or_default();
+            if status.allowed { Ok(()) } else { Err(format!("{status:?}")) }
+        })
+        .await?;
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! that was edited or restored by others is where counting starts anew.
 
 use super::{Found, Guarantee, Seen};
-use crate::invariants::objects;
+use crate::invariants::objects::{self, Predictor};
 
 pub(super) struct Index;
 
@@ -14,7 +14,8 @@ impl Guarantee for Index {
     fn commit(&mut self, seen: &Seen<'_>, found: &mut Found<'_>) {
         let Some(change) = seen.status() else { return };
         let Some(to) = objects::step_index(change.after) else { return };
-        let same = change.before["canary"] == change.after["canary"];
+        let [before, after] = [change.before, change.after].map(|status| Predictor::of(&status["canary"]));
+        let same = before == after;
         match objects::step_index(change.before) {
             Some(from) if same && to < from => {
                 found.add(Some(&change.name), format!("back from step {} to step {}", from + 1, to + 1));

@@ -34,14 +34,15 @@ async fn a_source_whose_clock_is_off_gives_no_number_and_one_message() {
 async fn what_was_counted_while_the_clocks_were_apart_is_not_lost() {
     let fake = Fake::start().await;
     let mut asker = Asker::new(&fake);
-    let (first, second) = ([(-10, 5.0)], [(-10, 5.0), (10, 25.0)]);
-    let [first, second] =
-        [&first[..], &second[..]].map(|points| matrix(&[requests("iris-v2", "200", points)]));
+    let points = [(-10, 5.0), (10, 25.0), (15, 30.0)];
+    let [first, second, third] =
+        [1, 2, 3].map(|newest| matrix(&[requests("iris-v2", "200", &points[..newest])]));
     fake.says(200, "application/json", &first);
     assert_eq!(asker.look(0).await.counts.unwrap_err().kind, TroubleKind::Baseline);
     fake.says(200, "application/json", &second);
     fake.ahead.store(3600, Ordering::SeqCst);
     assert_eq!(asker.look(11).await.counts.unwrap_err().kind, TroubleKind::Unavailable);
     fake.ahead.store(0, Ordering::SeqCst);
-    assert_eq!(asker.look(12).await.counts.unwrap().canary.requests, 20);
+    fake.says(200, "application/json", &third);
+    assert_eq!(asker.look(16).await.counts.unwrap().canary.requests, 25);
 }

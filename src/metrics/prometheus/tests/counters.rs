@@ -224,3 +224,26 @@ async fn mlserver_by_prometheus_knows_its_pods_before_their_first_request() {
     let sent = fake.seen()[1].query().to_owned();
     assert!(sent.contains(r#"service=~"iris-v1|iris-v2",namespace="models""#), "{sent}");
 }
+
+#[tokio::test]
+async fn what_was_gathered_before_the_source_was_away_is_counted_with_the_first_sample_after_it() {
+    let fake = Fake::start().await;
+    let mut asker = Asker::new(&fake);
+    let both = |points: &[(i64, f64)]| {
+        matrix(&[requests("iris-v1", "200", points), requests("iris-v2", "200", points)])
+    };
+    fake.says(200, "application/json", &both(&[(0, 100.0)]));
+    assert_eq!(asker.look(0).await.counts.unwrap_err().kind, TroubleKind::Baseline);
+
+    fake.says(503, "text/html", "away");
+    assert_eq!(asker.look(20).await.counts.unwrap_err().kind, TroubleKind::Unavailable);
+
+    // It is back, with what it gathered before it went.
+    fake.says(200, "application/json", &both(&[(0, 100.0), (15, 115.0)]));
+    let trouble = asker.look(30).await.counts.unwrap_err();
+    assert_eq!(trouble.kind, TroubleKind::NoData, "{trouble}");
+
+    fake.says(200, "application/json", &both(&[(0, 100.0), (15, 115.0), (35, 135.0)]));
+    let measured = asker.look(40).await.counts.unwrap();
+    assert_eq!((measured.stable.requests, measured.canary.requests), (35, 35));
+}
