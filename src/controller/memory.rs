@@ -37,6 +37,8 @@ pub(super) struct Memory {
     written: Option<Instant>,
     /// When the metrics were last asked.
     looked: Option<Instant>,
+    /// When they may be asked again at the earliest.
+    not_before: Option<Instant>,
     /// What the looks say about the source of the metrics.
     pub(super) availability: Availability,
     /// What their times are counted from.
@@ -134,7 +136,13 @@ impl Memory {
 
     /// How long until the metrics should be asked again.
     pub(super) fn next_look(&self, now: Instant, interval: Duration) -> Duration {
-        self.looked.map_or(Duration::ZERO, |looked| (looked + interval).saturating_duration_since(now))
+        let due = self.looked.map(|looked| looked + interval);
+        due.max(self.not_before).map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+    }
+
+    /// There is no room for a look before that.
+    pub(super) fn looks_not_before(&mut self, then: Instant) {
+        self.not_before = Some(then);
     }
 
     /// A look was had. `counts` says whether anybody needs the requests of the arms.

@@ -17,6 +17,7 @@ mod controller;
 mod drift;
 mod examples;
 mod faults;
+mod files;
 mod install;
 mod lab;
 mod life;
@@ -72,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
         // First what takes longest, beside everything else.
+        files: [the_server_stores_of_each_file_what_was_meant_and_all_else_as_it_was],
         away: [
             a_breach_that_nobody_could_act_on_ends_when_connections_are_taken_again,
             a_breach_that_nobody_could_act_on_ends_when_requests_are_answered_again,

@@ -22,6 +22,9 @@ const SHORTEST_LOOK: Duration = Duration::from_secs(2);
 /// And no longer than this: all else that concerns the Rollout waits for it.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
+/// How long a look waits that finds too many others under way. They wait for a source that does not answer, most likely.
+const CROWDED: Duration = Duration::from_millis(100);
+
 /// A source that is not configured, or a query that it calls invalid. A query is asked about once, before a rollout
 /// starts; a source that does not answer refuses nothing.
 pub(super) async fn refused_metrics(
@@ -93,7 +96,10 @@ pub(super) async fn look(
         return None;
     }
     // Where so many look already, this one comes a moment later.
-    let _permit = context.looks.try_acquire().ok()?;
+    let Ok(_permit) = context.looks.try_acquire() else {
+        memory.looks_not_before(asked + CROWDED);
+        return None;
+    };
     memory.looks(asked, plan.interval, &subject.uid);
     let mut arm = async |predictor: Predictor| -> Result<Arm, Trouble> {
         match metrics {
