@@ -26,7 +26,7 @@ use crate::real::{Audit, AuditEntry};
 /// Samples of a scraped source come so often here, as often as the Rollout looks.
 const SCRAPED_EVERY: Duration = Duration::from_secs(1);
 /// Rollouts in flight at the same time.
-const LANES: usize = 12;
+const LANES: usize = 4;
 /// Looks at a canary with traffic before it fails: the counters are read and there is evidence that it is well.
 const LOOKS_BEFORE: usize = 4;
 /// The longest that a stage of a life is waited for.
@@ -104,7 +104,7 @@ async fn life(world: &World, source: &Source, commits: &Commits, number: usize) 
     });
     let created = Utc::now();
     world.create(&names.rollout(&names.canary(), &spec)).await?;
-    let begun = commits.first(&names, created, LIMIT, |weight| weight > 0).await?;
+    let begun = world.or_status(&names, commits.first(&names, created, LIMIT, |weight| weight > 0).await).await?;
     let watched = async {
         while source.looks(&names, begun.at) < LOOKS_BEFORE {
             sleep(Duration::from_millis(20)).await;
@@ -112,22 +112,25 @@ async fn life(world: &World, source: &Source, commits: &Commits, number: usize) 
     };
     tokio::time::timeout(LIMIT, watched).await.with_context(|| format!("{}: no looks", names.name))?;
     let visible = source.fail(&names.namespace, &names.canary());
-    let seen = commits.first(&names, visible, LIMIT, |weight| weight == 0).await?.at;
+    let ended = commits.first(&names, visible, LIMIT, |weight| weight == 0).await;
+    let seen = world.or_status(&names, ended).await?.at;
     source.silence(&names.namespace, &names.canary());
     Ok(Breach { names, visible, seen })
 }
 
 fn latencies(prefix: &str, broken: &[Breach], asks: &[Ask], audit: &Audit) -> Result<Vec<Figure>> {
-    let patches: Vec<AuditEntry> = writes(audit)?
-        .into_iter()
-        .filter(|entry| entry.resource == "virtualservices" && entry.verb == "patch" && entry.code == 200)
-        .collect();
+    let writes = writes(audit)?;
+    let patches = |kind: Kind| -> Vec<&AuditEntry> {
+        writes.iter().filter(|entry| kind(entry) && entry.verb == "patch" && entry.code == 200).collect()
+    };
+    let (records, patches) = (patches(is_status), patches(is_route));
+    let [mut decided, mut recorded, mut turned, mut written] = [(); 4].map(|()| Vec::new());
     let (mut whole, mut reaction, mut waited, mut watched) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for breach in broken {
         let about = |ask: &&Ask| ask.about.as_ref() == Some(&breach.names) && ask.shows_errors;
         let telling = asks.iter().filter(about).min_by_key(|ask| ask.answered);
         let telling = telling.with_context(|| format!("{}: no answer showed it", breach.names.name))?;
-        let is_it = |entry: &&AuditEntry| {
+        let is_it = |entry: &&&AuditEntry| {
             entry.name == breach.names.name
                 && entry.namespace == breach.names.namespace
                 && entry.received >= telling.answered
@@ -135,6 +138,12 @@ fn latencies(prefix: &str, broken: &[Breach], asks: &[Ask], audit: &Audit) -> Re
         let commit = patches.iter().filter(is_it).min_by_key(|entry| entry.received);
         let commit = commit.with_context(|| format!("{}: no patch in the audit log", breach.names.name))?;
         ensure!(commit.received <= breach.seen, "{}: another patch than the one seen", breach.names.name);
+        let record = records.iter().filter(is_it).min_by_key(|entry| entry.received);
+        let record = record.with_context(|| format!("{}: no record in the audit log", breach.names.name))?;
+        decided.push(between(telling.answered, record.received));
+        recorded.push(between(record.received, record.answered));
+        turned.push(between(record.answered, commit.received));
+        written.push(between(commit.received, commit.answered));
         whole.push(between(breach.visible, commit.answered));
         reaction.push(between(telling.answered, commit.answered));
         waited.push(between(breach.visible, telling.answered));
@@ -153,6 +162,15 @@ fn latencies(prefix: &str, broken: &[Breach], asks: &[Ask], audit: &Audit) -> Re
         &format!("from the source's first answer that shows the breach to {by}"),
     );
     figures.extend([p50.at_most(15.0), p99.at_most(30.0), max]);
+    let parts = [
+        ("decide", decided, "from that answer to the arrival of the record at the API server"),
+        ("record", recorded, "the API server's time for the patch of the status"),
+        ("turn", turned, "from its answer to the arrival of the route"),
+        ("route", written, "the API server's time for the patch of the VirtualService"),
+    ];
+    for (name, part, how) in parts {
+        figures.extend(sum(part).figures(&format!("{prefix}.answer_to_commit.{name}"), how));
+    }
     figures.extend(sum(waited).figures(
         &format!("{prefix}.visible_to_answer"),
         "from the first bad sample to the first answer that shows it",
@@ -182,7 +200,7 @@ fn written(prefix: &str, decisions: &HashMap<Names, u64>, writes: &[AuditEntry])
     };
     let kinds: [(&str, Kind); 3] = [
         ("status_patches", is_status),
-        ("virtual_service_patches", |entry| entry.resource == "virtualservices"),
+        ("virtual_service_patches", is_route),
         ("events", |entry| entry.resource == "events"),
     ];
     let how =
@@ -219,6 +237,10 @@ fn written(prefix: &str, decisions: &HashMap<Names, u64>, writes: &[AuditEntry])
 /// Whether it is a write of a Rollout's status.
 pub fn is_status(entry: &AuditEntry) -> bool {
     entry.resource == "rollouts" && entry.subresource == "status"
+}
+
+fn is_route(entry: &AuditEntry) -> bool {
+    entry.resource == "virtualservices"
 }
 
 fn seq(rollout: &Value) -> Option<u64> {

@@ -63,6 +63,14 @@ impl World {
         self.client.request(request).await.with_context(|| format!("read {name}"))
     }
 
+    /// What was hoped of a Rollout; if it did not come to it, with what its status says.
+    pub async fn or_status<T>(&self, names: &Names, hoped: Result<T>) -> Result<T> {
+        let Err(error) = hoped else { return hoped };
+        let rollout = self.read(&names.rollout("", &Value::Null)).await.unwrap_or_default();
+        let [phase, reason, message] = ["phase", "reason", "message"].map(|field| &rollout["status"][field]);
+        Err(error.context(format!("{} {phase} {reason} {message}", names.name)))
+    }
+
     async fn write_status(&self, object: &Value, status: &Value) -> Result<()> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let request = http::Request::patch(format!("{}/{name}/status", collection(object)))
