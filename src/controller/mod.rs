@@ -54,7 +54,7 @@ use crate::metrics::Metrics;
 
 /// Reconciles at the same time. Each holds its Rollout's parsed spec and status, so after a start, when all come at once,
 /// this is what bounds the memory.
-const CONCURRENCY: u16 = 192;
+const CONCURRENCY: u16 = 96;
 
 /// How the controller runs.
 #[derive(Clone)]

@@ -63,6 +63,8 @@ pub fn client() -> ClientBuilder {
     reqwest::Client::builder()
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
+        // After a start everybody looks at once. The connections that took need not be kept, with their buffers.
+        .pool_max_idle_per_host(16)
         .retry(reqwest::retry::never())
         .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{Condition, Phase, Reason, RolloutSpec};
 use crate::{
@@ -100,8 +100,8 @@ pub struct RolloutStatus {
 
 /// The elements that this version can read: records of another one must not cost the memory beside them.
 fn readable_ones<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Vec<T>, D::Error> {
-    let all = Option::<Vec<Value>>::deserialize(from)?.unwrap_or_default();
-    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
+    let all = Option::<Vec<Box<RawValue>>>::deserialize(from)?.unwrap_or_default();
+    Ok(all.iter().filter_map(|one| serde_json::from_str(one.get()).ok()).collect())
 }
 
 /// Nothing where this version cannot read it.

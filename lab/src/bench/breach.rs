@@ -104,7 +104,8 @@ async fn life(world: &World, source: &Source, commits: &Commits, number: usize) 
     });
     let created = Utc::now();
     world.create(&names.rollout(&names.canary(), &spec)).await?;
-    let begun = world.or_status(&names, commits.first(&names, created, LIMIT, |weight| weight > 0).await).await?;
+    let begun =
+        world.or_status(&names, commits.first(&names, created, LIMIT, |weight| weight > 0).await).await?;
     let watched = async {
         while source.looks(&names, begun.at) < LOOKS_BEFORE {
             sleep(Duration::from_millis(20)).await;
