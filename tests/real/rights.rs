@@ -16,9 +16,13 @@ use sluice_lab::real::wait;
 
 use crate::controller::{Controller, LEASE_DURATION};
 use crate::install::repository;
-use crate::lab::{CONTROLLER, LIMIT, Lab, Shared};
+use crate::lab::{LIMIT, Lab, Shared};
 use crate::reports;
 use crate::world::{IRIS, POD_PORT, World};
+
+/// Who has all rights of the controller. Not the controller's own name, under which other tests run on clusters that are
+/// made to refuse it.
+const WITH_ALL: &str = "with-all";
 
 /// Jobs at the same time: each is mostly waiting.
 const AT_ONCE: usize = 10;
@@ -123,7 +127,10 @@ pub async fn the_controller_needs_every_right_that_it_has(_: &Lab) -> Result<()>
     let manifest = manifest()?;
     let rights = rights(&manifest);
     ensure!(rights.len() > 15, "{rights:?}");
-    let shared = Shared::start_with((0..rights.len()).map(user).collect()).await?;
+    let users = (0..rights.len()).map(user).chain([WITH_ALL.to_owned()]).collect();
+    let shared = Shared::start_with(users).await?;
+    let whole: Vec<String> = given_to(&manifest, WITH_ALL, None).iter().map(ToString::to_string).collect();
+    shared.cluster.apply_yaml(&whole.join("\n---\n")).await?;
     for (number, right) in rights.iter().enumerate() {
         let documents = given_to(&manifest, &user(number), Some(right));
         let texts: Vec<String> = documents.iter().map(ToString::to_string).collect();
@@ -132,8 +139,8 @@ pub async fn the_controller_needs_every_right_that_it_has(_: &Lab) -> Result<()>
     granted(&shared, &manifest, &rights).await?;
     let all = World::on(&shared, "with-all").await?;
     let complete = async {
-        let outcome = job(&all, CONTROLLER).await.context("with all rights");
-        let refused = reports::with(&[&format!("User \"{CONTROLLER}\" cannot")]);
+        let outcome = job(&all, WITH_ALL).await.context("with all rights");
+        let refused = reports::with(&[&format!("User \"{WITH_ALL}\" cannot")]);
         outcome?;
         ensure!(refused.is_empty(), "with all rights: {refused:?}");
         Ok(())
@@ -155,7 +162,7 @@ pub async fn the_controller_needs_every_right_that_it_has(_: &Lab) -> Result<()>
     Ok(())
 }
 
-/// Waits until the API server knows of all rights that were given to the controller: it hears of them by watching.
+/// Waits until the API server knows of all rights that were given to `WITH_ALL`: it hears of them by watching.
 async fn granted(shared: &Shared, manifest: &[Value], rights: &[Right]) -> Result<()> {
     let reviews: Api<SubjectAccessReview> = Api::all(shared.cluster.admin()?);
     for right in rights {
@@ -169,7 +176,7 @@ async fn granted(shared: &Shared, manifest: &[Value], rights: &[Right]) -> Resul
         };
         let spec = SubjectAccessReviewSpec {
             resource_attributes: Some(attributes),
-            user: Some(CONTROLLER.to_owned()),
+            user: Some(WITH_ALL.to_owned()),
             ..SubjectAccessReviewSpec::default()
         };
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
