@@ -41,6 +41,8 @@ pub async fn a_prometheus_whose_clock_is_off_neither_promotes_nor_rolls_back(lab
     // By a clock that agrees the breach is one.
     let controller = world.controller()?;
     world.phase("RolledBack", "CheckFailed").await?;
+    // It is recorded before it is done.
+    world.weight_is("iris-v2", 0).await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 30, 0])?;
     world.end(controller).await
 }
