@@ -1,6 +1,6 @@
 //! observe → decide → persist → act, once per decision.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::{ResourceExt, runtime::controller::Action};
@@ -237,9 +237,12 @@ fn status(subject: &Subject, seen: &mut Observation, state: &State, news: &[&Dec
         seen.plans.pin();
     }
     let plan = seen.plans.in_force(state);
-    let mut before = subject.status.clone();
+    // Nearly always nothing is to be added to what is there, and it is large.
+    let mut before = Cow::Borrowed(&subject.status);
     let (last, earlier) = news.split_last().map_or((None, &[][..]), |(last, earlier)| (Some(*last), earlier));
-    before.decisions.extend(earlier.iter().map(|decision| (*decision).clone()));
+    if !earlier.is_empty() {
+        before.to_mut().decisions.extend(earlier.iter().map(|decision| (*decision).clone()));
+    }
     let mut status = machine::report(plan, state, &seen.facts, subject.generation, &before, last);
     if starts {
         status.pinned = subject.spec.clone().ok().map(|mut spec| {

@@ -6,13 +6,10 @@
 use std::{fmt::Debug, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use kube::{
-    Api, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Resource, runtime::watcher};
 use serde::de::DeserializeOwned;
 
-use super::{backoff::OfOneWatch, stores::PAGE};
+use super::stores::watch;
 
 /// How long one watch lasts: as long as a Rollout at rest is left alone.
 const EVERY: Duration = Duration::from_mins(5);
@@ -20,12 +17,8 @@ const EVERY: Duration = Duration::from_mins(5);
 /// Watches a kind; what it shows is never wrong for longer than five minutes.
 pub(super) fn relisted<K>(api: Api<K>) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send
 where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let watches = move || {
-        watcher(api.clone(), watcher::Config::default().page_size(PAGE))
-            .backoff(OfOneWatch::default())
-            .take_until(tokio::time::sleep(EVERY))
-    };
+    let watches = move || watch(api.clone()).take_until(tokio::time::sleep(EVERY));
     stream::repeat_with(watches).flatten()
 }

@@ -131,16 +131,17 @@ fn latencies(prefix: &str, broken: &[Breach], asks: &[Ask], audit: &Audit) -> Re
         let about = |ask: &&Ask| ask.about.as_ref() == Some(&breach.names) && ask.shows_errors;
         let telling = asks.iter().filter(about).min_by_key(|ask| ask.answered);
         let telling = telling.with_context(|| format!("{}: no answer showed it", breach.names.name))?;
-        let is_it = |entry: &&&AuditEntry| {
-            entry.name == breach.names.name
-                && entry.namespace == breach.names.namespace
-                && entry.received >= telling.answered
+        let first = |patches: &[&AuditEntry], what: &str| {
+            let is_it = |entry: &&&AuditEntry| {
+                entry.name == breach.names.name
+                    && entry.namespace == breach.names.namespace
+                    && entry.received >= telling.answered
+            };
+            let first = patches.iter().filter(is_it).min_by_key(|entry| entry.received).copied();
+            first.cloned().with_context(|| format!("{}: no {what} in the audit log", breach.names.name))
         };
-        let commit = patches.iter().filter(is_it).min_by_key(|entry| entry.received);
-        let commit = commit.with_context(|| format!("{}: no patch in the audit log", breach.names.name))?;
+        let (record, commit) = (first(&records, "record")?, first(&patches, "patch")?);
         ensure!(commit.received <= breach.seen, "{}: another patch than the one seen", breach.names.name);
-        let record = records.iter().filter(is_it).min_by_key(|entry| entry.received);
-        let record = record.with_context(|| format!("{}: no record in the audit log", breach.names.name))?;
         decided.push(between(telling.answered, record.received));
         recorded.push(between(record.received, record.answered));
         turned.push(between(record.answered, commit.received));

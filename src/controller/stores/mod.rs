@@ -39,7 +39,7 @@ pub(super) use self::{
 use super::{backoff::OfOneWatch, freezes::Freezes, relist::relisted, subject::RolloutObject};
 
 /// Objects that are listed at once: more of them are held twice for a moment, as text and as objects.
-pub(super) const PAGE: u32 = 100;
+const PAGE: u32 = 100;
 
 /// An action; one that cannot be read, from another version perhaps, must not keep the others from being seen.
 type ActionObject = DeserializeGuard<RolloutAction>;
