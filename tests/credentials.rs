@@ -237,6 +237,7 @@ async fn every_way_of_every_source(config: &Config) {
                 canary: Some(&canary),
                 retiring: &[],
                 limits: &[],
+                shadow: false,
                 queries: &[query],
                 step_start: now,
                 timeout: Duration::from_secs(20),

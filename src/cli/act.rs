@@ -1,11 +1,11 @@
-//! `sluice approve|promote|abort|retry|pause|resume`: what a person asks for, and what became of it.
+//! `sluice approve|promote|decide|abort|retry|pause|resume`: what a person asks for, and what became of it.
 //!
 //! Asking is creating a `RolloutAction`. What it is about, the revision and the step, is what the status said when the
 //! person asked: if the rollout has moved on in between, the controller refuses.
 
 use std::{pin::pin, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
@@ -71,6 +71,36 @@ pub struct PromoteArgs {
     /// Whom to ask.
     #[command(flatten)]
     pub ask: AskArgs,
+}
+
+/// Whom to decide for.
+#[derive(Clone, Debug, Args)]
+pub struct DecideArgs {
+    /// Which of the two users are to have
+    #[arg(long, value_enum)]
+    pub winner: Winner,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Who wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Winner {
+    /// All traffic goes back to stable; the canary is not tried again until a retry.
+    Stable,
+    /// The canary is promoted.
+    Canary,
+}
+
+impl Winner {
+    /// What is asked for.
+    pub fn what(self) -> Do {
+        match self {
+            Self::Stable => Do::DecideStable,
+            Self::Canary => Do::DecideCanary,
+        }
+    }
 }
 
 /// As long as the API takes it.
@@ -168,7 +198,7 @@ pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
     let step = status.progress.as_ref().map(|progress| progress.number);
     match what {
         Do::Abort | Do::Pause => Ok(about(&name, what, in_flight, None)),
-        Do::Approve | Do::Promote | Do::PromoteFull => match in_flight {
+        Do::Approve | Do::Promote | Do::PromoteFull | Do::DecideStable | Do::DecideCanary => match in_flight {
             Some(revision) => {
                 Ok(about(&name, what, Some(revision), step.filter(|_| what != Do::PromoteFull)))
             }
@@ -245,6 +275,7 @@ fn word(what: Do) -> &'static str {
         Do::Approve => "approve",
         Do::Promote => "promote",
         Do::PromoteFull => "promote-full",
+        Do::DecideStable | Do::DecideCanary => "decide",
         Do::Abort => "abort",
         Do::Retry => "retry",
         Do::Pause => "pause",

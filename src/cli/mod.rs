@@ -27,7 +27,7 @@ use kube::Client;
 use sluice_core::api::Do;
 
 pub use self::{
-    act::{AskArgs, PromoteArgs, act, ask},
+    act::{AskArgs, DecideArgs, PromoteArgs, Winner, act, ask},
     connect::Cluster,
     exit::{Exit, Failure},
     freeze::{FreezeArgs, Home, ThawArgs},
@@ -77,6 +77,8 @@ pub enum Ask {
     Approve(AskArgs),
     /// Pass the current gate or step, or all that are left
     Promote(PromoteArgs),
+    /// Say which of the two is better, where the last step waits for a person
+    Decide(DecideArgs),
     /// Take the canary out of traffic
     Abort(AskArgs),
     /// Try a revision again that was rolled back, or is stalled
@@ -185,6 +187,7 @@ impl Ask {
             Self::Approve(args) => act(session, Do::Approve, args).await,
             Self::Promote(args) if args.full => act(session, Do::PromoteFull, &args.ask).await,
             Self::Promote(args) => act(session, Do::Promote, &args.ask).await,
+            Self::Decide(args) => act(session, args.winner.what(), &args.ask).await,
             Self::Abort(args) => act(session, Do::Abort, args).await,
             Self::Retry(args) => act(session, Do::Retry, args).await,
             Self::Pause(args) => act(session, Do::Pause, args).await,

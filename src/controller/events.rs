@@ -38,6 +38,7 @@ pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Dec
         | DecisionKind::Superseded
         | DecisionKind::Cancelled
         | DecisionKind::Observed
+        | DecisionKind::Lost
         | DecisionKind::Promoting
         | DecisionKind::Promoted
         | DecisionKind::Retired
@@ -45,12 +46,7 @@ pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Dec
         | DecisionKind::Released
         | DecisionKind::Unknown => false,
     };
-    let weights = if decision.weight == decision.from_weight {
-        format!("weight {}%", decision.weight)
-    } else {
-        format!("weight {}% -> {}%", decision.from_weight, decision.weight)
-    };
-    let note = format!("{weights}: {}", decision.message);
+    let note = format!("{}: {}", decision.change(), decision.message);
     publish(context, subject, &decision.seq.to_string(), warn, &format!("{:?}", decision.kind), &note).await;
 }
 

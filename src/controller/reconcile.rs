@@ -316,6 +316,7 @@ fn log(subject: &Subject, decision: &Decision) {
         revision = decision.revision,
         from_weight = decision.from_weight,
         weight = decision.weight,
+        beside = (!decision.beside.is_nothing()).then(|| decision.given().to_string()),
         by = decision.by,
         "{}",
         decision.message

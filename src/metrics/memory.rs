@@ -36,6 +36,7 @@ struct Previous {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shape {
     metrics: MetricsPlan,
+    shadow: bool,
     limits: Vec<Bound>,
     stable: Arc<str>,
     canary: Option<Arc<str>>,
@@ -46,6 +47,7 @@ impl Shape {
     pub(super) fn of(question: &Question<'_>, arms: &Arms) -> Self {
         Self {
             metrics: question.metrics.clone(),
+            shadow: question.shadow,
             limits: question.limits.to_vec(),
             stable: arms.stable.clone(),
             canary: arms.canary.clone(),
@@ -57,6 +59,7 @@ impl Shape {
     /// that was not asked about before.
     fn follows(&self, earlier: &Self) -> bool {
         self.metrics == earlier.metrics
+            && self.shadow == earlier.shadow
             && self.limits == earlier.limits
             && self.stable == earlier.stable
             && self.canary == earlier.canary

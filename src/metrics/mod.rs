@@ -76,6 +76,8 @@ pub struct Question<'a> {
     pub limits: &'a [Bound],
     /// Query checks.
     pub queries: &'a [Query],
+    /// Whether the canary only gets copies, which some sources count elsewhere than requests.
+    pub shadow: bool,
     /// When the step's traffic was in place. What was counted before is no evidence.
     pub step_start: DateTime<Utc>,
     /// How long the whole look may take.
@@ -177,6 +179,7 @@ impl Metrics {
         deadline: Instant,
     ) -> Result<Measurement, Trouble> {
         let profile = self.profile(question.metrics)?;
+        let profile = if question.shadow { profile.of_copies() } else { profile };
         let arms = arms(question, &profile)?;
         let shape = Shape::of(question, &arms);
         memory.prepare(&shape, question.now);

@@ -90,6 +90,8 @@ pub enum Role {
 
 /// The metric that says when a process started.
 pub const PROCESS_START: &str = "process_start_time_seconds";
+/// Which of the two proxies of a request counted it.
+const REPORTER: &str = "reporter";
 /// What Prometheus says about every target itself.
 pub const UP: &str = "up";
 
@@ -112,7 +114,7 @@ impl Profile {
             requests: "istio_requests_total",
             latency: "istio_request_duration_milliseconds",
             units_per_second: 1e3,
-            fixed: BTreeMap::from([("reporter".to_owned(), "source".to_owned())]),
+            fixed: BTreeMap::from([(REPORTER.to_owned(), "source".to_owned())]),
             arms: ArmLabels {
                 service: "destination_service_name".to_owned(),
                 namespace: "destination_service_namespace".to_owned(),
@@ -142,6 +144,16 @@ impl Profile {
             scrapable: true,
             rules: Rules::Mlserver,
         }
+    }
+
+    /// The profile while the canary only gets copies of requests. The client's proxy does not count those, the canary's
+    /// own does; and stable's own then counts as well, so that both arms are measured at the same place.
+    #[must_use]
+    pub fn of_copies(mut self) -> Self {
+        if let Some(reporter) = self.fixed.get_mut(REPORTER).filter(|reporter| *reporter == "source") {
+            "destination".clone_into(reporter);
+        }
+        self
     }
 
     /// The profile with the platform's changes.
@@ -414,5 +426,7 @@ mod tests {
         let istio = Profile::of(api::Profile::Istio).unwrap().with(&overrides);
         assert_eq!(istio.arms.service, "svc");
         assert_eq!(istio.fixed["reporter"], "waypoint");
+        assert_eq!(istio.of_copies().fixed["reporter"], "waypoint", "the platform knows better");
+        assert_eq!(Profile::istio().of_copies().fixed["reporter"], "destination");
     }
 }

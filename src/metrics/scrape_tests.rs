@@ -98,6 +98,7 @@ fn question<'a>(
         canary,
         retiring: &[],
         limits: &[],
+        shadow: false,
         queries: &[],
         step_start: at(0),
         timeout: Duration::from_secs(30),

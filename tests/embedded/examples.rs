@@ -1,11 +1,17 @@
 //! Every example that needs no PromQL runs to its end.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use sluice_lab::scene::POD_PORT;
+use sluice_lab::{
+    gateway::{Load, Report, Running},
+    predictor::ANSWERED_BY,
+    scene::POD_PORT,
+};
 
 use crate::{
     oracle,
-    world::{World, same},
+    world::{HOST, World, same},
 };
 
 /// The manifests of an example, its durations shortened, measured by scraping.
@@ -98,29 +104,177 @@ async fn canary_takes_all_traffic_back_when_the_new_version_is_slow() {
     assert!(message.starts_with("p99: "), "{message}");
 }
 
+/// Users who send a header, beside those who do not.
+fn with_header(world: &World, name: &str, value: &str) -> Running {
+    Load::infer(HOST, "iris").header(name, value).rate(100.0).start(&world.gateway)
+}
+
+/// Waits for so many more answers; who gave them.
+async fn answers(running: &Running, more: u64) -> Report {
+    let before = running.report();
+    while running.report().total() < before.total() + more {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut report = running.report();
+    for (predictor, answers) in &mut report.by_predictor {
+        *answers -= before.by(predictor);
+    }
+    report
+}
+
 #[tokio::test(start_paused = true)]
-async fn blue_green_switches_once_and_keeps_blue_until_a_person_approves() {
+async fn blue_green_previews_by_header_switches_once_and_keeps_blue_until_a_person_approves() {
     let world = applied("blue-green").await;
+    let previewers = with_header(&world, "x-preview", "green");
     let _sluice = world.controller();
     world.stands("Waiting", "WaitingForApproval").await;
+    world.weighs(100, 0).await;
+    same(&answers(&previewers, 50).await.by("iris-v1"), &0, "answers of blue to previewers");
+    let others = with_header(&world, "x-preview", "blue");
+    same(&answers(&others, 50).await.by("iris-v2"), &0, "answers of green to others");
+    world.ask("Approve", "preview").await;
     world.weighs(0, 100).await;
-    let hosts = world.virtual_service()["spec"]["http"][0]["route"].as_array().unwrap().len();
-    assert_eq!(hosts, 2, "blue is still on the route");
+    world.stands("Waiting", "WaitingForApproval").await;
+    let now = world.virtual_service();
+    same(&oracle::own(&now).len(), &0, "routes of the preview");
+    same(&oracle::managed(&now)["route"].as_array().unwrap().len(), &2, "blue is still on the route");
     world.ask("Approve", "yes").await;
     world.stands("Healthy", "Live").await;
-    check(&world, &[0, 100], &["Adopted", "Started", "Entered", "Approved", "Promoting", "Promoted"]);
+    let kinds = ["Adopted", "Started", "Entered", "Approved", "Entered", "Approved", "Promoting", "Promoted"];
+    check(&world, &[0, 100], &kinds);
 }
 
 #[tokio::test(start_paused = true)]
 async fn blue_green_goes_back_at_once_when_a_person_aborts() {
+    for during_preview in [true, false] {
+        let world = applied("blue-green").await;
+        let previewers = with_header(&world, "x-preview", "green");
+        let _sluice = world.controller();
+        world.stands("Waiting", "WaitingForApproval").await;
+        if !during_preview {
+            world.ask("Approve", "preview").await;
+            world.weighs(0, 100).await;
+            world.stands("Waiting", "WaitingForApproval").await;
+        }
+        world.ask("Abort", "no").await;
+        world.stands("RolledBack", "Aborted").await;
+        world.weighs(100, 0).await;
+        same(&oracle::own(&world.virtual_service()).len(), &0, "routes of the preview");
+        world.sees("the loser has left", |status| status["retiring"].is_null()).await;
+        same(&answers(&previewers, 50).await.by("iris-v2"), &0, "answers of green to previewers");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn blue_green_rolls_back_a_preview_that_fails() {
     let world = applied("blue-green").await;
+    let _previewers = with_header(&world, "x-preview", "green");
+    world.fails(0.2);
     let _sluice = world.controller();
-    world.stands("Waiting", "WaitingForApproval").await;
-    world.ask("Abort", "no").await;
-    world.stands("RolledBack", "Aborted").await;
+    world.stands("RolledBack", "CheckFailed").await;
+    same(&oracle::own(&world.virtual_service()).len(), &0, "routes of the preview");
+    check(&world, &[0], &["Adopted", "Started", "Entered", "RolledBack"]);
+}
+
+/// A browser: it sends back the cookies that it was given.
+async fn browse(world: &World, jar: &mut Vec<String>) -> String {
+    let request = http::Request::post(format!("http://{HOST}/v2/models/iris/infer"));
+    let body = json!({"inputs": [{"name": "input", "datatype": "FP64", "shape": [3], "data": [1.0, 2.0, 5.0]}]});
+    let request = request.header("cookie", jar.join("; ")).body(body.to_string().into()).unwrap();
+    let answer = world.gateway.send(request).await;
+    for cookie in answer.headers().get_all("set-cookie") {
+        let pair = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        let name = pair.split('=').next().unwrap().to_owned();
+        jar.retain(|known| !known.starts_with(&format!("{name}=")));
+        jar.push(pair);
+    }
+    answer.headers()[ANSWERED_BY].to_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ab_test_binds_each_user_to_an_arm_and_a_person_decides_for_the_canary() {
+    let world = applied("ab-test").await;
+    let beta = with_header(&world, "x-group", "beta");
+    let _sluice = world.controller();
+    world.sees("the cohort has begun", |status| status["progress"]["name"] == "cohort" && status["beside"] != Value::Null).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    same(&answers(&beta, 50).await.by("iris-v1"), &0, "answers of stable to beta users");
+    world.weighs(50, 50).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (mut arms, mut jars) = (Vec::new(), vec![Vec::new(); 20]);
+    for jar in &mut jars {
+        arms.push(browse(&world, jar).await);
+    }
+    let canary = arms.iter().filter(|arm| *arm == "iris-v2").count();
+    assert!((5..=15).contains(&canary), "{canary} of 20 users have the canary at 50%");
+    for (arm, jar) in arms.iter().zip(&mut jars) {
+        for _ in 0..5 {
+            same(&browse(&world, jar).await, arm, "who answers a user once more");
+        }
+    }
+    world.stands("Waiting", "WaitingForDecision").await;
+    world.ask("DecideCanary", "sales").await;
+    world.stands("Healthy", "Live").await;
+    same(&oracle::own(&world.virtual_service()).len(), &0, "routes of the test");
+    assert!(!world.virtual_service().to_string().contains("set-cookie"));
+    check(&world, &[0, 50, 100], &["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ab_test_that_stable_wins_is_no_failure() {
+    let world = applied("ab-test").await;
+    let _beta = with_header(&world, "x-group", "beta");
+    let _sluice = world.controller();
+    world.stands("Waiting", "WaitingForDecision").await;
+    world.ask("DecideStable", "no difference").await;
+    world.stands("Healthy", "Lost").await;
     world.weighs(100, 0).await;
     world.sees("the loser has left", |status| status["retiring"].is_null()).await;
-    check(&world, &[0, 100, 0], &["Adopted", "Started", "Entered", "RolledBack", "Retired"]);
+    same(&world.status()["outcomes"][0]["outcome"], &"Lost".into(), "what became of it");
+    let condition = |kind: &str| {
+        let conditions = world.status()["conditions"].as_array().unwrap().clone();
+        conditions.into_iter().find(|condition| condition["type"] == kind).unwrap()["status"].clone()
+    };
+    same(&(condition("Ready"), condition("Stalled")), &("True".into(), "False".into()), "conditions");
+    check(&world, &[0, 50, 0], &["Adopted", "Started", "Entered", "Entered", "Lost", "Retired"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_copies_every_request_and_no_user_gets_an_answer_of_it() {
+    let world = applied("shadow").await;
+    let users = with_header(&world, "x-any", "thing");
+    let _sluice = world.controller();
+    world.sees("it copies", |status| status["beside"]["mirror"] == 100).await;
+    world.stands("Healthy", "Observed").await;
+    world.sees("the loser has left", |status| status["retiring"].is_null()).await;
+    let delivered = world.gateway.delivered_to("models", "iris-v2");
+    assert!(delivered.mirrored > 1000 && delivered.total() == 0, "{delivered:?}");
+    same(&users.report().by("iris-v2"), &0, "answers of the shadow");
+    check(&world, &[0], &["Adopted", "Started", "Entered", "Observed", "Retired"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_that_fails_is_taken_away_and_nobody_noticed() {
+    let world = applied("shadow").await;
+    let users = with_header(&world, "x-any", "thing");
+    world.fails(0.5);
+    let _sluice = world.controller();
+    world.stands("RolledBack", "CheckFailed").await;
+    assert!(oracle::managed(&world.virtual_service()).get("mirrors").is_none());
+    same(&users.report().by_code.keys().copied().collect(), &vec![200], "codes that users saw");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shadow_then_promote_copies_first_and_then_moves_traffic() {
+    let world = applied("shadow-then-promote").await;
+    let _sluice = world.controller();
+    world.sees("it copies a tenth", |status| status["beside"]["mirror"] == 10).await;
+    world.sees("it copies all", |status| status["beside"]["mirror"] == 100).await;
+    world.stands("Healthy", "Live").await;
+    let kinds =
+        ["Adopted", "Started", "Entered", "Entered", "Entered", "Entered", "Promoting", "Promoted"];
+    check(&world, &[0, 10, 50, 100], &kinds);
+    same(&stable(&world), &"iris-v2".into(), "stable");
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +348,18 @@ async fn scrape_needs_no_prometheus() {
 
 #[test]
 fn every_example_is_run_here_or_asks_prometheus() {
-    let run = ["blue-green", "canary", "gated", "observe-only", "ramp", "scrape", "wait"];
+    let run = [
+        "ab-test",
+        "blue-green",
+        "canary",
+        "gated",
+        "observe-only",
+        "ramp",
+        "scrape",
+        "shadow",
+        "shadow-then-promote",
+        "wait",
+    ];
     let folder = std::fs::read_dir(format!("{}/examples", env!("CARGO_MANIFEST_DIR"))).unwrap();
     for entry in folder {
         let path = entry.unwrap().path();

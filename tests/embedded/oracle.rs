@@ -5,10 +5,26 @@ use sluice_lab::embedded::{Api, Write};
 
 use crate::world::NAMESPACE;
 
+/// The route that the Rollout moves: the first that is not its own.
+pub fn managed(virtual_service: &Value) -> &Value {
+    let routes = virtual_service["spec"]["http"].as_array().expect("http routes");
+    let is_own = |route: &&Value| route["name"].as_str().is_some_and(|name| name.starts_with("sluice-"));
+    routes.iter().find(|route| !is_own(route)).expect("a route")
+}
+
+/// The routes that the Rollout put there.
+pub fn own(virtual_service: &Value) -> Vec<&Value> {
+    let routes = virtual_service["spec"]["http"].as_array().expect("http routes");
+    let is_own = |route: &&Value| {
+        route["name"].as_str().is_some_and(|name| name.starts_with("sluice-models/iris/"))
+    };
+    routes.iter().filter(is_own).collect()
+}
+
 /// What `iris-v1` and `iris-v2` get of the first route, in percent: as Istio reads it, where a destination alone has
 /// all and one without a weight among others has none.
 pub fn weights(virtual_service: &Value) -> (u64, u64) {
-    let route = virtual_service["spec"]["http"][0]["route"].as_array().expect("a route");
+    let route = managed(virtual_service)["route"].as_array().expect("a route");
     let alone = if route.len() == 1 { 100 } else { 0 };
     let weight = |service: &str| {
         let of_it = route.iter().filter(|entry| entry["destination"]["host"] == service);

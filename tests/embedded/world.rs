@@ -265,7 +265,7 @@ impl World {
             )
         };
         spec["revision"] = revision(&status["canary"]).into();
-        if matches!(what, "Approve" | "Promote") {
+        if matches!(what, "Approve" | "Promote" | "DecideStable" | "DecideCanary") {
             spec["step"] = status["progress"]["number"].clone();
         }
         let params = PostParams::default();

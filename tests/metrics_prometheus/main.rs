@@ -118,6 +118,7 @@ impl Looker {
             canary: Some(&self.canary),
             retiring: &[],
             limits: &[QUARTER],
+            shadow: false,
             queries,
             step_start: self.began - TimeDelta::minutes(5),
             timeout: LIMIT,

@@ -22,16 +22,31 @@ pub struct Example {
     end: &'static str,
     /// Who is stable then.
     stable: &'static str,
+    /// What some of the users send, where the canary is for them.
+    header: Option<(&'static str, &'static str)>,
 }
 
 pub const EXAMPLES: &[Example] = &[
     promoted("accuracy", &[0, 10, 50, 100], &[]),
-    promoted("blue-green", &[0, 100], &[("WaitingForApproval", Do::Approve)]),
+    Example {
+        header: Some(("x-group", "beta")),
+        ..promoted("ab-test", &[0, 50, 100], &[("WaitingForDecision", Do::DecideCanary)])
+    },
+    Example {
+        header: Some(("x-preview", "green")),
+        ..promoted(
+            "blue-green",
+            &[0, 100],
+            &[("WaitingForApproval", Do::Approve), ("WaitingForApproval", Do::Approve)],
+        )
+    },
     promoted("canary", &[0, 5, 25, 50, 100], &[]),
     promoted("gated", &[0, 10, 50, 100], &[("WaitingForApproval", Do::Approve)]),
     Example { end: "Observed", stable: "iris-v1", ..promoted("observe-only", &[0, 10, 0], &[]) },
     promoted("ramp", &[0, 10, 20, 30, 40, 50, 100], &[]),
     promoted("scrape", &[0, 10, 50, 100], &[]),
+    Example { end: "Observed", stable: "iris-v1", ..promoted("shadow", &[0], &[]) },
+    promoted("shadow-then-promote", &[0, 10, 50, 100], &[]),
     promoted("wait", &[0, 10, 50, 100], &[("WaitingForDecision", Do::Promote)]),
 ];
 
@@ -40,7 +55,7 @@ const fn promoted(
     weights: &'static [i64],
     person: &'static [(&'static str, Do)],
 ) -> Example {
-    Example { name, weights, person, end: "Promoted", stable: "iris-v2" }
+    Example { name, weights, person, end: "Promoted", stable: "iris-v2", header: None }
 }
 
 pub async fn runs_to_its_end(lab: &Lab, example: &Example) -> Result<()> {
@@ -70,6 +85,7 @@ pub async fn runs_to_its_end(lab: &Lab, example: &Example) -> Result<()> {
     world.scraped().await?;
     let recording = world.record().await?;
     let _users = world.users(80.0);
+    let _more = example.header.map(|(name, value)| world.users_with(80.0, name, value));
     let controller = world.controller()?;
     world.create_rollout(&quick(rollout)).await?;
     for (reason, what) in example.person {

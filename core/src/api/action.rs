@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "ActionStatus",
     derive = "PartialEq",
-    doc = "What a person asked of a Rollout, once: approve, promote, abort, retry, pause, resume. It stays as the record.",
+    doc = "What a person asked of a Rollout, once: approve, promote, decide, abort, retry, pause, resume. It stays as the record.",
     crates(kube_core = "::kube_core"),
     printcolumn(name = "Rollout", type_ = "string", json_path = ".spec.rollout"),
     printcolumn(name = "Do", type_ = "string", json_path = ".spec.do"),
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
     crates(kube_core = "::kube_core"),
     validation = ("self == oldSelf", "an action cannot be changed: create another one"),
     validation = ("self.do in ['Abort', 'Pause'] || has(self.revision)", "revision is expected: what the action is about, as in the Rollout's status"),
-    validation = ("!(self.do in ['Approve', 'Promote']) || has(self.step)", "step is expected: the number of the step that the action is about")
+    validation = ("!(self.do in ['Approve', 'Promote', 'DecideStable', 'DecideCanary']) || has(self.step)", "step is expected: the number of the step that the action is about")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutActionSpec {
@@ -61,6 +61,10 @@ pub enum Do {
     Promote,
     /// Pass all gates and steps.
     PromoteFull,
+    /// Keep stable, where the last step waits for a decision.
+    DecideStable,
+    /// Promote the canary, where the last step waits for a decision.
+    DecideCanary,
     /// Take the canary out of traffic.
     Abort,
     /// Try a revision again that was rolled back or is stalled.

@@ -11,6 +11,7 @@ mod checks;
 mod condition;
 mod duration;
 mod freeze;
+mod given;
 mod metrics;
 mod rollout;
 mod share;
@@ -23,6 +24,7 @@ pub use checks::{Check, Direction, ErrorsCheck, LatencyCheck, QueryCheck, Versus
 pub use condition::{Condition, ConditionStatus, ConditionType};
 pub use duration::GoDuration;
 pub use freeze::{Freeze, FreezeSpec};
+pub use given::{Beside, Given, Percent};
 pub use metrics::{Metrics, Profile, Scrape};
 pub use rollout::{
     Expose, Finish, Inconclusive, NamedTarget, PredictorTarget, Rollout, RolloutSpec, Route, ServiceTarget,
@@ -30,7 +32,7 @@ pub use rollout::{
 };
 pub use share::Share;
 pub use status::{ArmRecord, CheckRecord, Decision, DecisionKind, RolloutStatus, StepProgress};
-pub use steps::{Match, Ramp, Step, Sticky, StringMatch};
+pub use steps::{Match, Ramp, Step, Sticky, StickyCookie, StringMatch};
 pub use words::{Phase, Reason};
 
 /// API group of all kinds.
@@ -41,6 +43,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const FINALIZER: &str = "sluice.dev/routes";
 /// The annotation of a `VirtualService` that says which decision its routes show.
 pub const STAMP: &str = "sluice.dev/stamp";
+/// The annotation of a `VirtualService` that says which mirrors on its routes are Sluice's, and what they took the place of.
+pub const MIRRORS: &str = "sluice.dev/mirrors";
 /// The annotation by which the owner of a `VirtualService` lets Rollouts of another namespace use it.
 pub const ALLOW_FROM: &str = "sluice.dev/allow-from";
 /// The annotation of a `RolloutAction` or a `Freeze` that says who asked; stamped by the admission policy in `deploy/`.

@@ -186,10 +186,18 @@ pub struct Route {
     /// Name of the VirtualService, or `namespace/name` for one of another namespace that allows it.
     #[schemars(length(min = 1, max = 317))]
     pub virtual_service: String,
-    /// Names of its http routes; all of them when left out.
+    /// Names of its http routes; all of them when `tcp` and `tls` are left out too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     pub http: Vec<String>,
+    /// Ports: of each the tcp route that takes its connections. By weight only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(range(min = 1, max = 65535)))]
+    pub tcp: Vec<u16>,
+    /// Hosts as clients name them (SNI): of each the tls route that takes its connections. By weight only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
+    pub tls: Vec<String>,
 }
 
 /// A VirtualService that Sluice generates and owns.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-use super::{Condition, Phase, Reason, RolloutSpec};
+use super::{Beside, Condition, Given, Phase, Reason, RolloutSpec};
 use crate::{
     Predictor,
     judge::Verdict,
@@ -47,6 +47,9 @@ pub struct RolloutStatus {
     /// The canary's decided share of the pair's requests in percent, 0 to 100.
     #[serde(default)]
     pub weight: i32,
+    /// What the canary was decided to get beside that.
+    #[serde(default, skip_serializing_if = "Beside::is_nothing")]
+    pub beside: Beside,
     /// Conditions by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -164,6 +167,12 @@ pub struct Decision {
     pub from_weight: i32,
     /// The canary's share after, in percent.
     pub weight: i32,
+    /// What the canary got beside its share before.
+    #[serde(default, skip_serializing_if = "Beside::is_nothing")]
+    pub from_beside: Beside,
+    /// What it gets beside its share after.
+    #[serde(default, skip_serializing_if = "Beside::is_nothing")]
+    pub beside: Beside,
     /// Who asked, where a person did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -172,6 +181,41 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 32))]
     pub checks: Vec<CheckRecord>,
+}
+
+impl Decision {
+    /// What the canary got before.
+    pub fn from_given(&self) -> Given {
+        given(self.from_weight, &self.from_beside)
+    }
+
+    /// What it gets after.
+    pub fn given(&self) -> Given {
+        given(self.weight, &self.beside)
+    }
+
+    /// What it does to the traffic, in words: `weight 5% -> 25%`.
+    pub fn change(&self) -> String {
+        let [from, to] = [self.from_given(), self.given()];
+        if from == to {
+            to.to_string()
+        } else if from.beside.is_nothing() && to.beside.is_nothing() {
+            format!("{from} -> {}%", to.weight)
+        } else {
+            format!("{from} -> {to}")
+        }
+    }
+}
+
+impl RolloutStatus {
+    /// What the canary was decided to get.
+    pub fn given(&self) -> Given {
+        given(self.weight, &self.beside)
+    }
+}
+
+fn given(weight: i32, beside: &Beside) -> Given {
+    Given { weight: u8::try_from(weight.clamp(0, 100)).unwrap_or(0), beside: beside.clone() }
 }
 
 /// What was decided.
@@ -201,6 +245,8 @@ pub enum DecisionKind {
     Cancelled,
     /// The last step is over, stable has all again.
     Observed,
+    /// A person decided for stable: it has all again.
+    Lost,
     /// The canary gets all traffic, stable stays warm until it is let go.
     Promoting,
     /// The canary is stable.

@@ -71,6 +71,8 @@ pub enum Reason {
     AmbiguousStable,
     /// The pair's share of the route is too small for a step.
     ShareTooSmall,
+    /// What a step asks for and what the route asks for cannot both be had.
+    RouteConflict,
     /// The metrics source is not configured.
     UnknownSource,
     /// The metrics source says that a query is not valid.
@@ -147,6 +149,8 @@ pub enum Reason {
     Cancelled,
     /// The last step is over, and stable was to be kept.
     Observed,
+    /// A person decided for stable.
+    Lost,
     /// The status was lost: nothing starts by itself.
     StatusLost,
     /// The Rollout is being deleted.

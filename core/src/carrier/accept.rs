@@ -7,9 +7,9 @@ use super::{ObjectName, World, selection};
 use crate::{
     Predictor,
     api::{ALLOW_FROM, Reason},
-    machine::Refusal,
-    plan::{Plan, PlannedRoute},
-    traffic::{self, RouteError, Setting, stamp},
+    machine::{self, Refusal},
+    plan::{Plan, PlannedRoute, PlannedStep},
+    traffic::{self, RouteError, Selection, Setting, stamp},
 };
 
 /// The routes of another Rollout.
@@ -38,14 +38,31 @@ pub fn accept(
     for route in &plan.routes {
         let object = world.get(route).ok_or_else(|| not_found(route, world.namespace))?;
         ours_to_move(world, object, route, since, claims)?;
+        let selection = selection(world, route);
         match pair {
-            Some(pair) => {
-                let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
-                traffic::require_share(object, &selection(route), pair, &weights, &world.cluster)
-            }
-            None => traffic::read(object, &selection(route), &world.cluster).map(drop),
+            Some(pair) => every_step(world, plan, object, &selection, pair),
+            None => traffic::read(object, &selection, &world.cluster).map(drop),
         }
         .map_err(refusal)?;
+    }
+    Ok(())
+}
+
+/// Whether an object can be edited to all that the canary is to get in any step.
+fn every_step(
+    world: &World<'_>,
+    plan: &Plan,
+    object: &Value,
+    selection: &Selection,
+    pair: &Setting,
+) -> Result<(), RouteError> {
+    // Whom a match sends to the canary it sends there with all that the pair has.
+    let weights = plan.steps.iter().map(|step| if step.matches.is_empty() { step.weight } else { 100 });
+    let weights: Vec<u8> = weights.collect();
+    traffic::require_share(object, selection, pair, &weights, &world.cluster)?;
+    let beside = |step: &PlannedStep| !step.beside.is_nothing() || step.sticky.is_some();
+    for (index, _) in plan.steps.iter().enumerate().filter(|(_, step)| beside(step)) {
+        traffic::edit(object, selection, &machine::with_step(pair.clone(), plan, index), &world.cluster)?;
     }
     Ok(())
 }
@@ -89,7 +106,7 @@ pub fn pair(desired: Setting, wanted: &Predictor) -> Setting {
 pub fn may_see(object: &Value, name: &ObjectName, namespace: &str, rollout: &str) -> bool {
     let to_be_given_back = || {
         let shown = stamp::read(object, &format!("{namespace}/{rollout}")).ok().flatten();
-        shown.is_some_and(|shown| shown.setting > 0)
+        shown.is_some_and(|shown| !shown.given().is_nothing())
     };
     allows(object, &name.0, namespace) || to_be_given_back()
 }
@@ -115,8 +132,10 @@ fn keeps(claim: &Claim, world: &World<'_>, since: Option<DateTime<Utc>>) -> bool
 fn overlaps(claim: &Claim, route: &PlannedRoute) -> bool {
     claim.routes.iter().any(|taken| {
         let same_object = taken.namespace == route.namespace && taken.name == route.name;
-        let all = taken.http.is_empty() || route.http.is_empty();
-        same_object && (all || taken.http.iter().any(|name| route.http.contains(name)))
+        let all = taken.has_all_http() && route.has_http() || route.has_all_http() && taken.has_http();
+        let http = all || taken.http.iter().any(|name| route.http.contains(name));
+        let tcp = taken.tcp.iter().any(|port| route.tcp.contains(port));
+        same_object && (http || tcp || taken.tls.iter().any(|host| route.tls.contains(host)))
     })
 }
 

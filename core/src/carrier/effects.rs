@@ -6,10 +6,11 @@
 use json_patch::Patch;
 use serde_json::Value;
 
-use super::{ObjectName, World, objects, selection};
+use super::{ObjectName, World, objects, whole};
 use crate::{
+    api::Given,
     plan::Plan,
-    traffic::{self, RouteError, Setting, Trouble, stamp, stamp::Stamp},
+    traffic::{self, RouteError, Setting, Shown, Trouble, stamp, stamp::Stamp},
 };
 
 /// One write.
@@ -78,7 +79,7 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
         };
         let shown = stamp::read(before, &rollout);
         if let Ok(Some(shown)) = &shown
-            && is_ahead(shown, stamp)
+            && shown.is_after(stamp)
         {
             outlook.ahead.push(object);
             continue;
@@ -88,8 +89,8 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
         // One route that cannot be edited must not keep the others from losing the canary.
         let good_enough = obstacles.is_empty() || desired.takes_away();
         if let Some(after) = after.filter(|_| good_enough) {
-            let shown = shown.ok().flatten().map_or(0, |shown| shown.setting);
-            let takes_away = desired.takes_away() || desired.weight < shown;
+            let shown = shown.ok().flatten().map_or_else(Given::default, |shown| shown.given());
+            let takes_away = desired.takes_away() || stamp.given().is_less_than(&shown);
             if let Some(patch) = traffic::patch(before, &after) {
                 let gives = gives(world, plan, &object, before, &after, desired);
                 outlook.effects.push(Effect { object, patch, takes_away, gives });
@@ -99,13 +100,6 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
     }
     outlook.effects.sort_by_key(|effect| !effect.takes_away);
     outlook
-}
-
-/// Whether an object shows a later decision than ours. Of two decisions with one number the one that gives the same
-/// canary less wins.
-fn is_ahead(shown: &Stamp, ours: &Stamp) -> bool {
-    shown.seq > ours.seq
-        || shown.seq == ours.seq && shown.revision == ours.revision && shown.setting < ours.setting
 }
 
 /// The object with everything on it that can be; why the rest cannot goes to `obstacles`. Nothing where not even the
@@ -120,9 +114,8 @@ fn edited(
     obstacles: &mut Vec<RouteError>,
 ) -> Option<Value> {
     let mut after = before.clone();
-    let routes = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
-    for route in routes {
-        let edit = traffic::edit_what_can_be(&after, &selection(route), desired, &world.cluster);
+    for selection in whole(world, plan, object) {
+        let edit = traffic::edit_what_can_be(&after, &selection, desired, &world.cluster);
         after = edit.after;
         obstacles.extend(edit.obstacles);
     }
@@ -140,7 +133,7 @@ fn edited(
     }
 }
 
-/// Whether the canary gets more on some route by an edit, and less on none.
+/// Whether the canary gets more on some route by an edit, in some respect, and in that respect less on none.
 fn gives(
     world: &World<'_>,
     plan: &Plan,
@@ -150,23 +143,16 @@ fn gives(
     desired: &Setting,
 ) -> bool {
     let Some(canary) = desired.canary.as_ref().filter(|_| !desired.takes_away()) else { return false };
-    let routes = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
-    let (mut more, mut less) = (false, false);
-    for route in routes {
-        let weights = |object: &Value| {
-            let views = traffic::read(object, &selection(route), &world.cluster).ok()?;
-            Some(views.iter().map(|view| view.weight_of(canary).unwrap_or(0)).collect::<Vec<_>>())
-        };
-        match (weights(before), weights(after)) {
-            (Some(before), Some(after)) => {
-                more |= before.iter().zip(&after).any(|(before, after)| after > before);
-                less |= before.iter().zip(&after).any(|(before, after)| after < before);
-            }
-            // Nobody can tell: it might.
-            (None, _) | (_, None) => more = true,
-        }
+    let selections = whole(world, plan, object);
+    let shown = |object: &Value| -> Result<Shown, RouteError> {
+        let each = selections.iter().map(|selection| traffic::shown(object, selection, canary, &world.cluster));
+        each.collect()
+    };
+    match (shown(before), shown(after)) {
+        (Ok(before), Ok(after)) => after.is_growth_from(&before),
+        // Nobody can tell: it might.
+        (Err(_), _) | (_, Err(_)) => true,
     }
-    more && !less
 }
 
 /// Whether a route is not there, or lists nobody of ours, so that it gives the canary nothing.
@@ -174,12 +160,15 @@ pub(super) fn is_absence(error: &RouteError) -> bool {
     match error.trouble {
         Trouble::NoHttpRoutes
         | Trouble::RouteNotFound { .. }
+        | Trouble::NoConnectionRoute { .. }
         | Trouble::NoDestinations { .. }
         | Trouble::NothingManaged { .. } => true,
         Trouble::Duplicate { .. }
         | Trouble::TooMuchWeight { .. }
         | Trouble::ShareTooSmall { .. }
         | Trouble::Malformed { .. }
+        | Trouble::Conflict { .. }
+        | Trouble::UnreadableMirrors { .. }
         | Trouble::UnreadableStamp { .. } => false,
     }
 }

@@ -50,8 +50,44 @@ impl World<'_> {
     }
 }
 
-fn selection(route: &PlannedRoute) -> Selection {
-    Selection { namespace: route.namespace.clone(), name: route.name.clone(), http: route.http.clone() }
+fn selection(world: &World<'_>, route: &PlannedRoute) -> Selection {
+    Selection {
+        namespace: route.namespace.clone(),
+        name: route.name.clone(),
+        rollout: world.rollout(),
+        http: route.http.clone(),
+        tcp: route.tcp.clone(),
+        tls: route.tls.clone(),
+    }
+}
+
+/// All that a plan moves of one object: its http routes at once, so that no part of the plan takes away what another one
+/// added, and its connections.
+fn whole(world: &World<'_>, plan: &Plan, object: &ObjectName) -> Vec<Selection> {
+    let nothing = || Selection {
+        namespace: object.0.clone(),
+        name: object.1.clone(),
+        rollout: world.rollout(),
+        http: Vec::new(),
+        tcp: Vec::new(),
+        tls: Vec::new(),
+    };
+    let of_object = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
+    let (mut requests, mut connections) = (nothing(), nothing());
+    let (mut some, mut all) = (false, false);
+    for route in of_object {
+        some |= route.has_http();
+        all |= route.has_all_http();
+        requests.http.extend(route.http.iter().cloned());
+        connections.tcp.extend(&route.tcp);
+        connections.tls.extend(route.tls.iter().cloned());
+    }
+    if all {
+        requests.http.clear();
+    }
+    let moves_connections = !connections.is_every_http();
+    let requests = some.then_some(requests);
+    requests.into_iter().chain(moves_connections.then_some(connections)).collect()
 }
 
 /// The VirtualServices of a plan, each once.

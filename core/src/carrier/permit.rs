@@ -40,5 +40,5 @@ fn may_write(
         return true;
     }
     let shown = stamp::read(object, &world.rollout()).ok().flatten();
-    effect.takes_away && shown.is_some_and(|shown| shown.setting > 0)
+    effect.takes_away && shown.is_some_and(|shown| !shown.given().is_nothing())
 }

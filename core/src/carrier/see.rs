@@ -37,7 +37,7 @@ pub fn see(
         seen.stamp = newest(seen.stamp, stamp.map(|stamp| stamp.within(world.namespace)));
         let mut views = views(object, route, world)?;
         let lists_wanted = |view: &RouteView| wanted.is_some_and(|wanted| view.weight_of(wanted).is_some());
-        if route.http.is_empty() && views.iter().any(lists_wanted) {
+        if route.has_all_http() && views.iter().any(lists_wanted) {
             views.retain(lists_wanted);
         }
         for view in views {
@@ -58,9 +58,13 @@ pub fn see(
 
 /// The routes of one object that are there.
 fn views(object: &Value, route: &PlannedRoute, world: &World<'_>) -> Result<Vec<RouteView>, Refusal> {
-    let all = selection(route);
-    let each = all.http.iter().map(|name| Selection { http: vec![name.clone()], ..all.clone() });
-    let selections: Vec<Selection> = if all.http.is_empty() { vec![all] } else { each.collect() };
+    let all = selection(world, route);
+    let none = Selection { http: Vec::new(), tcp: Vec::new(), tls: Vec::new(), ..all.clone() };
+    let http = all.http.iter().map(|name| Selection { http: vec![name.clone()], ..none.clone() });
+    let tcp = all.tcp.iter().map(|port| Selection { tcp: vec![*port], ..none.clone() });
+    let tls = all.tls.iter().map(|host| Selection { tls: vec![host.clone()], ..none.clone() });
+    let each = http.chain(tcp).chain(tls);
+    let selections: Vec<Selection> = if all.is_every_http() { vec![all.clone()] } else { each.collect() };
     let mut views = Vec::new();
     for selection in selections {
         match traffic::read(object, &selection, &world.cluster) {
@@ -74,7 +78,12 @@ fn views(object: &Value, route: &PlannedRoute, world: &World<'_>) -> Result<Vec<
 
 /// The stamp of the later decision; of two that show the same one, that with the lower setting.
 fn newest(one: Option<stamp::Stamp>, other: Option<stamp::Stamp>) -> Option<stamp::Stamp> {
-    [one, other].into_iter().flatten().max_by_key(|stamp| (stamp.seq, 100 - stamp.setting.min(100)))
+    let lower = |one: &stamp::Stamp, other: &stamp::Stamp| one.given().is_less_than(&other.given());
+    match (one, other) {
+        (Some(one), Some(other)) if one.seq > other.seq || one.seq == other.seq && lower(&one, &other) => Some(one),
+        (one, None) => one,
+        (_, other) => other,
+    }
 }
 
 fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {

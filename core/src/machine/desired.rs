@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::turn::decided_weight;
+use super::turn::{decided_given, traffic_step};
 use super::{Stage, State};
 use crate::{
     Predictor,
     plan::Plan,
-    traffic::{Setting, stamp::Stamp},
+    text::digest,
+    traffic::{Setting, Sticky, stamp::Stamp},
 };
 
 /// How long a Rollout at rest is left alone: everything that concerns it is watched.
@@ -46,8 +47,31 @@ pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
                     known.push(predictor.clone());
                 }
             }
-            Some(Setting { stable, canary, weight: decided_weight(plan, state), retiring, known })
+            let setting = Setting { canary, retiring, known, ..Setting::all_to(stable) };
+            Some(match (plan, traffic_step(state)) {
+                (Some(plan), Some(index)) => with_step(setting, plan, index),
+                (Some(_) | None, None) | (None, Some(_)) => setting,
+            })
         }
+    }
+}
+
+/// The setting with what the canary gets in step `index` of the plan.
+pub fn with_step(setting: Setting, plan: &Plan, index: usize) -> Setting {
+    let Some(step) = plan.steps.get(index) else { return Setting { weight: 100, ..setting } };
+    let revision = setting.canary.as_ref().map(Predictor::revision).unwrap_or_default();
+    let sticky = step.sticky.as_ref().map(|cookie| Sticky {
+        path: format!("{}.sticky", step.path),
+        name: cookie.name.clone(),
+        ttl: cookie.ttl.map(|ttl| ttl.0),
+        token: digest(&format!("{revision} {index}")),
+    });
+    Setting {
+        weight: step.weight,
+        matches: step.matches.clone(),
+        mirror: step.beside.mirror,
+        sticky,
+        ..setting
     }
 }
 
@@ -55,12 +79,14 @@ pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
 pub fn stamp(plan: Option<&Plan>, state: &State, uid: &str) -> Stamp {
     let outcomes: BTreeMap<_, _> =
         state.outcomes.iter().map(|outcome| (outcome.predictor.revision(), outcome.outcome)).collect();
+    let given = decided_given(plan, state);
     Stamp {
         uid: uid.to_owned(),
         seq: state.seq,
         revision: state.canary.as_ref().map(Predictor::revision),
         stable: state.stable.as_ref().map(Predictor::revision),
-        setting: decided_weight(plan, state),
+        setting: given.weight,
+        beside: given.beside,
         outcomes,
         reason: state.canary.as_ref().and_then(|canary| state.outcome(canary)).map(|outcome| outcome.reason),
     }

@@ -18,7 +18,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use desired::{desired, in_force, stamp, wake};
+pub use desired::{desired, in_force, stamp, wake, with_step};
 pub use facts::{Asked, Facts, Frozen, Refusal, SeenTraffic};
 pub use report::{KEPT_DECISIONS, report, worth_writing};
 pub use sight::arms;

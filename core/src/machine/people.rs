@@ -3,7 +3,7 @@
 //! Each action is handled once: its uid goes into the same state as the decision it causes. It is refused when the
 //! revision or the step that it is about is no longer the current one.
 
-use super::progress::{end_of_steps, go_to};
+use super::progress::{end_of_steps, go_to, keeps_from_losing, waits_for};
 use super::safety::must_hold;
 use super::turn::{LONGEST_ANSWER, LONGEST_NAME, Turn, end_of_evidence, number, remember, retire};
 use super::{Asked, KEPT_ACTIONS, Outcome, Pause, RevisionOutcome, Stage};
@@ -41,7 +41,16 @@ pub(super) fn pause(turn: &mut Turn<'_>) -> Option<Decision> {
 
 /// What lets traffic grow, after all that takes it away.
 pub(super) fn go(turn: &mut Turn<'_>) -> Option<Decision> {
-    hear(turn, |what| matches!(what, Do::Approve | Do::Promote | Do::PromoteFull | Do::Retry | Do::Resume))
+    hear(turn, |what| match what {
+        Do::Approve
+        | Do::Promote
+        | Do::PromoteFull
+        | Do::DecideStable
+        | Do::DecideCanary
+        | Do::Retry
+        | Do::Resume => true,
+        Do::Abort | Do::Pause => false,
+    })
 }
 
 fn hear(turn: &mut Turn<'_>, wanted: fn(Do) -> bool) -> Option<Decision> {
@@ -84,6 +93,8 @@ fn answer(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         Do::Resume => resume(turn, asked),
         Do::Approve => approve(turn, asked),
         Do::Promote | Do::PromoteFull => promote(turn, asked),
+        Do::DecideStable => decide_for_stable(turn, asked),
+        Do::DecideCanary => decide_for_canary(turn, asked),
         Do::Retry => retry(turn, asked),
     }
 }
@@ -112,7 +123,7 @@ fn not_current(turn: &Turn<'_>, asked: &Asked) -> Option<String> {
         Some(asked) if asked != step && !brake => {
             Some(format!("step {asked} is not the current step: {step} is"))
         }
-        None if matches!(asked.what, Do::Approve | Do::Promote) => {
+        None if matches!(asked.what, Do::Approve | Do::Promote | Do::DecideStable | Do::DecideCanary) => {
             Some(format!("it does not say which step it is about: {step} is the current one"))
         }
         Some(_) | None => None,
@@ -238,6 +249,43 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         return Answer::Decided(end_of_steps(turn, Reason::Requested, message, Some(asked)));
     }
     Answer::Decided(go_to(turn, next, Reason::Requested, message, Some(asked)))
+}
+
+/// The last step is over, and stable is better: an outcome like another, and no failure.
+fn decide_for_stable(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    match keeps_from_losing(turn) {
+        None if must_hold(turn) => return Answer::Refused(NO_STABLE.to_owned()),
+        None => {}
+        Some(Reason::TrafficNotInPlace) => return Answer::Later,
+        Some(reason) => return Answer::Refused(undecided(reason)),
+    }
+    let message = said(asked, "decided for stable");
+    Answer::Decided(turn.end(DecisionKind::Lost, Outcome::Lost, Reason::Lost, message, Some(asked)))
+}
+
+/// The last step is over, and the canary is better.
+fn decide_for_canary(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
+    let Some(plan) = turn.plan.filter(|_| turn.state.in_flight()) else {
+        return Answer::Refused(undecided(Reason::New));
+    };
+    match waits_for(turn) {
+        Some(Reason::WaitingForDecision) => {}
+        Some(Reason::TrafficNotInPlace) => return Answer::Later,
+        Some(Reason::Frozen) => {
+            return Answer::Refused(turn.facts.frozen.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+        Some(Reason::Paused) => return Answer::Refused("it is paused: resume it first".to_owned()),
+        reason => return Answer::Refused(undecided(reason.unwrap_or(Reason::StepInProgress))),
+    }
+    if let Some(refusal) = &turn.facts.refusal {
+        return Answer::Refused(format!("the spec is not accepted: {}", refusal.message));
+    }
+    let message = said(asked, "decided for the canary");
+    Answer::Decided(go_to(turn, plan.promotion(), Reason::Requested, message, Some(asked)))
+}
+
+fn undecided(reason: Reason) -> String {
+    format!("nothing waits for a decision, which follows the last step where spec.finish is Wait: {reason}")
 }
 
 /// A retry ends what is in flight, forgets what became of the revision, and lets it start anew.

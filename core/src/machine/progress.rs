@@ -7,7 +7,7 @@ use super::{Outcome, RevisionOutcome, Stage, State, StepState};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, Finish, GoDuration, Reason},
     judge::{Verdict, judge, overall},
-    plan::Plan,
+    plan::{Plan, PlannedStep},
 };
 
 /// After this the loser leaves the route even if nobody can say that it has no requests any more.
@@ -157,10 +157,15 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
     if let Some(stopped) = turn.stopped() {
         return Some(stopped);
     }
+    lacks(turn, plan, step, planned).or(turn.facts.refusal.as_ref().map(|refusal| refusal.reason))
+}
+
+/// What a step lacks that nobody keeps from going on.
+fn lacks(turn: &Turn<'_>, plan: &Plan, step: &StepState, planned: &PlannedStep) -> Option<Reason> {
     if !turn.in_place() {
         return Some(Reason::TrafficNotInPlace);
     }
-    if !settled || step.elapsed.0 < planned.lasts {
+    if !is_settled(turn, step) || step.elapsed.0 < planned.lasts {
         return Some(Reason::StepInProgress);
     }
     if !enough_evidence(plan, step, &turn.state.checks) {
@@ -177,7 +182,21 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
             Finish::KeepStable | Finish::Promote => {}
         }
     }
-    turn.facts.refusal.as_ref().map(|refusal| refusal.reason)
+    None
+}
+
+/// What keeps the last step from being decided for stable: for that a pause or a freeze is in nobody's way.
+pub(super) fn keeps_from_losing(turn: &Turn<'_>) -> Option<Reason> {
+    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else { return Some(Reason::New) };
+    let Some(planned) = plan.steps.get(step.index) else { return Some(Reason::Promoting) };
+    if step.withdrawn.is_some() {
+        return Some(Reason::CanaryNotReady);
+    }
+    match lacks(turn, plan, step, planned) {
+        Some(Reason::WaitingForDecision) => None,
+        Some(other) => Some(other),
+        None => Some(Reason::StepInProgress),
+    }
 }
 
 /// Whether the traffic was settled all the time since the look before this one, so that a look of now counts.
@@ -310,5 +329,5 @@ fn promoted(turn: &mut Turn<'_>, step: &StepState) -> Decision {
         end_of_evidence(state);
     });
     // Nothing was taken from it: it has become stable.
-    Decision { weight: decision.from_weight, ..decision }
+    Decision { weight: decision.from_weight, beside: decision.from_beside.clone(), ..decision }
 }

@@ -43,6 +43,7 @@ pub fn report(
     let message = fit(message, LONGEST_MESSAGE);
     let mut conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
     conditions.extend(metrics_available(&turn, generation, &before.conditions));
+    let given = turn.given();
     let progress = plan.and_then(|plan| Some(step_progress(plan, state.step()?)));
     RolloutStatus {
         observed_generation: generation,
@@ -54,7 +55,8 @@ pub fn report(
             .filter(|progress| progress.of > 0)
             .map(|progress| format!("{}/{}", progress.number.min(progress.of), progress.of)),
         progress,
-        weight: i32::from(turn.weight()),
+        weight: i32::from(given.weight),
+        beside: given.beside,
         conditions,
         decisions,
         seq: state.seq,
@@ -201,7 +203,7 @@ fn phase_at_rest(turn: &Turn<'_>, reason: Reason) -> Phase {
     }
     match outcome_of_wanted(turn) {
         Some(Outcome::RolledBack | Outcome::Aborted | Outcome::Unknown) => return Phase::RolledBack,
-        Some(Outcome::Observed) => return Phase::Healthy,
+        Some(Outcome::Observed | Outcome::Lost) => return Phase::Healthy,
         Some(
             Outcome::Promoted
             | Outcome::Superseded
@@ -235,9 +237,9 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
     match reason {
         Reason::StepInProgress => match plan.steps.get(step.index) {
             Some(planned) if planned.lasts > plan.settle => {
-                format!("step {name}: weight {}% for {}", planned.weight, GoDuration(planned.lasts))
+                format!("step {name}: {} for {}", planned.given(), GoDuration(planned.lasts))
             }
-            Some(planned) => format!("step {name}: weight {}%", planned.weight),
+            Some(planned) => format!("step {name}: {}", planned.given()),
             None => "the canary has all traffic".to_owned(),
         },
         Reason::StableNotReady => {
@@ -253,7 +255,7 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
         Reason::Frozen => frozen(turn),
         Reason::NoEvidence => format!("step {name} waits for evidence{}", lacking(turn)),
         Reason::WaitingForApproval => format!("step {name} waits for approval"),
-        Reason::WaitingForDecision => "all steps passed: promote or abort".to_owned(),
+        Reason::WaitingForDecision => "all steps passed: decide for stable or for the canary".to_owned(),
         other => format!("waiting: {other}"),
     }
 }
@@ -315,8 +317,8 @@ fn at_rest(turn: &Turn<'_>, reason: Reason, decisions: &[Decision]) -> String {
 }
 
 fn is_end(decision: &Decision) -> bool {
-    use crate::api::DecisionKind::{Observed, RolledBack};
-    matches!(decision.kind, RolledBack | Observed)
+    use crate::api::DecisionKind::{Lost, Observed, RolledBack};
+    matches!(decision.kind, RolledBack | Observed | Lost)
 }
 
 fn conditions(

@@ -143,7 +143,7 @@ pub(super) fn lacking_evidence(checks: &[CheckRecord], requests: u64) -> String 
 }
 
 /// Whether traffic stays where it is because stable could not answer it: no rollback onto a stable that has no ready
-/// endpoint. A canary that has no traffic anyway can always be ended.
+/// endpoint. A canary that answers nobody can always be ended.
 pub(super) fn must_hold(turn: &Turn<'_>) -> bool {
-    turn.facts.stable_ready == 0 && turn.weight() > 0
+    turn.facts.stable_ready == 0 && turn.given().has_users()
 }

@@ -2,11 +2,11 @@
 //!
 //! Nothing starts by itself here: losing a status loses no user, and starts no rollout.
 
-use super::turn::{Turn, know, remember, retire};
+use super::turn::{Turn, from_given, know, remember, retire};
 use super::{Outcome, Refusal, RevisionOutcome, SeenTraffic, Stage, State, Withdrawn};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, Do, Reason},
+    api::{ActionPhase, Decision, DecisionKind, Do, Given, Reason},
     traffic::stamp::Stamp,
 };
 
@@ -51,12 +51,12 @@ pub(super) fn adopt_newer_stamp(turn: &mut Turn<'_>) {
         return;
     }
     if is_of_another_life(turn, stamp) {
-        turn.given_up = Some(stamp.setting);
+        turn.given_up = Some(stamp.given());
         let stable = stamped_stable(stamp).or_else(|| turn.state.stable.clone());
         give_up(turn, stamp, stable);
         return;
     }
-    let lower = is_same_canary(turn, stamp) && stamp.setting < turn.weight();
+    let lower = is_same_canary(turn, stamp) && stamp.given().is_less_than(&turn.given());
     if !newer && !lower {
         return;
     }
@@ -100,16 +100,17 @@ fn is_of_another_life(turn: &Turn<'_>, stamp: &Stamp) -> bool {
     if stamp.seq == state.seq {
         // An increase is stamped as it was recorded, a decrease at 0: a memory that wants more than is stamped, and
         // more than nothing is, was edited.
-        return is_same_canary(turn, stamp) && (1..turn.weight()).contains(&stamp.setting);
+        let stamped = stamp.given();
+        return is_same_canary(turn, stamp) && !stamped.is_nothing() && stamped.is_less_than(&turn.given());
     }
     let canary = state.canary.as_ref().map(Predictor::revision);
     let same_stable =
         stamp.stable.is_none() || stamp.stable == state.stable.as_ref().map(Predictor::revision);
     match &state.stage {
         Stage::Pending | Stage::Released => false,
-        Stage::Idle | Stage::StatusLost => !same_stable || stamp.setting > 0 || stamp.revision != canary,
+        Stage::Idle | Stage::StatusLost => !same_stable || !stamp.given().is_nothing() || stamp.revision != canary,
         Stage::Step(_) => {
-            let lower = stamp.setting == 0 || stamp.setting < turn.weight();
+            let lower = stamp.given().is_nothing() || stamp.given().is_less_than(&turn.given());
             !same_stable || stamp.revision != canary || !(lower || ended_as(turn, stamp).is_some())
         }
     }
@@ -136,7 +137,7 @@ pub(super) fn held(turn: &Turn<'_>) -> bool {
     let mut asked = turn.facts.actions.iter();
     let forced = turn.facts.deleted
         || asked.any(|asked| asked.what == Do::Abort && !turn.state.has_handled(&asked.uid));
-    missing_or_behind && stamp.setting > 0 && turn.facts.stable_ready == 0 && !forced
+    missing_or_behind && stamp.given().has_users() && turn.facts.stable_ready == 0 && !forced
 }
 
 /// Starts a new memory from the stamp: stable is `stable`, everybody else whom the stamp or the old memory knows
@@ -184,9 +185,9 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
     let facts = turn.facts;
     let stamp = facts.traffic.as_ref()?.stamp.as_ref();
     // A refusal keeps a rollout from starting. It does not keep a canary whose supervision was lost from leaving.
-    let leftover = stamp.map_or(0, |stamp| stamp.setting);
+    let leftover = stamp.map_or_else(Given::default, Stamp::given);
     let refused = facts.refusal.is_some() || facts.wanted.is_none();
-    if refused && leftover == 0 && !facts.deleted || facts.deleted && stamp.is_none() {
+    if refused && leftover.is_nothing() && !facts.deleted || facts.deleted && stamp.is_none() {
         return None;
     }
     let stable = find_stable(facts.traffic.as_ref(), &facts.uid).ok()?;
@@ -219,7 +220,7 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
     if ours || lost {
         forget_actions(turn);
     }
-    Some(Decision { from_weight: i32::from(leftover), ..decision })
+    Some(from_given(decision, leftover))
 }
 
 /// What people asked of a memory that is gone is not done to the new one.
@@ -233,7 +234,7 @@ fn forget_actions(turn: &mut Turn<'_>) {
 
 /// Records that the memory was older than the routes, and was given up.
 pub(super) fn restored(turn: &mut Turn<'_>) -> Option<Decision> {
-    let from_weight = turn.given_up?;
+    let from = turn.given_up.clone()?;
     let stable = turn.state.stable.clone()?;
     let wanted = turn.facts.wanted.clone();
     let live = wanted.as_ref() == Some(&stable);
@@ -249,7 +250,7 @@ pub(super) fn restored(turn: &mut Turn<'_>) -> Option<Decision> {
         state.stage = if live { Stage::Idle } else { Stage::StatusLost };
     });
     forget_actions(turn);
-    Some(Decision { from_weight: i32::from(from_weight), ..decision })
+    Some(from_given(decision, from))
 }
 
 /// The stable predictor of a Rollout without a memory: as its stamp says, else the one that has the traffic.
@@ -311,8 +312,8 @@ pub(super) fn lost_plan(turn: &mut Turn<'_>) -> Option<Decision> {
         return None;
     }
     // What the canary gets is what was stamped: the plan that says so is gone.
-    let setting = seen_stamp(turn).map_or(0, |stamp| stamp.setting);
-    if setting > 0 && turn.facts.stable_ready == 0 {
+    let from = seen_stamp(turn).map_or_else(Given::default, Stamp::given);
+    if from.has_users() && turn.facts.stable_ready == 0 {
         return None;
     }
     let message = "the pinned plan in the status cannot be read: stable has all traffic until a retry";
@@ -324,5 +325,5 @@ pub(super) fn lost_plan(turn: &mut Turn<'_>) -> Option<Decision> {
         state.checks.clear();
         super::turn::end_of_evidence(state);
     });
-    Some(Decision { from_weight: i32::from(setting), ..decision })
+    Some(from_given(decision, from))
 }

@@ -155,6 +155,8 @@ pub enum Outcome {
     Cancelled,
     /// It was observed to the end, and stable was kept: not tried again until a retry.
     Observed,
+    /// A person decided for stable when all steps had passed: not tried again until a retry.
+    Lost,
     /// The Rollout was deleted before it was through.
     Released,
     /// A person asked to try it again.
@@ -168,7 +170,7 @@ impl Outcome {
     /// Whether a revision with this outcome waits for a person's retry.
     pub fn needs_retry(self) -> bool {
         match self {
-            Self::RolledBack | Self::Aborted | Self::Observed | Self::Unknown => true,
+            Self::RolledBack | Self::Aborted | Self::Observed | Self::Lost | Self::Unknown => true,
             Self::Promoted | Self::Superseded | Self::Cancelled | Self::Released | Self::Retried => false,
         }
     }

@@ -10,5 +10,6 @@ mod retirement;
 mod safety;
 mod sight;
 mod steps;
+mod strategies;
 #[allow(dead_code, reason = "shared with the property tests")]
 mod world;

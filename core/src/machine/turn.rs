@@ -6,7 +6,7 @@ use super::{
 use super::{facts::Asked, idle, people, progress, safety, sight};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, GoDuration, Reason},
+    api::{ActionPhase, Decision, DecisionKind, Given, GoDuration, Reason},
     plan::Plan,
     text::fit,
 };
@@ -33,7 +33,7 @@ pub enum Change {
 /// Whether a decision does nothing but take traffic away from the canary: it is acted on even where it cannot be
 /// written down, unless somebody else wrote in between.
 pub fn only_takes_away(decision: &Decision) -> bool {
-    decision.weight < decision.from_weight
+    decision.given().is_less_than(&decision.from_given())
 }
 
 /// Whether a decision gives a canary traffic, or begins what will: what a freeze must stop.
@@ -53,6 +53,7 @@ pub fn may_grow(decision: &Decision) -> bool {
         | DecisionKind::Superseded
         | DecisionKind::Cancelled
         | DecisionKind::Observed
+        | DecisionKind::Lost
         | DecisionKind::Promoted
         | DecisionKind::Retired
         | DecisionKind::Retried
@@ -106,8 +107,8 @@ pub(super) struct Turn<'a> {
     pub(super) plan: Option<&'a Plan>,
     pub(super) facts: &'a Facts,
     pub(super) state: State,
-    /// What the routes gave the canary, in percent, when a memory that is older than they are was given up.
-    pub(super) given_up: Option<u8>,
+    /// What the routes gave the canary when a memory that is older than they are was given up.
+    pub(super) given_up: Option<Given>,
 }
 
 /// Who asked, for the record: nobody, or a person with an action.
@@ -127,7 +128,7 @@ impl<'a> Turn<'a> {
         by: By<'_>,
         change: impl FnOnce(&mut State),
     ) -> Decision {
-        let from_weight = self.weight();
+        let from = self.given();
         let was_in_flight = self.state.in_flight();
         self.state.seq = self.state.seq.saturating_add(1);
         change(&mut self.state);
@@ -135,6 +136,7 @@ impl<'a> Turn<'a> {
         if let Some(asked) = by {
             self.answer(asked, ActionPhase::Done, &message, Some(self.state.seq));
         }
+        let given = self.given();
         let about = self.state.canary.as_ref().filter(|_| was_in_flight || self.state.in_flight());
         Decision {
             seq: self.state.seq,
@@ -144,8 +146,10 @@ impl<'a> Turn<'a> {
             message,
             revision: about.or(self.state.stable.as_ref()).map(Predictor::revision),
             step: self.state.step().map(|step| number(step.index)),
-            from_weight: i32::from(from_weight),
-            weight: i32::from(self.weight()),
+            from_weight: i32::from(from.weight),
+            weight: i32::from(given.weight),
+            from_beside: from.beside,
+            beside: given.beside,
             by: by.map(|asked| fit(asked.by.as_deref().unwrap_or("someone"), LONGEST_NAME)),
             checks: self.state.checks.clone(),
         }
@@ -201,9 +205,9 @@ impl<'a> Turn<'a> {
         push_bounded(handled_now, handled, KEPT_ACTIONS);
     }
 
-    /// The canary's decided share in percent.
-    pub(super) fn weight(&self) -> u8 {
-        decided_weight(self.plan, &self.state)
+    /// What the canary was decided to get.
+    pub(super) fn given(&self) -> Given {
+        decided_given(self.plan, &self.state)
     }
 
     /// Why the setting may not grow, where somebody said so. A freeze goes before a pause: ending the pause would not
@@ -221,12 +225,22 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// The canary's decided share in percent: 0 unless it is in flight and not withdrawn.
-pub(super) fn decided_weight(plan: Option<&Plan>, state: &State) -> u8 {
-    match (plan, state.step()) {
-        (Some(plan), Some(step)) if step.withdrawn.is_none() => plan.weight(step.index),
-        (Some(_), Some(_)) | (None, _) | (_, None) => 0,
+/// What the canary was decided to get: nothing unless it is in flight and not withdrawn.
+pub(super) fn decided_given(plan: Option<&Plan>, state: &State) -> Given {
+    match (plan, traffic_step(state)) {
+        (Some(plan), Some(index)) => plan.given(index),
+        (Some(_) | None, None) | (None, Some(_)) => Given::default(),
     }
+}
+
+/// The step whose traffic the canary gets.
+pub(super) fn traffic_step(state: &State) -> Option<usize> {
+    state.step().filter(|step| step.withdrawn.is_none()).map(|step| step.index)
+}
+
+/// A decision that took what the canary got on the routes, where the memory knows nothing of it.
+pub(super) fn from_given(decision: Decision, from: Given) -> Decision {
+    Decision { from_weight: i32::from(from.weight), from_beside: from.beside, ..decision }
 }
 
 /// Takes a predictor that has lost its traffic out of the route, in time.

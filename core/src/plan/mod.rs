@@ -4,6 +4,7 @@
 
 mod checks;
 mod error;
+mod matches;
 mod metrics;
 mod steps;
 
@@ -11,10 +12,11 @@ use std::time::Duration;
 
 pub use checks::{PlannedCheck, Rule};
 pub use error::{PlanError, PlanErrors};
+pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
 pub use steps::PlannedStep;
 
-use crate::api::{Finish, GoDuration, RolloutSpec, ServiceTarget, Then};
+use crate::api::{Finish, Given, GoDuration, RolloutSpec, ServiceTarget, Then};
 
 const DEFAULT_INTERVAL: GoDuration = GoDuration::seconds(10);
 const DEFAULT_SETTLE: GoDuration = GoDuration::seconds(15);
@@ -55,8 +57,24 @@ pub struct PlannedRoute {
     pub namespace: String,
     /// Name of the VirtualService.
     pub name: String,
-    /// Names of its http routes; all of them when empty.
+    /// Names of its http routes; all of them when `tcp` and `tls` are empty too.
     pub http: Vec<String>,
+    /// Ports whose tcp routes are meant.
+    pub tcp: Vec<u16>,
+    /// Hosts whose tls routes are meant.
+    pub tls: Vec<String>,
+}
+
+impl PlannedRoute {
+    /// Whether http routes are meant, some or all.
+    pub fn has_http(&self) -> bool {
+        !self.http.is_empty() || self.has_all_http()
+    }
+
+    /// Whether all http routes are meant.
+    pub fn has_all_http(&self) -> bool {
+        self.http.is_empty() && self.tcp.is_empty() && self.tls.is_empty()
+    }
 }
 
 impl Plan {
@@ -75,7 +93,7 @@ impl Plan {
             errors.unsupported("spec.annotations", "annotations for generated routes");
         }
         let planned = spec.routes.iter().enumerate();
-        let routes =
+        let routes: Vec<PlannedRoute> =
             planned.map(|(index, route)| planned_route(index, route, namespace, &mut errors)).collect();
         let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).0;
         if interval < SHORTEST_INTERVAL {
@@ -85,6 +103,7 @@ impl Plan {
             );
         }
         let steps = steps::expand(&spec.steps, &mut errors);
+        refuse_more_than_weights(&steps, &routes, &mut errors);
         let checks = checks::plan(&spec.checks, interval, &mut errors);
         let needs_numbers = !checks.is_empty() || steps.iter().any(|step| step.min_requests > 0);
         let metrics = metrics::plan(spec.metrics.as_ref(), needs_numbers, &mut errors);
@@ -115,9 +134,9 @@ impl Plan {
         self.steps.len()
     }
 
-    /// The canary's share in percent at step `index`; 100 at the promotion.
-    pub fn weight(&self, index: usize) -> u8 {
-        self.steps.get(index).map_or(100, |step| step.weight)
+    /// What the canary gets at step `index`; all requests at the promotion.
+    pub fn given(&self, index: usize) -> Given {
+        self.steps.get(index).map_or_else(|| Given::weight(100), PlannedStep::given)
     }
 
     /// Name of step `index`.
@@ -141,7 +160,33 @@ fn planned_route(
             format!("{:?} is no NAME or NAMESPACE/NAME of a VirtualService", route.virtual_service),
         );
     }
-    PlannedRoute { namespace: namespace.to_owned(), name: name.to_owned(), http: route.http.clone() }
+    for (field, wrong) in [("tcp", route.tcp.contains(&0)), ("tls", route.tls.iter().any(String::is_empty))] {
+        if wrong {
+            let expected = if field == "tcp" { "a port from 1 to 65535" } else { "the name of a host" };
+            errors.invalid(&format!("spec.routes[{index}].{field}"), format!("{expected} is expected"));
+        }
+    }
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    PlannedRoute { namespace, name, http: route.http.clone(), tcp: route.tcp.clone(), tls: route.tls.clone() }
+}
+
+/// Connections are not requests: Istio gives tcp and tls routes weights and nothing else.
+fn refuse_more_than_weights(steps: &[PlannedStep], routes: &[PlannedRoute], errors: &mut PlanErrors) {
+    let Some(index) = routes.iter().position(|route| !route.tcp.is_empty() || !route.tls.is_empty()) else {
+        return;
+    };
+    let of = if routes[index].tcp.is_empty() { "tls" } else { "tcp" };
+    for step in steps {
+        let fields = [
+            ("match", !step.matches.is_empty()),
+            ("mirror", !step.beside.mirror.is_nothing()),
+            ("sticky", step.sticky.is_some()),
+        ];
+        for (field, _) in fields.iter().filter(|(_, given)| *given) {
+            let problem = format!("{of} routes, as in spec.routes[{index}], are moved by weight only");
+            errors.invalid(&format!("{}.{field}", step.path), problem);
+        }
+    }
 }
 
 /// Whether Kubernetes could call an object so: lower case letters, digits, dashes and dots, at the ends no dash or dot.
@@ -205,9 +250,47 @@ mod tests {
         let plan = Plan::new(&spec(|_| ()), "models").unwrap();
         let weights: Vec<u8> = plan.steps.iter().map(|step| step.weight).collect();
         assert_eq!(weights, [5, 10, 25, 40, 50, 50]);
-        assert_eq!(plan.weight(plan.promotion()), 100);
+        assert_eq!(plan.given(plan.promotion()), Given::weight(100));
         assert_eq!(plan.steps[1].lasts, Duration::from_mins(2));
         assert!(plan.steps[5].approve);
+    }
+
+    #[test]
+    fn a_step_says_all_that_the_canary_gets_and_nothing_carries_over() {
+        let plan = Plan::new(
+            &spec(|s| {
+                s["steps"] = json!([
+                    {"mirror": 0.5},
+                    {"match": [{"headers": {"x": {"exact": "b"}}}, {"headers": {"x": {"exact": "a"}}}]},
+                    {"weight": 5, "mirror": 100},
+                    {"weight": 5, "sticky": {"cookie": {"name": "c", "ttl": "1h"}}},
+                ]);
+            }),
+            "models",
+        )
+        .unwrap();
+        let given: Vec<String> = plan.steps.iter().map(|step| step.given().to_string()).collect();
+        assert_eq!(given, ["mirror 0.5%", "match x is a or x is b", "weight 5%, mirror 100%", "weight 5%"]);
+        assert!(plan.steps[0].is_shadow() && !plan.steps[1].is_shadow() && !plan.steps[2].is_shadow());
+        assert_eq!(plan.steps[1].matches[1].path, "spec.steps[1].match[1]");
+        assert_eq!(plan.steps[3].sticky.as_ref().unwrap().name, "c");
+    }
+
+    #[test]
+    fn connections_are_moved_by_weight_only() {
+        let tcp = |steps: Value| {
+            spec(move |s| {
+                s["routes"] = json!([{"virtualService": "web"}, {"virtualService": "db", "tcp": [5001]}]);
+                s["steps"] = steps;
+            })
+        };
+        let plan = Plan::new(&tcp(json!([{"weight": 5}])), "models").unwrap();
+        assert!(plan.routes[0].has_all_http() && !plan.routes[1].has_http());
+        let steps = json!([{"weight": 5}, {"mirror": 5}, {"weight": 9, "sticky": {"cookie": {"name": "c"}}}]);
+        let refused = Plan::new(&tcp(steps), "models").unwrap_err().to_string();
+        for field in ["spec.steps[1].mirror: tcp routes, as in spec.routes[1]", "spec.steps[2].sticky: tcp"] {
+            assert!(refused.contains(field), "{refused}");
+        }
     }
 
     #[test]
@@ -255,7 +338,22 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 11] = [
+        let cases: [(Change, &str); 20] = [
+            (|s| s["steps"][0] = json!({"for": "1m"}), "spec.steps[0]: a setting is expected"),
+            (|s| s["steps"][0]["mirror"] = json!(101), "spec.steps[0].mirror: 101 is out of range"),
+            (|s| s["steps"][0]["mirror"] = json!(0), "spec.steps[0].mirror: 0 is out of range"),
+            (|s| s["steps"][0]["mirror"] = json!(0.000_01), "spec.steps[0].mirror: 0.00001"),
+            (|s| s["steps"][0]["match"] = json!([{}]), "spec.steps[0].match[0]: it would take all"),
+            (
+                |s| s["steps"][0] = json!({"mirror": 5, "sticky": {"cookie": {"name": "c"}}}),
+                "spec.steps[0].sticky: it keeps",
+            ),
+            (
+                |s| s["steps"][0]["sticky"] = json!({"cookie": {"name": "a b"}}),
+                "spec.steps[0].sticky.cookie.name: ",
+            ),
+            (|s| s["steps"][0]["sticky"] = json!({}), "spec.steps[0].sticky: exactly one"),
+            (|s| s["steps"][1]["mirror"] = json!(5), "spec.steps[1]: a ramp stands alone"),
             (|s| s["interval"] = json!("50ms"), "spec.interval: 50ms is too short"),
             (|s| s["routes"] = json!([]), "spec.routes: at least one route"),
             (
@@ -292,10 +390,8 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 7] = [
-            (|s| s["steps"][0]["mirror"] = json!(100), "spec.steps[0].mirror"),
-            (|s| s["steps"][0]["match"] = json!([{}]), "spec.steps[0].match"),
-            (|s| s["steps"][0]["sticky"] = json!({"cookie": "c"}), "spec.steps[0].sticky"),
+        let cases: [(Change, &str); 5] = [
+            (|s| s["steps"][0]["sticky"] = json!({"header": "x-user"}), "spec.steps[0].sticky.header"),
             (|s| s["checks"][0]["errors"]["versusStable"] = json!({}), "spec.checks[0].errors.versusStable"),
             (|s| s["checks"][0]["advisory"] = json!(true), "spec.checks[0].advisory"),
             (|s| s["metrics"] = json!({"profile": "seldon"}), "spec.metrics.profile"),

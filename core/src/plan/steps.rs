@@ -2,16 +2,27 @@
 
 use std::time::Duration;
 
-use super::PlanErrors;
-use crate::api::{Ramp, Step};
+use super::{
+    PlanErrors,
+    matches::{self, PlannedMatch},
+};
+use crate::api::{Beside, Given, Percent, Ramp, Step, Sticky, StickyCookie};
 
 /// One traffic setting and what must hold before the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlannedStep {
     /// The user's name for it, or its number.
     pub name: String,
-    /// The canary's share of the pair's requests in percent, 1 to 100.
+    /// Where it stands, like `spec.steps[1]`.
+    pub path: String,
+    /// The canary's share of the pair's requests in percent, 0 to 100; 0 where it gets something beside it.
     pub weight: u8,
+    /// Requests that go to the canary whatever the weight.
+    pub matches: Vec<PlannedMatch>,
+    /// What the canary gets beside its weight, to be compared and written down.
+    pub beside: Beside,
+    /// What keeps a client on the arm that the weight gave it.
+    pub sticky: Option<StickyCookie>,
     /// How long it lasts at least.
     pub lasts: Duration,
     /// Requests that the canary must have answered in it.
@@ -20,37 +31,88 @@ pub struct PlannedStep {
     pub approve: bool,
 }
 
+impl PlannedStep {
+    /// What the canary gets.
+    pub fn given(&self) -> Given {
+        Given { weight: self.weight, beside: self.beside.clone() }
+    }
+
+    /// Whether the canary answers nobody and only gets copies.
+    pub fn is_shadow(&self) -> bool {
+        !self.given().has_users()
+    }
+}
+
 pub(super) fn expand(steps: &[Step], errors: &mut PlanErrors) -> Vec<PlannedStep> {
     let mut planned = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         let path = format!("spec.steps[{index}]");
-        refuse_what_is_not_there_yet(step, &path, errors);
-        match (&step.ramp, step.weight) {
-            (Some(ramp), None) => expand_ramp(step, ramp, &path, &mut planned, errors),
-            (Some(_), Some(_)) => errors.invalid(&path, "a ramp stands alone: leave out weight"),
-            (None, Some(weight)) => {
-                let weight = percent(weight, 1, &format!("{path}.weight"), errors);
-                let lasts = step.lasts.unwrap_or_default().0;
-                push(&mut planned, step, weight, lasts, step.approve);
+        let is_setting = step.weight.is_some() || step.mirror.is_some() || !step.matches.is_empty();
+        match &step.ramp {
+            Some(_) if is_setting => {
+                errors.invalid(&path, "a ramp stands alone: leave out weight, mirror and match");
             }
-            // Said above: a mirror or a match is a setting, only not one of this version.
-            (None, None) if step.mirror.is_some() || !step.matches.is_empty() => {}
-            (None, None) => errors.invalid(&path, "a weight or a ramp is expected"),
+            Some(_) if step.sticky.is_some() => {
+                errors.invalid(&format!("{path}.sticky"), "a ramp stands alone: a sticky step has one weight");
+            }
+            Some(ramp) => expand_ramp(step, ramp, &path, &mut planned, errors),
+            None if is_setting => {
+                let setting = setting(step, &path, errors);
+                push(&mut planned, step, PlannedStep { path, approve: step.approve, ..setting });
+            }
+            None => errors.invalid(&path, "a setting is expected: weight, mirror, match or a ramp"),
         }
     }
     planned
 }
 
-fn refuse_what_is_not_there_yet(step: &Step, path: &str, errors: &mut PlanErrors) {
-    for (field, given) in [
-        ("mirror", step.mirror.is_some()),
-        ("match", !step.matches.is_empty()),
-        ("sticky", step.sticky.is_some()),
-    ] {
-        if given {
-            errors.unsupported(&format!("{path}.{field}"), "steps move traffic by weight only");
+/// What the canary gets in a step that is no ramp.
+fn setting(step: &Step, path: &str, errors: &mut PlanErrors) -> PlannedStep {
+    let weight = step.weight.map_or(0, |weight| percent(weight, 1, &format!("{path}.weight"), errors));
+    let mirror = step.mirror.map_or(Percent::default(), |mirror| {
+        let exact = Percent::of(mirror).filter(|percent| !percent.is_nothing());
+        exact.unwrap_or_else(|| {
+            let problem = format!("{mirror} is out of range: 0.0001 to 100 is expected, in ten-thousandths");
+            errors.invalid(&format!("{path}.mirror"), problem);
+            Percent::ALL
+        })
+    });
+    let matches = matches::plan(&step.matches, path, errors);
+    let beside = Beside { matches: matches::words(&matches), mirror };
+    let sticky = step.sticky.as_ref().and_then(|sticky| {
+        if step.weight.is_none() {
+            errors.invalid(
+                &format!("{path}.sticky"),
+                "it keeps clients on the arm that a weight gave them: weight is expected beside it",
+            );
         }
+        sticky_cookie(sticky, &format!("{path}.sticky"), errors)
+    });
+    let lasts = step.lasts.unwrap_or_default().0;
+    PlannedStep { weight, matches, beside, sticky, lasts, ..PlannedStep::default() }
+}
+
+fn sticky_cookie(sticky: &Sticky, path: &str, errors: &mut PlanErrors) -> Option<StickyCookie> {
+    let cookie = match (&sticky.cookie, &sticky.header) {
+        (Some(cookie), None) => cookie,
+        (None, Some(_)) => {
+            errors.unsupported(&format!("{path}.header"), "a hashed header; use sticky.cookie");
+            return None;
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            errors.invalid(path, "exactly one of cookie and header is expected");
+            return None;
+        }
+    };
+    let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    if !(1..=63).contains(&cookie.name.len()) || !cookie.name.bytes().all(fits) {
+        let problem = format!("{:?} is no name of a cookie: letters, digits, -, _ and . are expected", cookie.name);
+        errors.invalid(&format!("{path}.cookie.name"), problem);
     }
+    if cookie.ttl.is_some_and(|ttl| ttl.0 < Duration::from_secs(1)) {
+        errors.invalid(&format!("{path}.cookie.ttl"), "a second at least is expected");
+    }
+    Some(cookie.clone())
 }
 
 fn expand_ramp(
@@ -73,7 +135,10 @@ fn expand_ramp(
     let mut weight = from;
     loop {
         // A gate on a ramp is one gate, behind its last weight.
-        push(planned, step, weight, ramp.every.0, step.approve && weight == to);
+        let approve = step.approve && weight == to;
+        let setting =
+            PlannedStep { path: path.to_owned(), weight, lasts: ramp.every.0, approve, ..PlannedStep::default() };
+        push(planned, step, setting);
         if weight >= to {
             return;
         }
@@ -81,14 +146,14 @@ fn expand_ramp(
     }
 }
 
-fn push(planned: &mut Vec<PlannedStep>, step: &Step, weight: u8, lasts: Duration, approve: bool) {
+fn push(planned: &mut Vec<PlannedStep>, step: &Step, setting: PlannedStep) {
     let number = planned.len() + 1;
     let name = match (&step.name, &step.ramp) {
-        (Some(name), Some(_)) => format!("{name}-{weight}"),
+        (Some(name), Some(_)) => format!("{name}-{}", setting.weight),
         (Some(name), None) => name.clone(),
         (None, _) => number.to_string(),
     };
-    planned.push(PlannedStep { name, weight, lasts, min_requests: step.min_requests.unwrap_or(0), approve });
+    planned.push(PlannedStep { name, min_requests: step.min_requests.unwrap_or(0), ..setting });
 }
 
 /// `value` as a percentage of at least `least`; an error and the nearest percentage where it is none.

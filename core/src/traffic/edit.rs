@@ -1,12 +1,15 @@
 //! Editing a whole `VirtualService`: each selected route by itself.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
+    conjunction,
+    destination::DestinationView,
     error::RouteError,
-    route::{self, Edited},
-    select::{Selection, select},
-    setting::{Cluster, Setting},
+    mirror, own,
+    route::{self, Destinations, Edited},
+    select::{Place, Selected, Selection, select},
+    setting::{Cluster, Role, Setting},
 };
 
 /// What an edit came to.
@@ -49,31 +52,131 @@ pub fn edit_what_can_be(
     setting: &Setting,
     cluster: &Cluster<'_>,
 ) -> Edit {
-    let mut edit = Edit { after: virtual_service.clone(), routes: 0, obstacles: Vec::new() };
-    let selected = match select(virtual_service, selection) {
+    let (plain, unmarked) = own::without(virtual_service, selection);
+    let mut edit = Edit { after: plain.clone(), routes: 0, obstacles: unmarked.err().into_iter().collect() };
+    let selected = match select(&plain, selection) {
         Ok(selected) => selected,
         Err(obstacle) => {
             edit.obstacles.push(obstacle);
             return edit;
         }
     };
+    let keys = plain.pointer("/spec/http").and_then(Value::as_array).map(|http| own::keys(http)).unwrap_or_default();
     let mut foreign = Vec::new();
+    let mut before = Vec::new();
     for selected in selected {
-        let index = selected.as_ref().ok().map(|selected| selected.index);
-        match selected.and_then(|selected| route::edit(&selected, setting, cluster)) {
-            Ok(Edited::Managed(entries)) => {
+        let edited = selected.and_then(|selected| {
+            let key = if selected.is_http() { keys.get(selected.index) } else { None };
+            let key = key.map_or("", String::as_str);
+            edit_route(&mut edit.after, &selected, key, setting, cluster)
+        });
+        match edited {
+            Ok(Ok(own)) => {
                 edit.routes += 1;
-                let pointer = index.map(|index| format!("/spec/http/{index}/route"));
-                if let Some(route) = pointer.and_then(|pointer| edit.after.pointer_mut(&pointer)) {
-                    *route = Value::Array(entries);
-                }
+                before.push(own);
             }
-            Ok(Edited::NothingManaged(views)) => foreign.extend(views),
+            Ok(Err(views)) => foreign.extend(views),
             Err(obstacle) => edit.obstacles.push(obstacle),
         }
     }
+    insert(&mut edit.after, before);
     if edit.routes == 0 && edit.obstacles.is_empty() {
         edit.obstacles.push(route::nothing_managed_at_all(selection, setting, &foreign));
     }
     edit
 }
+
+/// Routes that belong right before the route of an index.
+type Own = (usize, Vec<Value>);
+
+/// Edits one route in place, and gives what belongs before it; or else what it lists, where that is nobody's of the
+/// setting.
+fn edit_route(
+    after: &mut Value,
+    selected: &Selected<'_>,
+    key: &str,
+    setting: &Setting,
+    cluster: &Cluster<'_>,
+) -> Result<Result<Own, Vec<DestinationView>>, RouteError> {
+    let destinations = match route::edit(selected, setting, cluster)? {
+        Edited::Managed(destinations) => destinations,
+        Edited::NothingManaged(views) => return Ok(Err(views)),
+    };
+    let Selected { index, place, fields, .. } = selected;
+    let beside = selected.is_http() && !setting.takes_away();
+    let mut divided = destinations.divided(setting);
+    let mut own = Vec::new();
+    if beside {
+        let route = Before { place, fields, key, setting, destinations: &destinations };
+        own = route.all()?;
+        route.set_cookies(&mut divided)?;
+    }
+    if let Some(route) = after.pointer_mut(&format!("{}/route", selected.pointer())) {
+        *route = Value::Array(divided);
+    }
+    if let Some(canary) = destinations.canary().filter(|_| beside && !setting.mirror.is_nothing()) {
+        mirror::put_on(after, place.selection, (*index, key), canary, setting.mirror)?;
+    }
+    Ok(Ok((*index, own)))
+}
+
+fn insert(virtual_service: &mut Value, own: Vec<Own>) {
+    let Some(http) = virtual_service.pointer_mut("/spec/http").and_then(Value::as_array_mut) else { return };
+    // From the last on: the places of those before it stay.
+    for (index, own) in own.into_iter().rev() {
+        http.splice(index..index, own);
+    }
+}
+
+/// What is put before a route: copies of it for requests of one arm.
+struct Before<'r> {
+    place: &'r Place<'r>,
+    fields: &'r Map<String, Value>,
+    key: &'r str,
+    setting: &'r Setting,
+    destinations: &'r Destinations,
+}
+
+impl Before<'_> {
+    fn all(&self) -> Result<Vec<Value>, RouteError> {
+        let Self { place, fields, key, setting, .. } = self;
+        let mut own = Vec::new();
+        if !setting.matches.is_empty() {
+            let matches = conjunction::of_route(place, fields, &setting.matches)?;
+            own.push(self.copy(key, Role::Canary, matches));
+        }
+        for (role, arm) in ARMS {
+            let Some(sticky) = &setting.sticky else { break };
+            let condition = own::has_cookie(&place.selection.rollout, sticky, arm);
+            let matches = conjunction::with_header(place, fields, &sticky.path, "cookie", &condition)?;
+            own.push(self.copy(&format!("{key}+{arm}"), role, matches));
+        }
+        Ok(own)
+    }
+
+    /// The route for requests that meet `matches`, all of which go to one arm; the rest as in the route.
+    fn copy(&self, key: &str, arm: Role, matches: Vec<Value>) -> Value {
+        let mut copy = self.fields.clone();
+        copy.insert("name".to_owned(), own::name(&self.place.selection.rollout, key).into());
+        copy.insert("match".to_owned(), matches.into());
+        copy.insert("route".to_owned(), self.destinations.all_to(arm, self.setting).into());
+        Value::Object(copy)
+    }
+
+    fn set_cookies(&self, divided: &mut [Value]) -> Result<(), RouteError> {
+        let Some(sticky) = &self.setting.sticky else { return Ok(()) };
+        let rollout = &self.place.selection.rollout;
+        for (role, arm) in ARMS {
+            for index in self.destinations.indexes(role) {
+                let place = self.place.at(&format!("route[{index}]"));
+                if let Some(entry) = divided.get_mut(index) {
+                    own::set_cookie(&place, entry, rollout, sticky, arm)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What cookies call the arms.
+const ARMS: [(Role, &str); 2] = [(Role::Canary, "canary"), (Role::Stable, "stable")];

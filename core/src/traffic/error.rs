@@ -1,6 +1,6 @@
 //! What keeps a route from being read or moved.
 
-use crate::api::{Reason, STAMP};
+use crate::api::{MIRRORS, Reason, STAMP};
 
 /// Why a `VirtualService` cannot be read or edited: which one, where in it, what was expected and what was there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum Trouble {
         name: String,
         /// The names that exist.
         existing: Vec<String>,
+    },
+    /// No tcp or tls route takes the connections.
+    #[error("expected a {list} route that takes connections of {of}, found none")]
+    NoConnectionRoute {
+        /// The list of routes.
+        list: &'static str,
+        /// Which connections.
+        of: String,
     },
     /// The route answers without a destination.
     #[error("expected a route with destinations, found {found}")]
@@ -74,6 +82,20 @@ pub enum Trouble {
         /// What is there, shortened.
         found: String,
     },
+    /// What a route asks for leaves no room for what a step asks for.
+    #[error("expected nothing about {what}, which {step} is about: both cannot be had at once")]
+    Conflict {
+        /// What both are about.
+        what: String,
+        /// The field of the Rollout.
+        step: String,
+    },
+    /// The annotation that says which mirrors are ours cannot be read.
+    #[error("the annotation {MIRRORS} cannot be read: expected a JSON object with an entry per Rollout, found {found}")]
+    UnreadableMirrors {
+        /// What is there, or what the parser says about it.
+        found: String,
+    },
     /// The stamp's annotation cannot be read.
     #[error("the annotation {STAMP} cannot be read: expected {expected}, found {found}")]
     UnreadableStamp {
@@ -90,13 +112,15 @@ impl RouteError {
         match self.trouble {
             Trouble::NoHttpRoutes
             | Trouble::RouteNotFound { .. }
+            | Trouble::NoConnectionRoute { .. }
             | Trouble::NoDestinations { .. }
             | Trouble::NothingManaged { .. }
             | Trouble::TooMuchWeight { .. }
             | Trouble::Malformed { .. } => Reason::RouteNotFound,
             Trouble::Duplicate { .. } => Reason::AmbiguousStable,
             Trouble::ShareTooSmall { .. } => Reason::ShareTooSmall,
-            Trouble::UnreadableStamp { .. } => Reason::InvalidStatus,
+            Trouble::Conflict { .. } => Reason::RouteConflict,
+            Trouble::UnreadableStamp { .. } | Trouble::UnreadableMirrors { .. } => Reason::InvalidStatus,
         }
     }
 }

@@ -1,7 +1,4 @@
-//! Editing the destinations of one http route.
-//!
-//! Routes that Sluice adds beside it (matches) and copies of its requests (mirrors) will be further stages after
-//! the ones here.
+//! Editing the destinations of one http route, for the route itself and for those that are put before it.
 
 use serde_json::Value;
 
@@ -17,18 +14,53 @@ use crate::Predictor;
 /// What became of a route.
 pub(super) enum Edited {
     /// Its destinations now.
-    Managed(Vec<Value>),
+    Managed(Destinations),
     /// It was not named and lists nobody of the setting's: left alone. What it lists.
     NothingManaged(Vec<DestinationView>),
 }
 
+/// The destinations of a route, for all its requests and for those of one arm.
+pub(super) struct Destinations {
+    entries: Vec<Entry>,
+    /// What the pair has of the route, 0 to 100.
+    share: u32,
+}
+
 /// A destination on its way from the old list to the new one.
+#[derive(Clone)]
 struct Entry {
     role: Role,
     value: Value,
     written: Option<u32>,
     /// What counts as its weight now.
     weight: u32,
+}
+
+impl Destinations {
+    /// The list for the route itself.
+    pub(super) fn divided(&self, setting: &Setting) -> Vec<Value> {
+        let mut entries = self.entries.clone();
+        weigh(&mut entries, setting, setting.weight, self.share);
+        entries.into_iter().map(|entry| entry.value).collect()
+    }
+
+    /// The list for requests of which one arm has all that the pair has; the other arm is not on it.
+    pub(super) fn all_to(&self, arm: Role, setting: &Setting) -> Vec<Value> {
+        let mut entries = self.entries.clone();
+        weigh(&mut entries, setting, if arm == Role::Canary { 100 } else { 0 }, self.share);
+        entries.retain(|entry| entry.role == arm || entry.role == Role::Foreign);
+        entries.into_iter().map(|entry| entry.value).collect()
+    }
+
+    /// Indexes of an arm in the list of the route itself.
+    pub(super) fn indexes(&self, arm: Role) -> impl Iterator<Item = usize> {
+        self.entries.iter().enumerate().filter(move |(_, entry)| entry.role == arm).map(|(index, _)| index)
+    }
+
+    /// The canary's destination.
+    pub(super) fn canary(&self) -> Option<&Value> {
+        self.entries.iter().find(|entry| entry.role == Role::Canary)?.value.get("destination")
+    }
 }
 
 pub(super) fn edit(
@@ -39,7 +71,7 @@ pub(super) fn edit(
     let views = destination::read_all(&selected.place, selected.entries, cluster)?;
     let roles: Vec<_> = views.iter().map(|view| setting.role(view)).collect();
     if roles.iter().all(|role| *role == Role::Foreign) {
-        return if selected.place.selection.http.is_empty() {
+        return if selected.place.selection.is_every_http() {
             Ok(Edited::NothingManaged(views))
         } else {
             Err(nothing_managed(&selected.place, setting, &views))
@@ -66,8 +98,7 @@ pub(super) fn edit(
         list_canary(&mut entries, canary, point);
     }
     entries.retain(|entry| entry.role != Role::Known);
-    weigh(&mut entries, setting, share);
-    Ok(Edited::Managed(entries.into_iter().map(|entry| entry.value).collect()))
+    Ok(Edited::Managed(Destinations { entries, share }))
 }
 
 /// Puts stable on the list if it is not there: in the place of a predictor of the past, else before the other arm
@@ -105,9 +136,9 @@ fn copy(entry: &Entry, role: Role, point: impl Fn(&mut Value)) -> Entry {
     Entry { role, value, written: entry.written, weight: 0 }
 }
 
-/// Divides the pair's share. Only what has to change is written.
-fn weigh(entries: &mut [Entry], setting: &Setting, share: u32) {
-    let canary = setting.other_arm().map_or(0, |_| part(share, setting.weight));
+/// Divides the pair's share, `weight` percent of it to the canary. Only what has to change is written.
+fn weigh(entries: &mut [Entry], setting: &Setting, weight: u8, share: u32) {
+    let canary = setting.other_arm().map_or(0, |_| part(share, weight));
     let alone = entries.len() == 1;
     let mut rest = share.saturating_sub(canary);
     let mut canary = canary;

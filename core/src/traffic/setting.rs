@@ -1,7 +1,9 @@
 //! What is wanted of a route, and what the cluster has to say about it.
 
+use std::time::Duration;
+
 use super::destination::DestinationView;
-use crate::{HostNames, Predictor};
+use crate::{HostNames, Predictor, api::Percent, plan::PlannedMatch};
 
 /// The wanted traffic of the pair.
 ///
@@ -14,6 +16,12 @@ pub struct Setting {
     pub canary: Option<Predictor>,
     /// The canary's part of the pair's share in percent, 0 to 100; more counts as 100.
     pub weight: u8,
+    /// Requests that go to the canary whatever the weight.
+    pub matches: Vec<PlannedMatch>,
+    /// The share of the requests of a route that is copied to the canary.
+    pub mirror: Percent,
+    /// What keeps a client on the arm that the weight gave it.
+    pub sticky: Option<Sticky>,
     /// Predictors that stay listed, with weight 0, where they are listed.
     pub retiring: Vec<Predictor>,
     /// Predictors of the past: what weight they are given belongs to stable, and they are not listed any more.
@@ -23,12 +31,22 @@ pub struct Setting {
 impl Setting {
     /// Everything to `stable`, nobody else listed.
     pub fn all_to(stable: Predictor) -> Self {
-        Self { stable, canary: None, weight: 0, retiring: Vec::new(), known: Vec::new() }
+        Self {
+            stable,
+            canary: None,
+            weight: 0,
+            matches: Vec::new(),
+            mirror: Percent::default(),
+            sticky: None,
+            retiring: Vec::new(),
+            known: Vec::new(),
+        }
     }
 
-    /// Whether the canary gets nothing, so that nothing may keep the setting from being written.
+    /// Whether the canary gets nothing, not even copies, so that nothing may keep the setting from being written.
     pub fn takes_away(&self) -> bool {
-        self.weight == 0 || self.other_arm().is_none()
+        let nothing = self.weight == 0 && self.matches.is_empty() && self.mirror.is_nothing();
+        nothing || self.other_arm().is_none()
     }
 
     /// The canary, if it is not stable itself.
@@ -51,6 +69,19 @@ impl Setting {
             None => Role::Foreign,
         }
     }
+}
+
+/// A cookie that remembers the arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    /// Where it stands, like `spec.steps[1].sticky`.
+    pub path: String,
+    /// The cookie's name.
+    pub name: String,
+    /// How long a client keeps it; as long as it runs where nothing is said.
+    pub ttl: Option<Duration>,
+    /// What tells this step of this revision from all others.
+    pub token: String,
 }
 
 /// What a destination is to a [`Setting`].

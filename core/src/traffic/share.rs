@@ -36,7 +36,7 @@ pub fn share_of_pair(
         let views = destination::read_all(&selected.place, selected.entries, cluster)?;
         let roles: Vec<_> = views.iter().map(|view| setting.role(view)).collect();
         if roles.iter().all(|role| *role == Role::Foreign) {
-            if !selection.http.is_empty() {
+            if !selection.is_every_http() {
                 return Err(route::nothing_managed(&selected.place, setting, &views));
             }
             hosts.extend(views);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::error::{RouteError, Trouble};
 use crate::{
     Predictor,
-    api::{Reason, STAMP},
+    api::{Beside, Given, Reason, STAMP},
     machine::Outcome,
 };
 
@@ -32,6 +32,9 @@ pub struct Stamp {
     pub stable: Option<String>,
     /// The canary's part of the pair's share, percent from 0 to 100.
     pub setting: u8,
+    /// What it gets beside that.
+    #[serde(flatten)]
+    pub beside: Beside,
     /// What became of earlier revisions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub outcomes: BTreeMap<String, Outcome>,
@@ -47,6 +50,18 @@ fn known_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rea
 }
 
 impl Stamp {
+    /// All that the canary gets by it.
+    pub fn given(&self) -> Given {
+        Given { weight: self.setting.min(100), beside: self.beside.clone() }
+    }
+
+    /// Whether this is of a later decision than `other`. Of two with one number the one that gives the same canary less
+    /// counts as the later.
+    pub fn is_after(&self, other: &Self) -> bool {
+        let less = || self.revision == other.revision && self.given().is_less_than(&other.given());
+        self.seq > other.seq || self.seq == other.seq && less()
+    }
+
     /// The stamp without what it says of predictors outside `namespace`.
     #[must_use]
     pub fn within(mut self, namespace: &str) -> Self {

@@ -7,7 +7,7 @@ use super::{
     testing::{iris, to, virtual_service, with},
 };
 use crate::{
-    api::{Reason, STAMP},
+    api::{Beside, Reason, STAMP},
     machine::Outcome,
 };
 
@@ -18,6 +18,7 @@ fn stamp(seq: u64) -> Stamp {
         revision: Some(iris(2).revision()),
         stable: Some(iris(1).revision()),
         setting: 25,
+        beside: Beside::default(),
         outcomes: BTreeMap::from([(iris(3).revision(), Outcome::RolledBack)]),
         reason: None,
     }

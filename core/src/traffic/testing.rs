@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 use super::{Cluster, RouteError, Selection, Setting, edit};
 use crate::{HostNames, Predictor};
 
+/// The Rollout that the selections are of.
+pub(super) const ROLLOUT: &str = "models/wine";
+
 /// The `VirtualService` `models/iris` with one route that lists `entries`.
 pub(super) fn virtual_service(entries: &Value) -> Value {
     with_http(&json!([{ "name": "primary", "timeout": "5s", "route": entries }]))
@@ -23,7 +26,7 @@ pub(super) fn with_http(http: &Value) -> Value {
 /// Its routes of these names; none for all.
 pub(super) fn selection(http: &[&str]) -> Selection {
     let http = http.iter().map(|name| (*name).to_owned()).collect();
-    Selection { namespace: "models".into(), name: "iris".into(), http }
+    Selection { namespace: "models".into(), name: "iris".into(), rollout: ROLLOUT.into(), http, tcp: Vec::new(), tls: Vec::new() }
 }
 
 /// Version `version` of the model: the Service `models/iris-v<version>` on port 8000.

@@ -125,7 +125,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => services().prop_map(|service| Event::Want { service }),
         1 => any::<bool>().prop_map(|paused| Event::Paused { paused }),
         2 => any::<bool>().prop_map(|frozen| Event::Freeze { frozen }),
-        1 => (0_usize..6).prop_map(|variant| Event::Steps { variant }),
+        1 => (0_usize..9).prop_map(|variant| Event::Steps { variant }),
         1 => (0_usize..3).prop_map(|variant| Event::Routes { variant }),
         5 => (what(), about(), about())
             .prop_map(|(what, revision, step)| Event::Ask { what, revision, step }),
@@ -169,7 +169,19 @@ fn how() -> impl Strategy<Value = How> {
 }
 
 fn what() -> impl Strategy<Value = Do> {
-    select(&[Do::Approve, Do::Promote, Do::PromoteFull, Do::Abort, Do::Retry, Do::Pause, Do::Resume][..])
+    select(
+        &[
+            Do::Approve,
+            Do::Promote,
+            Do::PromoteFull,
+            Do::DecideStable,
+            Do::DecideCanary,
+            Do::Abort,
+            Do::Retry,
+            Do::Pause,
+            Do::Resume,
+        ][..],
+    )
 }
 
 fn about() -> impl Strategy<Value = About> {

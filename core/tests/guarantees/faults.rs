@@ -9,7 +9,7 @@ use crate::{
     controller::{ALL, Fault, How},
     events::{Event, SERVICES},
     run::Run,
-    world::{BAD, GOOD, Saw, entries, revision},
+    world::{BAD, GOOD, Saw, entries, mirrors, own_routes, revision},
 };
 
 /// Enough for every scene to come to rest.
@@ -29,7 +29,7 @@ struct End {
     stable: Option<String>,
     phase: String,
     outcomes: BTreeMap<String, Outcome>,
-    routes: Vec<(String, Vec<(Value, Value)>)>,
+    routes: Vec<(String, Vec<(Value, Value)>, usize)>,
     gone: bool,
 }
 
@@ -43,7 +43,7 @@ fn good(_: &Run) -> Saw {
     GOOD
 }
 
-const SCENES: [Scene; 8] = [
+const SCENES: [Scene; 10] = [
     Scene { name: "promoted", variant: 0, events: |run, turn| want(run, turn, 2, "v2"), saw: good },
     Scene {
         name: "rolled back",
@@ -102,7 +102,19 @@ const SCENES: [Scene; 8] = [
         },
         saw: good,
     },
-    Scene { name: "observed", variant: 17, events: |run, turn| want(run, turn, 2, "v2"), saw: good },
+    Scene { name: "observed", variant: 26, events: |run, turn| want(run, turn, 2, "v2"), saw: good },
+    Scene { name: "shadowed", variant: 5, events: |run, turn| want(run, turn, 2, "v2"), saw: good },
+    Scene {
+        name: "all at once",
+        variant: 6,
+        events: |run, turn| {
+            want(run, turn, 2, "v2");
+            if turn == 12 {
+                run.world.ask(Do::Abort, Some(revision("v2")), None);
+            }
+        },
+        saw: good,
+    },
 ];
 
 fn live(scene: &Scene, fault: Option<(usize, Fault, Fault, u8)>) -> (End, usize) {
@@ -126,7 +138,8 @@ fn live(scene: &Scene, fault: Option<(usize, Fault, Fault, u8)>) -> (End, usize)
     let status = &run.world.status;
     let routes = run.world.virtual_services.iter().map(|(name, object)| {
         let of = |entry: &Value| (entry["destination"]["host"].clone(), entry["weight"].clone());
-        (name.clone(), entries(object).iter().map(of).collect())
+        let left = own_routes(object).len() + mirrors(object).len();
+        (name.clone(), entries(object).iter().map(of).collect(), left)
     });
     let end = End {
         stable: status.stable.as_ref().map(ToString::to_string),
@@ -177,6 +190,8 @@ fn the_scenes_end_as_their_names_say() {
             ("deleted", json!([v1, "Progressing", true])),
             ("gone for a moment", json!([v2, "Healthy", false])),
             ("observed", json!([v1, "Healthy", false])),
+            ("shadowed", json!([v2, "Healthy", false])),
+            ("all at once", json!([v1, "RolledBack", false])),
         ]
     );
 }

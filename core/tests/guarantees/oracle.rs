@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use sluice_core::{
+    Predictor,
     api::{
-        Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Do, Reason, RolloutStatus, STAMP,
+        Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Do, Given, MIRRORS, Percent, Reason,
+        RolloutStatus, STAMP,
     },
     machine::{Stage, StepState},
 };
@@ -13,13 +15,13 @@ use sluice_core::{
 use crate::{
     controller::{Commit, Write, outlook_now},
     events::SERVICES,
-    world::{BAD, Saw, World, entries, stamp, weight},
+    world::{BAD, Saw, World, entries, mirrors, own_routes, stamp, weight},
 };
 
 #[derive(Default)]
 pub struct Oracle {
-    /// Largest weight in percent that was recorded under a decision's number.
-    recorded: BTreeMap<u64, u64>,
+    /// Everything that was recorded under a decision's number.
+    recorded: BTreeMap<u64, Vec<Given>>,
     last_seq: Option<u64>,
     paused_by_person: bool,
     approved: bool,
@@ -89,21 +91,23 @@ impl Oracle {
     pub fn committed(&mut self, controller: usize, world: &World, commit: &Commit) {
         let Commit { before, after, decision, .. } = commit;
         is_a_status_that_the_api_takes(after);
-        assert_eq!(i64::from(after.weight), weight_of_the_step(after), "4: {after:?}");
-        let weight = u64::try_from(after.weight).unwrap();
-        let recorded = self.recorded.entry(after.seq).or_insert(weight);
-        *recorded = weight.max(*recorded);
+        assert_eq!(
+            (i64::from(after.weight), after.beside.matches.len(), json!(after.beside.mirror)),
+            given_in_the_step(after),
+            "4: {after:?}"
+        );
+        self.recorded.entry(after.seq).or_default().push(after.given());
         if let Some(decision) = decision {
             assert!(self.last_seq < Some(decision.seq), "15: decision {} twice", decision.seq);
             self.last_seq = Some(decision.seq);
             assert_eq!(after.decisions.last(), Some(decision), "15: decided but not recorded");
             assert_eq!(decision.seq, after.seq, "15: recorded under another number");
         }
-        if after.weight > before.weight {
+        if !before.given().covers(&after.given()) {
             let decision = decision.as_ref().expect("15: growth without a decision");
             assert_eq!(
-                (decision.from_weight, decision.weight),
-                (before.weight, after.weight),
+                (decision.from_given(), decision.given()),
+                (before.given(), after.given()),
                 "15: {decision:?}"
             );
             assert!(
@@ -125,7 +129,12 @@ impl Oracle {
                 Do::Pause => self.paused_by_person = true,
                 Do::Resume => self.paused_by_person = false,
                 Do::Approve => self.approved = true,
-                Do::Promote | Do::PromoteFull | Do::Abort | Do::Retry => {}
+                Do::Promote
+                | Do::PromoteFull
+                | Do::DecideStable
+                | Do::DecideCanary
+                | Do::Abort
+                | Do::Retry => {}
             }
         }
     }
@@ -158,7 +167,8 @@ impl Oracle {
                 "2, 4: entered while {canary} is not ready"
             );
             if by_person {
-                let promoted = asked.iter().any(|what| matches!(what, Do::Promote | Do::PromoteFull));
+                let promotes = [Do::Promote, Do::PromoteFull, Do::DecideCanary];
+                let promoted = asked.iter().any(|what| promotes.contains(what));
                 assert!(promoted && to.index > from.index, "4: nobody asked to enter step {}", to.index);
             } else if to.index > from.index {
                 self.passed(controller, after, from, to);
@@ -210,7 +220,9 @@ impl Oracle {
             assert!(
                 fields.iter().all(|field| ["destination", "weight", "headers"].contains(&field.as_str()))
             );
-            assert_eq!(entry["headers"], json!({"x": "y"}), "6");
+            let mut headers = entry["headers"].clone();
+            headers.as_object_mut().unwrap().remove("response");
+            assert_eq!(headers, json!({"x": "y"}), "6");
         }
         let ours = stamp(after).expect("every decision stamps");
         let seq = ours["seq"].as_u64().unwrap();
@@ -228,12 +240,42 @@ impl Oracle {
             if grown > weight(before, service) && ours["stable"] != revision {
                 assert!(!frozen, "14: {service} got more while frozen");
                 assert_eq!(ours["revision"], revision, "4: {service} is nobody's canary");
-                let recorded = self.recorded.get(&seq).copied();
+                let recorded = self.recorded.get(&seq).and_then(|all| all.iter().map(|given| given.weight).max());
                 let recorded = recorded
+                    .map(u64::from)
                     .unwrap_or_else(|| panic!("15: {service} got more by {seq}, which is not recorded"));
                 assert!(grown <= share * recorded / 100, "4: {grown} of {share} at {recorded}%");
                 assert_eq!(grown, share * ours["setting"].as_u64().unwrap() / 100, "1");
             }
+        }
+    }
+
+    /// The same for routes of ours and copies.
+    pub fn wrote_beside(&self, write: &Write, frozen: bool) {
+        let Write { before, after } = write;
+        let ours = stamp(after).expect("every decision stamps");
+        let seq = ours["seq"].as_u64().unwrap();
+        let canary = ours["revision"].as_str().and_then(|revision| revision.parse::<Predictor>().ok());
+        let canary = canary.map(|canary| canary.service);
+        for route in own_routes(after) {
+            let new = !own_routes(before).contains(&route);
+            assert!(!(new && frozen), "14: a match grows while frozen: {route}");
+            assert!(route.get("mirrors").is_none(), "12: {route}");
+            for entry in route["route"].as_array().unwrap() {
+                let host = entry["destination"]["host"].as_str().unwrap();
+                let by_cookie = route["name"].as_str().unwrap().ends_with("+stable");
+                assert!(!SERVICES.contains(&host) || by_cookie || Some(host) == canary.as_deref(), "4: {route}");
+            }
+        }
+        let recorded = self.recorded.get(&seq).map_or(&[][..], Vec::as_slice);
+        let matched = own_routes(after).iter().any(|route| !route["name"].as_str().unwrap().contains('+'));
+        assert!(!matched || recorded.iter().any(|given| !given.beside.matches.is_empty()), "15: {seq} has no match");
+        for (host, percent) in mirrors(after) {
+            let less = mirrors(before).get(&host).is_none_or(|before| *before < percent);
+            assert!(!(less && frozen), "14: copies grow while frozen");
+            assert_eq!(Some(&host), canary.as_ref(), "12: copies to {host}");
+            let is_it = |given: &Given| Percent::of(percent) == Some(given.beside.mirror);
+            assert!(recorded.iter().any(is_it), "15: {percent}% of copies by {seq}: {recorded:?}");
         }
     }
 
@@ -278,6 +320,10 @@ impl Oracle {
                     assert_eq!(weight, 0, "3: {service} has traffic on {name} and nobody watches");
                 }
             }
+            let beside = own_routes(object).len() + mirrors(object).len();
+            let given = world.status.given();
+            let expected = !given.beside.is_nothing() || given.weight > 0;
+            assert!(beside == 0 || expected, "12: {object}");
         }
     }
 }
@@ -322,14 +368,18 @@ pub fn step(status: &RolloutStatus) -> Option<&StepState> {
     }
 }
 
-/// What the pinned spec says that the canary gets in the step that was entered.
-fn weight_of_the_step(status: &RolloutStatus) -> i64 {
+/// What the pinned spec says that the canary gets in the step that was entered: weight, matches and copies.
+fn given_in_the_step(status: &RolloutStatus) -> (i64, usize, Value) {
     let pinned = status.pinned.as_ref().map(|pinned| pinned.steps.as_slice());
     match (step(status), pinned) {
-        (Some(step), Some(steps)) if step.withdrawn.is_none() => {
-            steps.get(step.index).map_or(100, |step| i64::from(step.weight.unwrap()))
-        }
-        _ => 0,
+        (Some(step), Some(steps)) if step.withdrawn.is_none() => match steps.get(step.index) {
+            Some(step) => {
+                let mirror = step.mirror.and_then(Percent::of).unwrap_or_default();
+                (i64::from(step.weight.unwrap_or(0)), step.matches.len(), json!(mirror))
+            }
+            None => (100, 0, json!(0)),
+        },
+        _ => (0, 0, json!(0)),
     }
 }
 
@@ -348,7 +398,8 @@ fn keeps_a_stable_that_cannot_answer(commit: &Commit, decision: &Decision, asked
     let dead = commit.ready.get(&stable.service).copied().unwrap_or(0) == 0;
     let forced = asked.contains(&Do::Abort) || commit.facts.deleted;
     let open_abort = commit.facts.actions.iter().any(|asked| asked.what == Do::Abort);
-    let taken = decision.weight < decision.from_weight;
+    // Copies can always be taken away: their answers are nobody's.
+    let taken = decision.from_given().has_users() && decision.given().is_less_than(&decision.from_given());
     assert!(!(dead && taken) || forced || open_abort, "10: {decision:?}");
 }
 
@@ -358,12 +409,16 @@ fn foreign(object: &Value) -> String {
     object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     if let Some(annotations) = object["metadata"]["annotations"].as_object_mut() {
         annotations.remove(STAMP);
+        annotations.remove(MIRRORS);
     }
     if object["metadata"]["annotations"] == json!({}) || object["metadata"]["annotations"].is_null() {
         object["metadata"].as_object_mut().unwrap().remove("annotations");
     }
-    for route in object["spec"]["http"].as_array_mut().unwrap() {
+    let http = object["spec"]["http"].as_array_mut().unwrap();
+    http.retain(|route| !route["name"].as_str().is_some_and(|name| name.starts_with("sluice-models/iris/")));
+    for route in http {
         if route["name"] == "primary" {
+            route.as_object_mut().unwrap().remove("mirrors");
             route["route"]
                 .as_array_mut()
                 .unwrap()

@@ -36,8 +36,24 @@ fn steps(variant: usize) -> Value {
         2 => json!([{"weight": 30}]),
         3 => json!([]),
         4 => json!([{"weight": 2, "for": "10s"}, {"weight": 70, "for": "30s", "approve": true}]),
+        5 => json!([{"mirror": 100, "for": "10s"}, {"match": beta("x"), "for": "10s"}, {"weight": 20}]),
+        6 => json!([
+            {"weight": 10, "match": beta("x"), "mirror": 0.5},
+            {"match": [{"headers": {"x-group": {"exact": "x"}}}, {"uri": {"prefix": "/y"}}], "approve": true},
+            {"mirror": 20, "weight": 5},
+        ]),
+        7 => json!([{"weight": 50, "for": "10s", "sticky": {"cookie": {"name": "arm"}}}, {"match": beta("y")}]),
         _ => json!([{"weight": 101}]),
     }
+}
+
+/// How many variants of steps there are that can be accepted.
+const STEPS: usize = 8;
+/// How many variants of all.
+pub const VARIANTS: usize = 4 * STEPS;
+
+fn beta(group: &str) -> Value {
+    json!([{"headers": {"x-group": {"exact": group}}}])
 }
 
 impl Run {
@@ -46,11 +62,11 @@ impl Run {
         world.put(original("a"));
         world.put(original("b"));
         world.spec["routes"] = json!([{"virtualService": "a", "http": ["primary"]}, {"virtualService": "b", "http": ["primary"]}]);
-        world.spec["steps"] = steps(variant % 5);
+        world.spec["steps"] = steps(variant % STEPS);
         let (finish, then) =
             [("Promote", "Pause"), ("Promote", "Rollback"), ("Wait", "Pause"), ("KeepStable", "Pause")]
-                [variant / 5 % 4];
-        if variant % 5 != 3 {
+                [variant / STEPS % 4];
+        if variant % STEPS != 3 {
             world.spec["finish"] = json!(finish);
         }
         world.spec["inconclusive"]["then"] = json!(then);
@@ -158,6 +174,7 @@ impl Run {
     fn act(&mut self, controller: usize, how: How) {
         for write in self.controllers[controller].act(&mut self.world, how) {
             self.oracle.wrote(&write, self.world.frozen.is_some());
+            self.oracle.wrote_beside(&write, self.world.frozen.is_some());
         }
         if matches!(how.fault, Fault::CrashBefore | Fault::CrashAfter) {
             self.oracle.crashed(controller);

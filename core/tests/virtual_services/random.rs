@@ -41,7 +41,13 @@ pub fn pool() -> Vec<Predictor> {
 /// Any setting in which every predictor of the pool is known, as it is in a Rollout that has used them all.
 pub fn setting() -> impl Strategy<Value = Setting> {
     (select(pool()), option::weighted(0.8, select(pool())), 0..=100_u8, subsequence(pool(), 0..=2)).prop_map(
-        |(stable, canary, weight, retiring)| Setting { stable, canary, weight, retiring, known: pool() },
+        |(stable, canary, weight, retiring)| Setting {
+            canary,
+            weight,
+            retiring,
+            known: pool(),
+            ..Setting::all_to(stable)
+        },
     )
 }
 

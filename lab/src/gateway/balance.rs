@@ -74,10 +74,15 @@ impl Balance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::route::Headers;
 
     fn weighted(weights: &[u32]) -> Vec<Destination> {
-        let destination =
-            |(at, weight): (usize, &u32)| Destination { host: at.to_string(), port: None, weight: *weight };
+        let destination = |(at, weight): (usize, &u32)| Destination {
+            host: at.to_string(),
+            port: None,
+            weight: *weight,
+            headers: Headers::default(),
+        };
         weights.iter().enumerate().map(destination).collect()
     }
 

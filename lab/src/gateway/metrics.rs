@@ -1,4 +1,4 @@
-//! Istio's metrics, as the proxy at the source of requests reports them.
+//! Istio's metrics, as the proxies at both ends of requests report them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,6 +30,8 @@ const MILLISECONDS: Bounds = &[
 /// What a request is reported by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Labels {
+    /// Which proxy counted it: the client's, which sends no copies on its own account, or the predictor's.
+    pub(super) reporter: &'static str,
     /// Name and namespace of the Service, `unknown` where there was none.
     pub(super) name: String,
     pub(super) namespace: String,
@@ -53,10 +55,10 @@ impl Metrics {
     #[allow(clippy::cast_precision_loss)] // counts of a laboratory stay far below 2^52
     pub(super) fn exposition(&self) -> String {
         let mut text = Text::default();
-        text.family("istio_requests_total", "counter", "Requests, as seen by their source");
+        text.family("istio_requests_total", "counter", "Requests");
         self.each(|labels, count, _| text.sample("istio_requests_total", labels, count as f64));
         let name = "istio_request_duration_milliseconds";
-        text.family(name, "histogram", "Duration of requests, as seen by their source");
+        text.family(name, "histogram", "Duration of requests");
         self.each(|labels, _, histogram| text.histogram(name, labels, histogram));
         text.finish()
     }
@@ -66,7 +68,7 @@ impl Metrics {
             let Some(histogram) = histogram else { continue };
             let code = labels.code.to_string();
             let labels = [
-                ("reporter", "source"),
+                ("reporter", labels.reporter),
                 ("source_workload", "sluice-lab-gateway"),
                 ("destination_service", labels.host.as_str()),
                 ("destination_service_name", &labels.name),

@@ -19,6 +19,15 @@ pub(super) struct Destination {
     pub(super) host: String,
     pub(super) port: Option<u16>,
     pub(super) weight: u32,
+    /// What it does to the headers of answers.
+    pub(super) headers: Headers,
+}
+
+/// Changes of headers: those that are set, then those that are added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Headers {
+    pub(super) set: Vec<(String, String)>,
+    pub(super) add: Vec<(String, String)>,
 }
 
 /// A copy of the requests.
@@ -128,7 +137,8 @@ fn destinations(route: &Value) -> Vec<Destination> {
         .iter()
         .map(|entry| {
             let weight = entry["weight"].as_u64().and_then(|w| u32::try_from(w).ok()).unwrap_or_default();
-            Destination { weight, ..destination(&entry["destination"]) }
+            let headers = response_headers(entry);
+            Destination { weight, headers, ..destination(&entry["destination"]) }
         })
         .collect();
     // One destination takes everything, whatever its weight says; of several, an absent weight is 0.
@@ -140,7 +150,17 @@ fn destinations(route: &Value) -> Vec<Destination> {
 
 fn destination(value: &Value) -> Destination {
     let port = value["port"]["number"].as_u64().and_then(|p| u16::try_from(p).ok());
-    Destination { host: value["host"].as_str().unwrap_or_default().into(), port, weight: 0 }
+    let host = value["host"].as_str().unwrap_or_default().into();
+    Destination { host, port, weight: 0, headers: Headers::default() }
+}
+
+fn response_headers(entry: &Value) -> Headers {
+    let pairs = |value: &Value| -> Vec<(String, String)> {
+        let fields = value.as_object().into_iter().flatten();
+        fields.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+    };
+    let response = &entry["headers"]["response"];
+    Headers { set: pairs(&response["set"]), add: pairs(&response["add"]) }
 }
 
 fn mirrors(route: &Value) -> Vec<Mirror> {
@@ -217,6 +237,15 @@ mod tests {
             |spec| take(spec, "/", None).unwrap().destinations.iter().map(|d| d.weight).collect::<Vec<_>>();
         assert_eq!(weights(&spec), [100, 0]);
         assert_eq!(weights(&json!({"http": [{"route": [{"destination": {"host": "a"}}]}]})), [100]);
+    }
+
+    #[test]
+    fn a_destination_says_what_becomes_of_the_headers_of_answers() {
+        let headers = json!({"response": {"set": {"x-arm": "a"}, "add": {"set-cookie": "c=1"}}});
+        let spec = json!({"http": [{"route": [{"destination": {"host": "a"}, "headers": headers}]}]});
+        let headers = take(&spec, "/", None).unwrap().destinations[0].headers.clone();
+        assert_eq!(headers.set, [("x-arm".to_owned(), "a".to_owned())]);
+        assert_eq!(headers.add, [("set-cookie".to_owned(), "c=1".to_owned())]);
     }
 
     #[test]

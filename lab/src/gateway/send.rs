@@ -71,10 +71,25 @@ pub(super) async fn send(inner: &Arc<Inner>, request: Request<Bytes>) -> Respons
         (None, _) => Err(Lost::unavailable("NC", "no destination has weight")),
     };
     let (answer, flags) = match outcome {
-        Ok(answer) => (answer, "-"),
+        Ok(answer) => (with_headers(answer, destination.as_ref()), "-"),
         Err(lost) => (lost.answer(), lost.flags),
     };
     report(inner, service.as_ref(), answer.status(), flags, started.elapsed());
+    answer
+}
+
+/// An answer with the changes that its destination asks for; what is no header is left out.
+fn with_headers(mut answer: Response<Bytes>, destination: Option<&route::Destination>) -> Response<Bytes> {
+    let parsed = |(name, value): &(String, String)| {
+        Some((name.parse::<header::HeaderName>().ok()?, value.parse::<header::HeaderValue>().ok()?))
+    };
+    let Some(headers) = destination.map(|destination| &destination.headers) else { return answer };
+    for (name, value) in headers.set.iter().filter_map(parsed) {
+        answer.headers_mut().insert(name, value);
+    }
+    for (name, value) in headers.add.iter().filter_map(parsed) {
+        answer.headers_mut().append(name, value);
+    }
     answer
 }
 
@@ -95,6 +110,7 @@ fn report(
 ) {
     let unknown = || "unknown".to_string();
     let labels = Labels {
+        reporter: "source",
         name: service.map_or_else(unknown, |s| s.name.clone()),
         namespace: service.map_or_else(unknown, |s| s.namespace.clone()),
         host: service.map_or_else(unknown, view::Found::host),
@@ -159,11 +175,22 @@ async fn deliver(
         *headers = end_to_end(&parts.headers);
     }
     let request = request.body(Full::new(body)).map_err(|e| failed(&e))?;
+    let started = Instant::now();
     let (parts, body) = inner.http.request(request).await.map_err(|e| failed(&e))?.into_parts();
     let body = body.collect().await.map_err(|e| failed(&e))?.to_bytes();
     let mut response = Response::new(body);
     *response.status_mut() = parts.status;
     *response.headers_mut() = end_to_end(&parts.headers);
+    // What a proxy beside the predictor would count: copies like requests.
+    let labels = Labels {
+        reporter: "destination",
+        name: service.name.clone(),
+        namespace: service.namespace.clone(),
+        host,
+        code: parts.status.as_u16(),
+        flags: "-",
+    };
+    lock(&inner.metrics).served(labels, started.elapsed());
     Ok(response)
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    objects::{self, STAMP, plural},
+    objects::{self, Given, STAMP, plural},
     report::{Violation, difference},
     run::{Commit, Run},
 };
@@ -45,15 +45,15 @@ fn essence(plural: &str, object: &Value) -> Option<Value> {
         "rollouts" => {
             // A loser leaves the route when it is quiet, whatever else goes on: its place among the others may differ.
             let decisions = objects::decisions(status).map(|decision| {
-                let [kind, from, to] = ["kind", "fromWeight", "weight"].map(|field| &decision[field]);
-                format!("{kind} {from} -> {to}")
+                let [from, to] = [Given::before(decision), Given::after(decision)];
+                format!("{} {from} -> {to}", decision["kind"])
             });
             let mut decisions: Vec<_> = decisions.collect();
             decisions.sort();
             let outcomes = objects::list(&status["outcomes"])
                 .map(|outcome| json!([outcome["predictor"], outcome["outcome"], outcome["reason"]]));
             Some(json!({
-                "phase": status["phase"], "reason": status["reason"], "weight": status["weight"],
+                "phase": status["phase"], "reason": status["reason"], "given": Given::after(status).to_string(),
                 "step": status["step"], "seq": status["seq"],
                 "stable": status["stable"], "canary": status["canary"],
                 "retiring": objects::list(&status["retiring"]).map(|r| r["predictor"].clone()).collect::<Vec<_>>(),

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt};
 use chrono::TimeDelta;
 use serde_json::Value;
 
+/// The annotation with what became of mirrors.
+pub(super) const MIRRORS: &str = "sluice.dev/mirrors";
 /// The annotation with the stamps.
 pub(super) const STAMP: &str = "sluice.dev/stamp";
 
@@ -140,12 +142,37 @@ pub(super) fn service_of(host: &str, namespace: &str) -> Option<Name> {
     (!namespace.contains('.')).then(|| (namespace.to_owned(), service.to_owned()))
 }
 
-/// Whether Sluice made this route for a Rollout of that name: requests that a step matches.
+/// Whether Sluice made this route for a Rollout of that name: `sluice-<namespace>/<name>/<route>`, for requests that a step
+/// matches or that a cookie marks.
 pub(super) fn is_own(route: &Value, rollout: &str) -> bool {
-    text(&route["name"])
-        .strip_prefix("sluice-")
-        .and_then(|rest| rest.strip_prefix(rollout))
-        .is_some_and(|rest| rest.starts_with('-'))
+    let of = text(&route["name"]).strip_prefix("sluice-").and_then(|rest| rest.split('/').nth(1));
+    of == Some(rollout) && text(&route["name"]).matches('/').count() >= 2
+}
+
+/// Whether an own route is for requests that a cookie marks.
+pub(super) fn is_by_cookie(route: &Value) -> bool {
+    text(&route["name"]).ends_with("+canary") || text(&route["name"]).ends_with("+stable")
+}
+
+/// The own routes of a Rollout that lead to a predictor.
+pub(super) fn own_routes<'v>(
+    namespace: &str,
+    object: &'v Value,
+    rollout: &str,
+    predictor: &Predictor,
+) -> Vec<&'v Value> {
+    let own = list(&object["spec"]["http"]).filter(|route| is_own(route, rollout));
+    own.filter(|route| weight(namespace, route, predictor) > 0).collect()
+}
+
+/// The share in percent of a route's requests that is copied to a predictor.
+pub(super) fn mirrored(namespace: &str, route: &Value, predictor: &Predictor) -> f64 {
+    let is_it = |mirror: &&Value| {
+        let entry = &mirror["destination"];
+        let service = service_of(text(&entry["host"]), namespace);
+        Destination { entry: mirror, weight: 0, service }.is(predictor)
+    };
+    list(&route["mirrors"]).filter(is_it).map(|mirror| mirror["percentage"]["value"].as_f64().unwrap_or(100.0)).sum()
 }
 
 /// The http routes that were there without a Rollout of that name, and whether it moves them: those of these names, or
@@ -173,6 +200,66 @@ pub(super) fn most(
     let by_weight = moved.map(|(route, _)| weight(namespace, route, predictor));
     let own = list(&object["spec"]["http"]).filter(|route| is_own(route, rollout));
     by_weight.chain(own.map(|route| weight(namespace, route, predictor))).max().unwrap_or(0)
+}
+
+// === what a canary gets ===
+
+/// What a canary gets, as a status, a decision or a stamp says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Given {
+    pub(super) weight: u64,
+    pub(super) matches: Vec<String>,
+    pub(super) mirror: f64,
+}
+
+impl Given {
+    fn of(weight: &Value, beside: &Value) -> Self {
+        Self {
+            weight: weight.as_u64().unwrap_or(0),
+            matches: list(&beside["match"]).map(|one| text(one).to_owned()).collect(),
+            mirror: beside["mirror"].as_f64().unwrap_or(0.0),
+        }
+    }
+
+    /// What a status says, or a decision of what it led to.
+    pub(super) fn after(value: &Value) -> Self {
+        Self::of(&value["weight"], &value["beside"])
+    }
+
+    /// What a decision says of what there was before.
+    pub(super) fn before(decision: &Value) -> Self {
+        Self::of(&decision["fromWeight"], &decision["fromBeside"])
+    }
+
+    /// What a stamp says.
+    pub(super) fn stamped(stamp: &Value) -> Self {
+        Self::of(&stamp["setting"], stamp)
+    }
+
+    /// At least as much in every respect; who has all lacks nothing.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let beside = other.matches.iter().all(|one| self.matches.contains(one)) && self.mirror >= other.mirror;
+        self.weight >= other.weight && (self.weight >= 100 || beside)
+    }
+
+    pub(super) fn is_less_than(&self, other: &Self) -> bool {
+        other.covers(self) && !self.covers(other)
+    }
+
+    /// Whether the canary answers anybody.
+    pub(super) fn has_users(&self) -> bool {
+        self.weight > 0 || !self.matches.is_empty()
+    }
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.weight)?;
+        if !self.matches.is_empty() {
+            write!(f, " and {}", self.matches.join(" or "))?;
+        }
+        if self.mirror > 0.0 { write!(f, " and copies of {}%", self.mirror) } else { Ok(()) }
+    }
 }
 
 // === Rollouts ===
@@ -217,7 +304,11 @@ pub(super) fn routes(rollout: &Value, namespace: &str) -> BTreeMap<Name, Vec<Str
     for route in list(&spec["routes"]) {
         let object = text(&route["virtualService"]);
         let (namespace, name) = object.split_once('/').unwrap_or((namespace, object));
-        let names: Vec<String> = list(&route["http"]).map(|name| text(name).to_owned()).collect();
+        let mut names: Vec<String> = list(&route["http"]).map(|name| text(name).to_owned()).collect();
+        // Connections are moved, and no requests: no http route has no name.
+        if names.is_empty() && ["tcp", "tls"].iter().any(|field| list(&route[*field]).next().is_some()) {
+            names.push(String::new());
+        }
         let all = names.is_empty();
         let known = routes.entry((namespace.to_owned(), name.to_owned()));
         let is_new = matches!(known, std::collections::btree_map::Entry::Vacant(_));
@@ -239,6 +330,10 @@ pub(super) struct Planned {
     pub(super) approve: bool,
     /// Copies requests to the canary and sends it none.
     pub(super) shadow: bool,
+    /// How many different matches send requests to it.
+    pub(super) matches: usize,
+    /// The share in percent that is copied to it.
+    pub(super) mirror: f64,
 }
 
 /// The steps of a spec, one for each weight.
@@ -259,12 +354,17 @@ pub(super) fn planned(spec: &Value) -> Vec<Planned> {
             }
             continue;
         }
-        let matches = list(&step["match"]).next().is_some();
+        let mut matches: Vec<String> = list(&step["match"]).map(ToString::to_string).collect();
+        matches.sort();
+        matches.dedup();
+        let mirror = step["mirror"].as_f64().unwrap_or(0.0);
         steps.push(Planned {
             weight: step["weight"].as_u64().unwrap_or(0),
             lasts: duration(text(&step["for"])),
             approve: step["approve"] == true,
-            shadow: step["mirror"].as_f64().unwrap_or(0.0) > 0.0 && step["weight"].is_null() && !matches,
+            shadow: mirror > 0.0 && step["weight"].is_null() && matches.is_empty(),
+            matches: matches.len(),
+            mirror,
         });
     }
     steps
@@ -324,6 +424,13 @@ mod tests {
             &json!({"steps": [{"ramp": {"from": 10, "to": 45, "by": 20, "every": "1s"}}, {"weight": 50}]}),
         );
         assert_eq!(steps.iter().map(|step| step.weight).collect::<Vec<_>>(), [10, 30, 45, 50]);
+    }
+
+    #[test]
+    fn own_routes_are_those_of_the_very_rollout() {
+        let is = |name: &str| is_own(&json!({ "name": name }), "iris");
+        assert!(is("sluice-models/iris/primary") && is("sluice-models/iris/#0+canary"));
+        assert!(!is("sluice-models/iris-2/primary") && !is("sluice-iris/x/y") && !is("sluice-models/iris"));
     }
 
     #[test]

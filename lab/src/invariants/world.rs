@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
 use super::{
-    objects::{self, Name, Predictor, plural},
+    objects::{self, Given, Name, Predictor, plural},
     run::{Commit, Limits, Mark, Run},
 };
 
@@ -43,8 +43,13 @@ impl Rollout {
 
     /// The largest weight that was recorded under a number.
     pub(super) fn weight_of(&self, seq: u64) -> Option<u64> {
+        self.given_by(seq)?.iter().map(|given| given.weight).max()
+    }
+
+    /// All that was recorded under a number.
+    pub(super) fn given_by(&self, seq: u64) -> Option<Vec<Given>> {
         let all = self.recorded.get(&seq)?;
-        all.iter().map(|recorded| recorded.decision["weight"].as_u64().unwrap_or(0)).max()
+        Some(all.iter().map(|recorded| Given::after(&recorded.decision)).collect())
     }
 }
 

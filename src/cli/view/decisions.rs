@@ -1,7 +1,7 @@
 //! What was decided lately: when, what, by whom and why.
 
 use chrono::{DateTime, Utc};
-use sluice_core::api::{Decision, DecisionKind, RolloutStatus};
+use sluice_core::api::{Decision, DecisionKind, Given, RolloutStatus};
 
 use super::{
     Screen, age,
@@ -62,12 +62,24 @@ fn number(decision: &Decision) -> String {
 }
 
 fn weight(decision: &Decision) -> String {
+    let [from, to] = [decision.from_given(), decision.given()].map(|given| in_short(&given));
     // After a promotion there is no canary, and its 0% would read as a loss.
-    if decision.kind == DecisionKind::Promoted || decision.from_weight == decision.weight {
-        format!("{}%", decision.from_weight)
-    } else {
-        format!("{}% → {}%", decision.from_weight, decision.weight)
+    if decision.kind == DecisionKind::Promoted || from == to { from } else { format!("{from} → {to}") }
+}
+
+/// What a canary gets, as far as a column has room for it: which requests a match takes stands beside its step.
+pub(super) fn in_short(given: &Given) -> String {
+    let mut parts = Vec::new();
+    if given.weight > 0 || given.beside.is_nothing() {
+        parts.push(format!("{}%", given.weight));
     }
+    if !given.beside.matches.is_empty() {
+        parts.push("match".to_owned());
+    }
+    if !given.beside.mirror.is_nothing() {
+        parts.push(format!("mirror {}", given.beside.mirror));
+    }
+    parts.join("+")
 }
 
 fn paint(kind: DecisionKind) -> Paint {
@@ -86,6 +98,7 @@ fn paint(kind: DecisionKind) -> Paint {
         | DecisionKind::Superseded
         | DecisionKind::Cancelled
         | DecisionKind::Observed
+        | DecisionKind::Lost
         | DecisionKind::Retired
         | DecisionKind::Released
         | DecisionKind::Unknown => Paint::Cyan,

@@ -74,7 +74,10 @@ fn steps(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
             Some(Reason::WaitingForApproval) => {
                 vec![Step::Command("approve", format!("open the gate of {step}")), abort()]
             }
-            Some(Reason::WaitingForDecision) => vec![run("promote", "make the canary stable"), abort()],
+            Some(Reason::WaitingForDecision) => vec![
+                run("decide --winner canary", "make the canary stable"),
+                run("decide --winner stable", "all traffic back to stable, which is no failure"),
+            ],
             Some(Reason::Frozen) => {
                 let end = "It goes on when whoever may ends the freeze: `thaw`, with -A for the cluster.";
                 std::iter::once(say(end)).chain(in_flight(status).map(|_| abort())).collect()

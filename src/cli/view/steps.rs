@@ -9,6 +9,7 @@ use sluice_core::{
 
 use super::{
     Screen,
+    decisions::in_short,
     detail::{indented, title},
     text::thousands,
     text::{Paint, pad, plain, width},
@@ -56,14 +57,20 @@ pub(super) fn section(rollout: &Rollout, status: &RolloutStatus, screen: &Screen
     let mut lines = vec![title("STEPS", remark, screen)];
     let names: Vec<String> = plan.steps.iter().enumerate().map(|(index, step)| name(index, step)).collect();
     let longest = names.iter().map(|name| width(name)).max().unwrap_or(0).max(width("promotion"));
+    let widest = plan.steps.iter().map(|step| width(&in_short(&step.given()))).max().unwrap_or(0).max(4);
     let (first, end) = shown(plan.steps.len(), current.map_or(0, |state| state.index));
     if first > 0 {
         lines.push(format!("    … {} before", thousands(first as u64)));
     }
     for (index, (step, name)) in plan.steps.iter().zip(&names).enumerate().take(end).skip(first) {
         let place = place(index, current);
-        let line = format!("{}  {:>3}%  {}", pad(name, longest), step.weight, conditions(step));
+        let given = pad_left(&in_short(&step.given()), widest);
+        let line = format!("{}  {given}  {}", pad(name, longest), conditions(step));
         lines.push(marked(place, line.trim_end(), screen));
+        for words in &step.beside.matches {
+            let words = indented(&format!("requests: {}", plain(words)), 6, screen);
+            lines.extend(words.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
+        }
         if let Some(state) = current.filter(|_| place == Place::Current) {
             lines.push(format!("    {}", Paint::Dim.on(screen.colour, &so_far(step, state))));
         }
@@ -71,7 +78,7 @@ pub(super) fn section(rollout: &Rollout, status: &RolloutStatus, screen: &Screen
     if end < plan.steps.len() {
         lines.push(format!("    … {} more", thousands((plan.steps.len() - end) as u64)));
     }
-    let last = format!("{}  100%", pad("promotion", longest));
+    let last = format!("{}  {}", pad("promotion", longest), pad_left("100%", widest));
     lines.push(marked(place(plan.promotion(), current), &last, screen));
     lines
 }
@@ -83,6 +90,10 @@ fn shown(steps: usize, current: usize) -> (usize, usize) {
     }
     let first = current.saturating_sub(BEFORE).min(steps.saturating_sub(FROM));
     (first, (current + FROM).min(steps))
+}
+
+fn pad_left(text: &str, columns: usize) -> String {
+    format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
 fn place(index: usize, current: Option<&StepState>) -> Place {
@@ -116,6 +127,9 @@ fn conditions(step: &PlannedStep) -> String {
     }
     if step.min_requests > 0 {
         parts.push(format!("{} requests", thousands(step.min_requests)));
+    }
+    if let Some(cookie) = &step.sticky {
+        parts.push(format!("sticky by cookie {}", plain(&cookie.name)));
     }
     if step.approve {
         parts.push("approval".to_owned());

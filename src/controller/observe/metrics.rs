@@ -7,7 +7,7 @@ use sluice_core::{
     api::Reason,
     judge::{Availability, Bound, Look, Trouble, TroubleKind},
     machine::{Refusal, State},
-    plan::{MetricsPlan, Plan, PlannedCheck, Rule},
+    plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
 use tokio::time::Instant;
 
@@ -138,6 +138,7 @@ pub(super) async fn look(
         retiring: &retiring,
         limits: &limits,
         queries: &queries,
+        shadow: step.is_some_and(|step| plan.steps.get(step.index).is_some_and(PlannedStep::is_shadow)),
         step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };

@@ -68,6 +68,29 @@ async fn more_traffic_than_was_decided_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_match_that_nobody_decided_is_caught() {
+    let own = json!({"name": "sluice-elsewhere/iris/primary", "match": [{"headers": {"x-group": {"exact": "beta"}}}],
+        "route": [{"destination": {"host": "iris-v2", "port": {"number": 8000}}}]});
+    let adds = || where_it_says("weight", and(json!({"op": "add", "path": "/spec/http/0", "value": own})));
+    let breaks = |faults: &sluice_lab::embedded::Faults| faults.on(routes().nth(3), Then::Tamper(adds()));
+    is_caught(4, half(), breaks, async |_| seconds(5).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_copies_than_were_decided_are_caught() {
+    let more = || {
+        sluice_lab::embedded::Tamper::with(|patch| {
+            for operation in patch.as_array_mut().into_iter().flatten() {
+                super::put(operation, "/value/0/percentage/value", 50);
+            }
+        })
+    };
+    let shadow = crate::world::rollout(&json!([{"mirror": 10, "for": "10m"}]));
+    let breaks = |faults: &sluice_lab::embedded::Faults| faults.on(routes(), Then::Tamper(more()));
+    is_caught(4, shadow, breaks, async |_| seconds(5).await).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_first_step_without_an_endpoint_is_caught() {
     let play = async |world: &World| {
         world.scene.service("iris-v3").await.unwrap();
@@ -162,7 +185,8 @@ async fn a_rollback_onto_a_stable_without_endpoints_is_caught() {
 #[tokio::test(start_paused = true)]
 async fn a_route_or_a_mirror_that_is_left_behind_is_caught() {
     let canary = json!({"host": "iris-v2", "port": {"number": 8000}});
-    let own = json!({"name": "sluice-iris-primary", "match": [{"headers": {"x-group": {"exact": "beta"}}}],
+    // Of a namespace that it is not of, or the controller itself would take it away.
+    let own = json!({"name": "sluice-elsewhere/iris/primary", "match": [{"headers": {"x-group": {"exact": "beta"}}}],
         "route": [{"destination": canary}]});
     let mirror = json!([{"destination": canary, "percentage": {"value": 100}}]);
     let leftovers = [

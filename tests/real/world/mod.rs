@@ -167,6 +167,11 @@ impl<'a> World<'a> {
         Load::infer(&self.host(), IRIS).rate(per_second).start(&self.shared.gateway)
     }
 
+    /// Users who send a header with what they ask.
+    pub fn users_with(&self, per_second: f64, name: &str, value: &str) -> Running {
+        Load::infer(&self.host(), IRIS).header(name, value).rate(per_second).start(&self.shared.gateway)
+    }
+
     /// A controller of this namespace.
     pub fn controller(&self) -> Result<Controller> {
         Controller::start(self.shared, &self.namespace, "one")

@@ -204,7 +204,13 @@ impl World {
         let trouble = |kind| Err(Trouble { kind, message: "no answer".to_owned() });
         let counts = |requests, errors| Counts { requests, errors, slower: BTreeMap::new() };
         let names: Vec<&String> = self.virtual_services.keys().collect();
-        let busy = |service: &str| names.iter().any(|name| self.weight(name, service) > 0);
+        let busy = |service: &str| {
+            names.iter().any(|name| {
+                let object = &self.virtual_services[*name];
+                let by_match = own_routes(object).iter().any(|route| route["route"][0]["destination"]["host"] == service);
+                weight(object, service) > 0 || by_match || mirrors(object).contains_key(service)
+            })
+        };
         let asks = |service: &str| if busy(service) { 10 } else { 0 };
         let stable = self.status.stable.as_ref().map_or("", |stable| stable.service.as_str());
         let counts = match saw {
@@ -267,6 +273,24 @@ pub fn weight(object: &Value, service: &str) -> u64 {
             weight => weight.unwrap_or(0),
         })
         .sum()
+}
+
+/// The routes that the Rollout put there, for requests that a step matches.
+pub fn own_routes(object: &Value) -> Vec<&Value> {
+    let routes = object["spec"]["http"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_own = |route: &&Value| route["name"].as_str().is_some_and(|name| name.starts_with("sluice-"));
+    routes.iter().filter(is_own).collect()
+}
+
+/// The shares in percent that the managed route copies to each host.
+pub fn mirrors(object: &Value) -> BTreeMap<String, f64> {
+    let routes = object["spec"]["http"].as_array().map_or(&[][..], Vec::as_slice);
+    let managed = routes.iter().find(|route| route["name"] == "primary");
+    let all = managed.and_then(|route| route["mirrors"].as_array()).map_or(&[][..], Vec::as_slice);
+    let of = |mirror: &Value| {
+        (mirror["destination"]["host"].as_str().unwrap().to_owned(), mirror["percentage"]["value"].as_f64().unwrap())
+    };
+    all.iter().map(of).collect()
 }
 
 pub fn stamp(object: &Value) -> Option<Value> {

@@ -5,13 +5,13 @@
 //! In the status: a step that is entered has a decision with a Pass of every check of the pinned spec, whose recorded
 //! numbers are reckoned again, not earlier than the step before lasts; or a RolloutAction that asked for it and was
 //! answered in the same commit. In the VirtualService: the canary never gets more than was recorded under the number in
-//! the stamp. Not seen: what the metrics said beside what was recorded, and time that passed without being observed.
+//! the stamp, and matches and copies lead to it only where some were recorded under that number. Not seen: what the metrics said beside what was recorded, and time that passed without being observed.
 
 use serde_json::Value;
 
-use super::{Found, Guarantee, Seen, StatusChange, seconds};
+use super::{Found, Guarantee, RouteChange, Seen, StatusChange, seconds};
 use crate::invariants::{
-    objects::{self, Predictor, text},
+    objects::{self, Given, Planned, Predictor, text},
     world::World,
 };
 
@@ -32,7 +32,7 @@ impl Guarantee for Entry {
 
 fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
     let (from, to) = (objects::step_index(change.before), objects::step_index(change.after));
-    let mut found = recorded_weight(change).into_iter().collect::<Vec<_>>();
+    let mut found = recorded_setting(change).into_iter().collect::<Vec<_>>();
     let (Some(from), Some(to)) = (from, to) else { return found };
     let Some(canary) = objects::canary_in_flight(change.after) else { return found };
     let began = objects::is_withdrawn(change.before) && !objects::is_withdrawn(change.after);
@@ -57,19 +57,22 @@ fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
     found
 }
 
-/// The weight in the status is what the pinned spec says of the step.
-fn recorded_weight(change: &StatusChange<'_>) -> Option<String> {
+/// What the status says of the canary is what the pinned spec says of the step.
+fn recorded_setting(change: &StatusChange<'_>) -> Option<String> {
     let pinned = objects::planned(&change.after["pinned"]);
+    let all = Planned { weight: 100, ..Planned::default() };
     let expected = match objects::step_index(change.after) {
-        Some(_) if objects::is_withdrawn(change.after) => 0,
+        Some(_) if objects::is_withdrawn(change.after) => Planned::default(),
         Some(index) if change.after["pinned"].is_object() => {
-            usize::try_from(index).ok().and_then(|index| pinned.get(index)).map_or(100, |step| step.weight)
+            usize::try_from(index).ok().and_then(|index| pinned.get(index).cloned()).unwrap_or(all)
         }
-        Some(_) | None => 0,
+        Some(_) | None => Planned::default(),
     };
-    let weight = change.after["weight"].as_u64().unwrap_or(0);
-    (weight > expected)
-        .then(|| format!("the status says {weight}% for the canary, expected the {expected}% of its step"))
+    let said = Given::after(change.after);
+    let Planned { weight, matches, mirror, .. } = expected;
+    (said.weight > weight || said.matches.len() > matches || said.mirror > mirror).then(|| {
+        format!("the status says {said} for the canary, expected the {weight}%, {matches} matches and copies of {mirror}% of its step")
+    })
 }
 
 fn passed(seen: &Seen<'_>, change: &StatusChange<'_>, decision: &Value, from: u64, to: u64) -> Vec<String> {
@@ -133,6 +136,7 @@ fn is_asked(world: &World<'_>, change: &StatusChange<'_>, canary: &Predictor, fr
         let spec = &action["spec"];
         let reaches = match text(&spec["do"]) {
             "Promote" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
+            "DecideCanary" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
             "PromoteFull" => true,
             _ => false,
         };
@@ -152,6 +156,7 @@ fn routes(seen: &Seen<'_>, found: &mut Found<'_>) {
             let rollout = seen.world.rollout(&change.rollout)?;
             rollout.weight_of(seq)
         });
+        beside(seen, &change, canary.as_ref(), found);
         for (at, before, after) in change.moved() {
             let share: u64 =
                 managed.iter().map(|predictor| objects::weight(namespace, after, predictor)).sum();
@@ -171,6 +176,39 @@ fn routes(seen: &Seen<'_>, found: &mut Found<'_>) {
                     found.add(Some(&change.rollout), what);
                 }
             }
+        }
+    }
+}
+
+/// Own routes and copies that are new, and lead to somebody else than the canary or were not recorded.
+fn beside(seen: &Seen<'_>, change: &RouteChange<'_>, canary: Option<&Predictor>, found: &mut Found<'_>) {
+    let namespace = &seen.commit.namespace;
+    let rollout = seen.world.rollout(&change.rollout);
+    let recorded = change.stamped("seq").and_then(|seq| rollout?.given_by(seq));
+    let stable = change.stamp.as_ref().and_then(|stamp| Predictor::parse(text(&stamp["stable"])));
+    let managed = seen.world.managed(&change.rollout, &[change.before, change.after]);
+    for predictor in managed.iter().filter(|predictor| stable.as_ref() != Some(predictor)) {
+        let own = |object| objects::own_routes(namespace, object, &change.rollout.1, predictor);
+        let old = own(change.before);
+        let new: Vec<&Value> = own(change.after).into_iter().filter(|route| !old.contains(route)).collect();
+        let copies = change.moved().into_iter().map(|(_, before, after)| {
+            (objects::mirrored(namespace, before, predictor), objects::mirrored(namespace, after, predictor))
+        });
+        let copies = copies.filter(|(before, after)| after > before).map(|(_, after)| after).fold(0.0, f64::max);
+        if canary != Some(predictor) && (!new.is_empty() || copies > 0.0) {
+            found.add(Some(&change.rollout), format!("{predictor} gets matches or copies and is nobody's canary"));
+            continue;
+        }
+        let Some(recorded) = &recorded else { continue };
+        let matched = new.iter().any(|route| !objects::is_by_cookie(route));
+        let marked = new.iter().any(|route| objects::is_by_cookie(route));
+        if matched && recorded.iter().all(|given| given.matches.is_empty())
+            || marked && recorded.iter().all(|given| given.weight == 0)
+            || recorded.iter().all(|given| given.mirror < copies)
+        {
+            let seq = change.stamped("seq").unwrap_or(0);
+            let what = format!("{predictor} gets matches or copies that decision {seq} did not record");
+            found.add(Some(&change.rollout), what);
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Found, Guarantee, RouteChange, Seen};
 use crate::invariants::{
-    objects::{self, Predictor, STAMP},
+    objects::{self, MIRRORS, Predictor, STAMP},
     report::difference,
     world::key,
 };
@@ -52,6 +52,7 @@ fn rest(namespace: &str, change: &RouteChange<'_>, managed: &BTreeSet<Predictor>
         let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
         let is_empty = annotations.is_some_and(|annotations| {
             annotations.remove(STAMP);
+            annotations.remove(MIRRORS);
             annotations.is_empty()
         });
         if is_empty {
@@ -73,6 +74,7 @@ fn rest(namespace: &str, change: &RouteChange<'_>, managed: &BTreeSet<Predictor>
             .map(|destination| destination.entry.clone())
             .collect();
         route["route"] = kept.into();
+        one_of_several(route);
         let mirrors = route.get_mut("mirrors").and_then(Value::as_array_mut);
         let none_left = mirrors.is_some_and(|mirrors| {
             mirrors.retain(|mirror| !is_managed_host(namespace, managed, &mirror["destination"]["host"]));
@@ -83,6 +85,40 @@ fn rest(namespace: &str, change: &RouteChange<'_>, managed: &BTreeSet<Predictor>
         }
     }
     rest
+}
+
+/// Writes a single mirror as Sluice does while one of its own is beside it: Istio takes either one or a list.
+fn one_of_several(route: &mut Value) {
+    let Some(fields) = route.as_object_mut() else { return };
+    let Some(single) = fields.remove("mirror").filter(Value::is_object) else { return };
+    let mut entry = serde_json::json!({ "destination": single });
+    let percentage = fields.remove("mirrorPercentage").filter(Value::is_object);
+    let whole = ["mirrorPercent", "mirror_percent"].into_iter().find_map(|field| fields.remove(field));
+    if let Some(percentage) = percentage.or(whole.map(|whole| serde_json::json!({ "value": whole }))) {
+        entry["percentage"] = percentage;
+    }
+    let rest = fields.remove("mirrors").and_then(|mirrors| mirrors.as_array().cloned()).unwrap_or_default();
+    let all: Vec<Value> = std::iter::once(entry).chain(rest).collect();
+    fields.insert("mirrors".to_owned(), all.into());
+}
+
+/// Takes off the cookie that tells an arm.
+fn remove_cookie(entry: &mut Value) {
+    let mark = |value: &Value| [".canary.", ".stable."].iter().any(|arm| objects::text(value).contains(arm));
+    let added = entry.pointer_mut("/headers/response/add").and_then(Value::as_object_mut);
+    let emptied = added.is_some_and(|added| {
+        let before = added.len();
+        added.retain(|name, value| !(name.eq_ignore_ascii_case("set-cookie") && mark(value)));
+        added.len() < before && added.is_empty()
+    });
+    let holders = [("/headers/response", "add"), ("/headers", "response"), ("", "headers")];
+    for (holder, field) in holders.into_iter().filter(|_| emptied) {
+        if let Some(fields) = entry.pointer_mut(holder).and_then(Value::as_object_mut)
+            && fields.get(field).and_then(Value::as_object).is_some_and(serde_json::Map::is_empty)
+        {
+            fields.remove(field);
+        }
+    }
 }
 
 fn is_managed_host(namespace: &str, managed: &BTreeSet<Predictor>, host: &Value) -> bool {
@@ -100,6 +136,7 @@ fn changed_entries(
     let [old, new] = [before, after].map(|route| objects::destinations(namespace, route));
     let without = |entry: &Value, fields: &[&str]| {
         let mut entry = entry.clone();
+        remove_cookie(&mut entry);
         if let Some(all) = entry.as_object_mut() {
             all.retain(|field, _| !fields.contains(&field.as_str()));
         }

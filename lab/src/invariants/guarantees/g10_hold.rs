@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Found, Guarantee, Lasting, Seen, g03_breach::is_breached, seconds};
 use crate::invariants::{
-    objects::{self, Predictor, text},
+    objects::{self, Given, Predictor, text},
     world::{World, key},
 };
 
@@ -30,7 +30,8 @@ impl Guarantee for Hold {
                 return;
             };
             let takes = |d: &&&serde_json::Value| {
-                d["weight"].as_i64() < d["fromWeight"].as_i64() && !FORCED.contains(&text(&d["reason"]))
+                let [from, to] = [Given::before(d), Given::after(d)];
+                from.has_users() && to.is_less_than(&from) && !FORCED.contains(&text(&d["reason"]))
             };
             for decision in change.news.iter().filter(takes) {
                 // What a crash kept from being recorded was decided at another time.
@@ -54,7 +55,7 @@ impl Guarantee for Hold {
             let Some(stable) = Predictor::of(&status["stable"]) else { continue };
             let dead = world.endpoints(&stable.name()) == 0;
             let loud = status["phase"] == "Stalled" && status["reason"] == "StableNotReady";
-            let holds = status["weight"].as_u64().unwrap_or(0) > 0;
+            let holds = Given::after(status).has_users();
             if dead && holds && !loud && is_breached(world, &canary, now) {
                 silent.insert(format!("Rollout {}", key(name)), name.clone());
             }
@@ -77,7 +78,10 @@ fn unrecorded(seen: &Seen<'_>, change: &super::RouteChange<'_>, found: &mut Foun
     let is_recorded =
         seen.world.rollout(&change.rollout).is_some_and(|rollout| rollout.recorded.contains_key(&seq));
     let before = change.stamp_before.as_ref();
-    let lower = before.is_some_and(|before| before["setting"].as_u64() > stamp["setting"].as_u64());
+    let lower = before.is_some_and(|before| {
+        let [from, to] = [before, stamp].map(Given::stamped);
+        from.has_users() && to.is_less_than(&from)
+    });
     let Some(stable) = Predictor::parse(text(&stamp["stable"])) else { return };
     let outcome = &stamp["outcomes"][text(&stamp["revision"])];
     let forced = outcome == "Aborted" || outcome == "Released";

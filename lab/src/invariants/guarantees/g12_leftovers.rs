@@ -1,9 +1,9 @@
 //! Guarantee 12: "Every terminal path removes mirror and match routes; a mirror never answers a user."
 //!
 //! Checked on the VirtualServices that carry a Rollout's stamp: while nothing of it is in flight, there is no route of
-//! ours (`sluice-<rollout>-<route>`) and no mirror to a predictor of it that was not there in the last version that somebody
-//! else wrote; and while a step mirrors only, its canary has neither weight nor match. Steps with mirror or match are
-//! refused by this version; the guarantee is for those to come.
+//! ours (`sluice-<namespace>/<rollout>/<route>`) and no mirror to a predictor of it that was not there in the last version that somebody
+//! else wrote; and while a step mirrors only, its canary has neither weight nor match. A canary that has no traffic for
+//! want of an endpoint counts as none in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,7 +67,7 @@ impl Leftovers {
     ) -> Vec<String> {
         let mut left = Vec::new();
         let own = objects::list(&object["spec"]["http"]).filter(|route| objects::is_own(route, &rollout.1));
-        let in_flight = objects::canary_in_flight(status);
+        let in_flight = objects::canary_in_flight(status).filter(|_| !objects::is_withdrawn(status));
         if let Some(canary) = in_flight {
             let steps = objects::planned(&status["pinned"]);
             let step = objects::step_index(status).and_then(|index| steps.get(usize::try_from(index).ok()?));

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::{Found, Guarantee, Lasting, RouteChange, Seen, seconds};
 use crate::invariants::{
-    objects::{self, Predictor, text},
+    objects::{self, Given, Predictor, text},
     world::{World, key},
 };
 
@@ -49,12 +50,12 @@ impl Guarantee for Order {
                     continue;
                 }
                 for predictor in world.managed(name, &[virtual_service]).iter().filter(|p| **p != stable) {
-                    let most = if canary.as_ref() == Some(predictor) {
-                        status["weight"].as_u64().unwrap_or(0)
+                    let given = if canary.as_ref() == Some(predictor) {
+                        Given::after(status)
                     } else {
-                        0
+                        Given::default()
                     };
-                    if objects::most(&route.0, virtual_service, &names, &name.1, predictor) > most {
+                    if is_more(&route.0, virtual_service, &names, &name.1, predictor, &given) {
                         let what = format!("{predictor} on VirtualService {}/{}", route.0, route.1);
                         stale.insert(what, name.clone());
                     }
@@ -72,6 +73,25 @@ impl Guarantee for Order {
     }
 }
 
+/// Whether a predictor has more on the routes that a Rollout of that name moves than it was given.
+fn is_more(
+    namespace: &str,
+    object: &Value,
+    names: &[String],
+    rollout: &str,
+    predictor: &Predictor,
+    given: &Given,
+) -> bool {
+    let moved = objects::routes_of(object, names, rollout).into_iter().filter(|(_, moved)| *moved);
+    let own = objects::own_routes(namespace, object, rollout, predictor);
+    let (marked, matched): (Vec<_>, Vec<_>) = own.into_iter().partition(|route| objects::is_by_cookie(route));
+    moved.into_iter().any(|(route, _)| {
+        objects::weight(namespace, route, predictor) > given.weight
+            || objects::mirrored(namespace, route, predictor) > given.mirror
+    }) || !matched.is_empty() && given.matches.is_empty()
+        || !marked.is_empty() && given.weight == 0
+}
+
 fn stamps(change: &RouteChange<'_>) -> Option<String> {
     let before = change.stamp_before.as_ref()?;
     let old = before["seq"].as_u64().unwrap_or(0);
@@ -79,13 +99,13 @@ fn stamps(change: &RouteChange<'_>) -> Option<String> {
         return Some(format!("the stamp of decision {old} was taken away"));
     };
     let new = after["seq"].as_u64().unwrap_or(0);
-    let grows = after["setting"].as_u64() > before["setting"].as_u64();
+    let [was, is] = [before, after].map(Given::stamped);
+    let grows = was.is_less_than(&is);
     if new < old {
         Some(format!("decision {old} is undone by decision {new}"))
     } else if new == old && grows && after["revision"] == before["revision"] {
         Some(format!(
-            "of two decisions {new} the higher setting wins: {} over {}",
-            after["setting"], before["setting"]
+            "of two decisions {new} the higher setting wins: {is} over {was}"
         ))
     } else {
         None

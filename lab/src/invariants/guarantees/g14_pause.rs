@@ -1,7 +1,7 @@
 //! Guarantee 14: "Paused or unapproved: the setting does not grow (putting a drifted weight back is no growth); abort always
 //! works."
 //!
-//! Checked where a status that a controller writes has more weight than the one it replaced: neither the spec nor the
+//! Checked where a status that a controller writes has more for the canary than the one it replaced: neither the spec nor the
 //! status that was replaced is paused (both are written under the version that was read, so nobody could be surprised), no
 //! RolloutAction that asks for a pause has been waiting for longer than news take, and the step that is left was approved,
 //! by a RolloutAction that was answered, where the pinned spec asks for that. An abort of the revision in flight is heard
@@ -10,11 +10,10 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
 use super::{Found, Guarantee, Lasting, Seen, StatusChange, seconds};
 use crate::invariants::{
-    objects::{self, text},
+    objects::{self, Given, text},
     world::World,
 };
 
@@ -27,11 +26,10 @@ pub(super) struct Pause {
 impl Guarantee for Pause {
     fn commit(&mut self, seen: &Seen<'_>, found: &mut Found<'_>) {
         let Some(change) = seen.status() else { return };
-        let weight = |status: &Value| status["weight"].as_u64().unwrap_or(0);
-        let (old, new) = (weight(change.before), weight(change.after));
-        if new > old {
+        let [old, new] = [change.before, change.after].map(Given::after);
+        if !old.covers(&new) {
             for why in self.forbids(seen, &change) {
-                found.add(Some(&change.name), format!("the setting grows from {old}% to {new}%, and {why}"));
+                found.add(Some(&change.name), format!("the setting grows from {old} to {new}, and {why}"));
             }
         }
     }
@@ -81,7 +79,7 @@ fn is_let_through(world: &World<'_>, change: &StatusChange<'_>, step: u64) -> bo
         let spec = &action["spec"];
         let about_it = text(&spec["revision"]) == canary.to_string();
         match text(&spec["do"]) {
-            "Approve" | "Promote" => about_it && spec["step"].as_u64() == Some(step + 1),
+            "Approve" | "Promote" | "DecideCanary" => about_it && spec["step"].as_u64() == Some(step + 1),
             "PromoteFull" => about_it,
             _ => false,
         }

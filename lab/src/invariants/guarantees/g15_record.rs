@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Found, Guarantee, Seen, StatusChange};
 use crate::invariants::{
-    objects::{self, Predictor, text},
+    objects::{self, Given, Predictor, text},
     world::key,
 };
 
@@ -31,9 +31,14 @@ impl Guarantee for Record {
             else {
                 continue;
             };
-            let grows = change.moved().into_iter().any(|(_, before, after)| {
-                objects::weight(namespace, after, &canary) > objects::weight(namespace, before, &canary)
-            });
+            let own = |object| objects::own_routes(namespace, object, &change.rollout.1, &canary);
+            let old = own(change.before);
+            let grows = own(change.after).iter().any(|route| !old.contains(route))
+                || change.moved().into_iter().any(|(_, before, after)| {
+                    objects::weight(namespace, after, &canary) > objects::weight(namespace, before, &canary)
+                        || objects::mirrored(namespace, after, &canary)
+                            > objects::mirrored(namespace, before, &canary)
+                });
             let is_stable = change.stamp.as_ref().is_some_and(|stamp| stamp["stable"] == stamp["revision"]);
             let seq = change.stamped("seq").unwrap_or(0);
             let rollout = seen.world.rollout(&change.rollout);
@@ -82,13 +87,10 @@ fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
     if let Some(seq) = numbers.last().filter(|seq| **seq > after) {
         found.push(format!("decision {seq} is recorded in a status that is at {after}"));
     }
-    let weight = |status: &Value| status["weight"].as_u64().unwrap_or(0);
-    let (from, to) = (weight(change.before), weight(change.after));
-    let says = |decision: &&Value| {
-        decision["fromWeight"].as_u64() == Some(from) && decision["weight"].as_u64() == Some(to)
-    };
-    if to > from && !change.news.last().is_some_and(says) {
-        found.push(format!("the setting grows from {from}% to {to}% without a decision that says so"));
+    let [from, to] = [change.before, change.after].map(Given::after);
+    let says = |decision: &&Value| Given::before(decision) == from && Given::after(decision) == to;
+    if !from.covers(&to) && !change.news.last().is_some_and(says) {
+        found.push(format!("the setting grows from {from} to {to} without a decision that says so"));
     }
     found
 }

@@ -77,6 +77,7 @@ impl Asker {
             canary: Some(&self.canary),
             retiring: &[],
             limits: &self.limits,
+            shadow: false,
             queries: &self.queries,
             step_start: at(-30),
             timeout: Duration::from_secs(30),
