@@ -132,7 +132,10 @@ async fn a_mirror_gets_copies_and_answers_nobody() {
     });
     assert_eq!(copies.await, Ok(30));
     assert_eq!(world.gateway.delivered_to("models", "iris-v2").mirrored, 30);
-    assert!(!world.gateway.metrics().contains("iris-v2"), "the source does not report copies");
+    let metrics = world.gateway.metrics();
+    let mut of_canary = metrics.lines().filter(|line| line.contains("iris-v2")).peekable();
+    assert!(of_canary.peek().is_some(), "the destination reports copies");
+    assert!(of_canary.all(|line| line.contains(r#"reporter="destination""#)), "the source does not");
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ async fn ab_test_that_stable_wins_is_no_failure() {
     let _beta = with_header(&world, "x-group", "beta");
     let _sluice = world.controller();
     world.stands("Waiting", "WaitingForDecision").await;
-    world.ask("DecideStable", "no difference").await;
+    world.ask("DecideStable", "no-difference").await;
     world.stands("Healthy", "Lost").await;
     world.weighs(100, 0).await;
     world.sees("the loser has left", |status| status["retiring"].is_null()).await;

@@ -49,6 +49,10 @@ pub(super) fn put_on(
     };
     let moved = note.get("was").map(as_one_of_several);
     let ours = json!({ "destination": destination, "percentage": { "value": percent } });
+    // The owner's own, or one whose note was lost: there is nothing to add, and never one more at each edit.
+    if mirrors.contains(&ours) {
+        return Ok(());
+    }
     let all: Vec<Value> = moved.into_iter().chain(mirrors).chain([ours]).collect();
     for field in SINGLE {
         route.remove(field);
@@ -182,10 +186,8 @@ fn write(virtual_service: &mut Value, selection: &Selection, notes: Map<String, 
     }
     let Some(fields) = annotations.as_object_mut() else { return Ok(()) };
     if notes.is_empty() {
+        // The map stays: more may be in it than whoever calls has read.
         fields.remove(MIRRORS);
-        if fields.is_empty() {
-            metadata.remove("annotations");
-        }
     } else {
         fields.insert(MIRRORS.to_owned(), Value::Object(notes).to_string().into());
     }

@@ -177,7 +177,7 @@ pub(crate) fn without_metrics(name: &str) -> Rollout {
 pub(crate) fn refused(name: &str) -> Rollout {
     let mut one = rollout(name, 60, &json!({}));
     one.spec.steps[0].weight = Some(101);
-    one.spec.steps[2].mirror = Some(10.0);
+    one.spec.steps[2].mirror = Some(500.0);
     let message = "spec.steps[0].weight: 101 is out of range";
     let status = json!({
         "observedGeneration": 3, "phase": "Pending", "reason": "InvalidSpec", "message": message, "stage": "pending",

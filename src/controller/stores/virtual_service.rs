@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use kube::{Resource, ResourceExt, core::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
-use sluice_core::api::{ALLOW_FROM, STAMP};
+use sluice_core::api::{ALLOW_FROM, MIRRORS, STAMP};
 
 use super::cache::Entry;
 
@@ -62,7 +62,7 @@ impl From<VirtualServiceObject> for VirtualService {
     fn from(object: VirtualServiceObject) -> Self {
         let kept = |annotations: &BTreeMap<String, String>| {
             let kept = |key| annotations.get(key).map(|value: &String| (key, value.as_str().into()));
-            [STAMP, ALLOW_FROM].into_iter().filter_map(kept).collect()
+            [STAMP, MIRRORS, ALLOW_FROM].into_iter().filter_map(kept).collect()
         };
         Self {
             namespace: object.namespace().unwrap_or_default().into(),
@@ -144,8 +144,8 @@ mod tests {
     fn of_annotations_there_are_those_that_are_read_and_whether_there_is_a_map() {
         let annotated = |annotations: Value| json!({ "metadata": { "name": "iris", "namespace": "models", "annotations": annotations } });
         let annotations = |object: &Value| kept(object)["metadata"].get("annotations").cloned();
-        let all = annotated(json!({ STAMP: "{}", ALLOW_FROM: "b", "other": "x" }));
-        assert_eq!(annotations(&all), Some(json!({ STAMP: "{}", ALLOW_FROM: "b" })));
+        let all = annotated(json!({ STAMP: "{}", MIRRORS: "{}", ALLOW_FROM: "b", "other": "x" }));
+        assert_eq!(annotations(&all), Some(json!({ STAMP: "{}", MIRRORS: "{}", ALLOW_FROM: "b" })));
         assert_eq!(annotations(&annotated(json!({ "other": "x" }))), Some(json!({})));
         assert_eq!(annotations(&json!({ "metadata": { "name": "iris", "namespace": "models" } })), None);
     }

@@ -136,4 +136,5 @@ campaigns! {
     a_supersession: Way::Supersede,
     an_abort: Way::Abort,
     a_deletion: Way::Deletion,
+    copies_matches_and_cookies: Way::Beside,
 }

@@ -24,6 +24,8 @@ pub(super) enum Way {
     Abort,
     /// The Rollout is deleted in mid-step.
     Deletion,
+    /// Copies, then everything that a step can give at once, which a person aborts.
+    Beside,
 }
 
 /// One run of a way.
@@ -44,6 +46,13 @@ impl Way {
             Self::Promotion | Self::Breach => {
                 json!([{"weight": 20, "for": "1s"}, {"weight": 50, "for": "1s"}])
             }
+            Self::Beside => json!([
+                {"mirror": 100, "for": "1s"},
+                {
+                    "weight": 50, "match": [{"headers": {"x-group": {"exact": "beta"}}}], "mirror": 0.5,
+                    "sticky": {"cookie": {"name": "arm"}}, "approve": true,
+                },
+            ]),
             Self::Supersede | Self::Abort | Self::Deletion => json!([{"weight": 50, "approve": true}]),
         };
         let mut object = rollout(&steps);
@@ -57,7 +66,7 @@ impl Way {
                 None
             }
             Self::Supersede => Some(world.scene.serve("iris-v3", "iris", "v3").await.unwrap()),
-            Self::Promotion | Self::Abort | Self::Deletion => None,
+            Self::Promotion | Self::Abort | Self::Deletion | Self::Beside => None,
         };
         Run { way: self, world, _third: third }
     }
@@ -79,14 +88,14 @@ impl Run {
         let world = &self.world;
         match self.way {
             Way::Promotion | Way::Breach => {}
-            Way::Supersede | Way::Abort | Way::Deletion => {
+            Way::Supersede | Way::Abort | Way::Deletion | Way::Beside => {
                 controllers.until(world, || world.status()["reason"] == "WaitingForApproval").await?;
             }
         }
         match self.way {
             Way::Promotion | Way::Breach => {}
             Way::Supersede => world.want("iris-v3").await,
-            Way::Abort => world.ask("Abort", "stop").await,
+            Way::Abort | Way::Beside => world.ask("Abort", "stop").await,
             Way::Deletion => world.delete_rollout().await,
         }
         controllers.until(world, || self.is_over()).await?;
@@ -105,7 +114,7 @@ impl Run {
                     && status["reason"] == "WaitingForApproval"
                     && at_rest
             }
-            Way::Abort => status["phase"] == "RolledBack" && at_rest && !self.world.action("stop").is_null(),
+            Way::Abort | Way::Beside => status["phase"] == "RolledBack" && at_rest && !self.world.action("stop").is_null(),
             Way::Deletion => status == Value::Null,
         }
     }
