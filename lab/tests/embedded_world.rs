@@ -81,11 +81,11 @@ async fn an_error_share_is_exact_and_seen_by_predictor_gateway_and_users_alike()
         assert!(metrics.lines().any(|l| l == line), "{line}\nin\n{metrics}");
     }
     let metrics = world.gateway.metrics();
-    let errors = metrics
-        .lines()
-        .find(|l| {
-            ["istio_requests_total", r#"response_code="500""#, r#"reporter="source""#].iter().all(|part| l.contains(part))
-        });
+    let errors = metrics.lines().find(|l| {
+        ["istio_requests_total", r#"response_code="500""#, r#"reporter="source""#]
+            .iter()
+            .all(|part| l.contains(part))
+    });
     let errors = errors.unwrap();
     for part in [r#"destination_service_name="iris-v2""#, r#"reporter="source""#, "} 50"] {
         assert!(errors.contains(part), "{part} in {errors}");

@@ -198,12 +198,14 @@ pub fn ask(rollout: &Rollout, what: Do) -> Result<RolloutActionSpec, String> {
     let step = status.progress.as_ref().map(|progress| progress.number);
     match what {
         Do::Abort | Do::Pause => Ok(about(&name, what, in_flight, None)),
-        Do::Approve | Do::Promote | Do::PromoteFull | Do::DecideStable | Do::DecideCanary => match in_flight {
-            Some(revision) => {
-                Ok(about(&name, what, Some(revision), step.filter(|_| what != Do::PromoteFull)))
+        Do::Approve | Do::Promote | Do::PromoteFull | Do::DecideStable | Do::DecideCanary => {
+            match in_flight {
+                Some(revision) => {
+                    Ok(about(&name, what, Some(revision), step.filter(|_| what != Do::PromoteFull)))
+                }
+                None => Err(format!("nothing is in flight: {name} is {}{stands}", status.phase)),
             }
-            None => Err(format!("nothing is in flight: {name} is {}{stands}", status.phase)),
-        },
+        }
         Do::Retry => wanted(rollout, &status).map(|revision| about(&name, what, Some(revision), None)),
         Do::Resume if status.pause.is_none() && rollout.spec.paused => {
             Err("it is paused by its spec: set spec.paused to false".to_owned())

@@ -179,7 +179,8 @@ async fn blue_green_rolls_back_a_preview_that_fails() {
 /// A browser: it sends back the cookies that it was given.
 async fn browse(world: &World, jar: &mut Vec<String>) -> String {
     let request = http::Request::post(format!("http://{HOST}/v2/models/iris/infer"));
-    let body = json!({"inputs": [{"name": "input", "datatype": "FP64", "shape": [3], "data": [1.0, 2.0, 5.0]}]});
+    let body =
+        json!({"inputs": [{"name": "input", "datatype": "FP64", "shape": [3], "data": [1.0, 2.0, 5.0]}]});
     let request = request.header("cookie", jar.join("; ")).body(body.to_string().into()).unwrap();
     let answer = world.gateway.send(request).await;
     for cookie in answer.headers().get_all("set-cookie") {
@@ -196,7 +197,11 @@ async fn ab_test_binds_each_user_to_an_arm_and_a_person_decides_for_the_canary()
     let world = applied("ab-test").await;
     let beta = with_header(&world, "x-group", "beta");
     let _sluice = world.controller();
-    world.sees("the cohort has begun", |status| status["progress"]["name"] == "cohort" && status["beside"] != Value::Null).await;
+    world
+        .sees("the cohort has begun", |status| {
+            status["progress"]["name"] == "cohort" && status["beside"] != Value::Null
+        })
+        .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     same(&answers(&beta, 50).await.by("iris-v1"), &0, "answers of stable to beta users");
     world.weighs(50, 50).await;
@@ -271,8 +276,7 @@ async fn shadow_then_promote_copies_first_and_then_moves_traffic() {
     world.sees("it copies a tenth", |status| status["beside"]["mirror"] == 10).await;
     world.sees("it copies all", |status| status["beside"]["mirror"] == 100).await;
     world.stands("Healthy", "Live").await;
-    let kinds =
-        ["Adopted", "Started", "Entered", "Entered", "Entered", "Entered", "Promoting", "Promoted"];
+    let kinds = ["Adopted", "Started", "Entered", "Entered", "Entered", "Entered", "Promoting", "Promoted"];
     check(&world, &[0, 10, 50, 100], &kinds);
     same(&stable(&world), &"iris-v2".into(), "stable");
 }

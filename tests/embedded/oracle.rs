@@ -15,9 +15,8 @@ pub fn managed(virtual_service: &Value) -> &Value {
 /// The routes that the Rollout put there.
 pub fn own(virtual_service: &Value) -> Vec<&Value> {
     let routes = virtual_service["spec"]["http"].as_array().expect("http routes");
-    let is_own = |route: &&Value| {
-        route["name"].as_str().is_some_and(|name| name.starts_with("sluice-models/iris/"))
-    };
+    let is_own =
+        |route: &&Value| route["name"].as_str().is_some_and(|name| name.starts_with("sluice-models/iris/"));
     routes.iter().filter(is_own).collect()
 }
 

@@ -62,7 +62,14 @@ fn edited(file: &str, object: &Value, setting: &Setting) -> Result<traffic::Edit
         _ => Some(vec![8000]),
     };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    let selection = Selection { namespace: text("namespace"), name: text("name"), rollout: "models/iris".to_owned(), http: Vec::new(), tcp: Vec::new(), tls: Vec::new() };
+    let selection = Selection {
+        namespace: text("namespace"),
+        name: text("name"),
+        rollout: "models/iris".to_owned(),
+        http: Vec::new(),
+        tcp: Vec::new(),
+        tls: Vec::new(),
+    };
     let cluster = Cluster { names: &names, ports: &ports };
     let mut edit = traffic::edit_what_can_be(object, &selection, setting, &cluster);
     let said = Stamp { seq: 7, setting: setting.weight, ..Stamp::default() };

@@ -145,7 +145,8 @@ fn gives(
     let Some(canary) = desired.canary.as_ref().filter(|_| !desired.takes_away()) else { return false };
     let selections = whole(world, plan, object);
     let shown = |object: &Value| -> Result<Shown, RouteError> {
-        let each = selections.iter().map(|selection| traffic::shown(object, selection, canary, &world.cluster));
+        let each =
+            selections.iter().map(|selection| traffic::shown(object, selection, canary, &world.cluster));
         each.collect()
     };
     match (shown(before), shown(after)) {

@@ -80,7 +80,9 @@ fn views(object: &Value, route: &PlannedRoute, world: &World<'_>) -> Result<Vec<
 fn newest(one: Option<stamp::Stamp>, other: Option<stamp::Stamp>) -> Option<stamp::Stamp> {
     let lower = |one: &stamp::Stamp, other: &stamp::Stamp| one.given().is_less_than(&other.given());
     match (one, other) {
-        (Some(one), Some(other)) if one.seq > other.seq || one.seq == other.seq && lower(&one, &other) => Some(one),
+        (Some(one), Some(other)) if one.seq > other.seq || one.seq == other.seq && lower(&one, &other) => {
+            Some(one)
+        }
         (one, None) => one,
         (_, other) => other,
     }

@@ -108,7 +108,9 @@ fn is_of_another_life(turn: &Turn<'_>, stamp: &Stamp) -> bool {
         stamp.stable.is_none() || stamp.stable == state.stable.as_ref().map(Predictor::revision);
     match &state.stage {
         Stage::Pending | Stage::Released => false,
-        Stage::Idle | Stage::StatusLost => !same_stable || !stamp.given().is_nothing() || stamp.revision != canary,
+        Stage::Idle | Stage::StatusLost => {
+            !same_stable || !stamp.given().is_nothing() || stamp.revision != canary
+        }
         Stage::Step(_) => {
             let lower = stamp.given().is_nothing() || stamp.given().is_less_than(&turn.given());
             !same_stable || stamp.revision != canary || !(lower || ended_as(turn, stamp).is_some())

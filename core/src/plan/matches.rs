@@ -72,7 +72,8 @@ fn refuse_what_cannot_be(condition: &Match, path: &str, errors: &mut PlanErrors)
         refuse_text(uri, &format!("{path}.uri"), errors);
     }
     // Requests without a header or a parameter exist, whatever its value may be; one without these does not.
-    let always_there = |name: &String| name.starts_with(':') || matches!(name.as_str(), "host" | "user-agent");
+    let always_there =
+        |name: &String| name.starts_with(':') || matches!(name.as_str(), "host" | "user-agent");
     let real_header = headers.iter().any(|(name, text)| !always_there(name) || !is_anything(text));
     let real_uri = uri.as_ref().is_some_and(|uri| !is_anything(uri));
     if !real_header && !real_uri && query_params.is_empty() {
@@ -83,7 +84,9 @@ fn refuse_what_cannot_be(condition: &Match, path: &str, errors: &mut PlanErrors)
 fn refuse_text(text: &StringMatch, path: &str, errors: &mut PlanErrors) {
     let given: Vec<&String> = [&text.exact, &text.prefix, &text.regex].into_iter().flatten().collect();
     match given.as_slice() {
-        [one] if one.is_empty() => errors.invalid(path, "an empty text says nothing: expected some characters"),
+        [one] if one.is_empty() => {
+            errors.invalid(path, "an empty text says nothing: expected some characters")
+        }
         [_] => {}
         several => errors.invalid(
             path,
@@ -193,7 +196,10 @@ mod tests {
             json!({"headers": {"user-agent": {"regex": ".*"}}, "uri": {"prefix": "/"}}),
         ] {
             let error = planned(condition.clone()).unwrap_err();
-            assert!(error.contains("spec.steps[0].match[0]: it would take all requests"), "{condition}: {error}");
+            assert!(
+                error.contains("spec.steps[0].match[0]: it would take all requests"),
+                "{condition}: {error}"
+            );
         }
         for condition in [
             json!({"uri": {"regex": "/v2/.*"}}),

@@ -53,7 +53,8 @@ pub(super) fn expand(steps: &[Step], errors: &mut PlanErrors) -> Vec<PlannedStep
                 errors.invalid(&path, "a ramp stands alone: leave out weight, mirror and match");
             }
             Some(_) if step.sticky.is_some() => {
-                errors.invalid(&format!("{path}.sticky"), "a ramp stands alone: a sticky step has one weight");
+                errors
+                    .invalid(&format!("{path}.sticky"), "a ramp stands alone: a sticky step has one weight");
             }
             Some(ramp) => expand_ramp(step, ramp, &path, &mut planned, errors),
             None if is_setting => {
@@ -106,7 +107,8 @@ fn sticky_cookie(sticky: &Sticky, path: &str, errors: &mut PlanErrors) -> Option
     };
     let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
     if !(1..=63).contains(&cookie.name.len()) || !cookie.name.bytes().all(fits) {
-        let problem = format!("{:?} is no name of a cookie: letters, digits, -, _ and . are expected", cookie.name);
+        let problem =
+            format!("{:?} is no name of a cookie: letters, digits, -, _ and . are expected", cookie.name);
         errors.invalid(&format!("{path}.cookie.name"), problem);
     }
     if cookie.ttl.is_some_and(|ttl| ttl.0 < Duration::from_secs(1)) {
@@ -136,8 +138,13 @@ fn expand_ramp(
     loop {
         // A gate on a ramp is one gate, behind its last weight.
         let approve = step.approve && weight == to;
-        let setting =
-            PlannedStep { path: path.to_owned(), weight, lasts: ramp.every.0, approve, ..PlannedStep::default() };
+        let setting = PlannedStep {
+            path: path.to_owned(),
+            weight,
+            lasts: ramp.every.0,
+            approve,
+            ..PlannedStep::default()
+        };
         push(planned, step, setting);
         if weight >= to {
             return;

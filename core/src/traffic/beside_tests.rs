@@ -35,7 +35,12 @@ fn mirroring(percent: f64) -> Setting {
 
 fn sticky(weight: u8) -> Setting {
     let path = "spec.steps[2].sticky".to_owned();
-    let sticky = Sticky { path, name: "arm".into(), ttl: Some(std::time::Duration::from_hours(1)), token: "t1".into() };
+    let sticky = Sticky {
+        path,
+        name: "arm".into(),
+        ttl: Some(std::time::Duration::from_hours(1)),
+        token: "t1".into(),
+    };
     Setting { sticky: Some(sticky), ..canary(weight) }
 }
 
@@ -68,7 +73,9 @@ fn unannotated(object: &Value) -> Value {
 }
 
 fn one(route: Value) -> Value {
-    with_http(&json!([{"name": "old", "redirect": {"uri": "/"}}, route, {"name": "other", "route": [to("x", None)]}]))
+    with_http(
+        &json!([{"name": "old", "redirect": {"uri": "/"}}, route, {"name": "other", "route": [to("x", None)]}]),
+    )
 }
 
 fn refused(before: &Value, setting: &Setting) -> String {
@@ -94,7 +101,10 @@ fn a_match_is_a_copy_of_the_route_right_before_it_that_leads_to_the_canary() {
     for field in ["timeout", "retries", "corsPolicy", "novel", "fault", "mirror", "headers"] {
         assert_eq!(http[1][field], route[field], "{field} is inherited");
     }
-    assert_eq!(http[2]["route"], json!([to(F, 30), with(to(A, 70), "headers", &headers), with(to(B, 0), "headers", &headers)]));
+    assert_eq!(
+        http[2]["route"],
+        json!([to(F, 30), with(to(A, 70), "headers", &headers), with(to(B, 0), "headers", &headers)])
+    );
 }
 
 #[test]
@@ -152,8 +162,16 @@ fn a_path_within_the_routes_own_takes_its_place_unless_it_is_rewritten() {
 fn what_both_are_about_is_refused_with_both_fields_and_never_in_the_way_of_a_decrease() {
     let own = |own: Value| one(json!({"name": "primary", "route": [to(A, 60), to(B, 40)], "match": [own]}));
     for (route, step, field) in [
-        (json!({"headers": {"X-Group": {"prefix": "b"}}}), beta(), "headers[X-Group]: expected nothing about the header x-group, which spec.steps[1].match[0].headers[x-group] is about"),
-        (json!({"queryParams": {"q": {"exact": "1"}}}), json!([{"queryParams": {"q": {"exact": "2"}}}]), "queryParams[q]: "),
+        (
+            json!({"headers": {"X-Group": {"prefix": "b"}}}),
+            beta(),
+            "headers[X-Group]: expected nothing about the header x-group, which spec.steps[1].match[0].headers[x-group] is about",
+        ),
+        (
+            json!({"queryParams": {"q": {"exact": "1"}}}),
+            json!([{"queryParams": {"q": {"exact": "2"}}}]),
+            "queryParams[q]: ",
+        ),
     ] {
         let message = refused(&own(route.clone()), &matching(step));
         assert!(message.contains(&format!("spec.http[1].match[0].{field}")), "{message}");
@@ -174,9 +192,18 @@ fn a_mirror_goes_beside_the_owners_and_the_owners_single_one_comes_back() {
         (json!({"mirrors": [{"destination": log}]}), json!([{"destination": log}])),
         (json!({"mirrors": [{"destination": {"host": B}}]}), json!([{"destination": {"host": B}}])),
         (json!({"mirror": log}), json!([{"destination": log}])),
-        (json!({"mirror": log, "mirrorPercentage": {"value": 0.5}}), json!([{"destination": log, "percentage": {"value": 0.5}}])),
-        (json!({"mirror": log, "mirrorPercent": 5}), json!([{"destination": log, "percentage": {"value": 5}}])),
-        (json!({"mirror": log, "mirror_percent": 5}), json!([{"destination": log, "percentage": {"value": 5}}])),
+        (
+            json!({"mirror": log, "mirrorPercentage": {"value": 0.5}}),
+            json!([{"destination": log, "percentage": {"value": 0.5}}]),
+        ),
+        (
+            json!({"mirror": log, "mirrorPercent": 5}),
+            json!([{"destination": log, "percentage": {"value": 5}}]),
+        ),
+        (
+            json!({"mirror": log, "mirror_percent": 5}),
+            json!([{"destination": log, "percentage": {"value": 5}}]),
+        ),
         (json!({"mirror": {"host": B}}), json!([{"destination": {"host": B}}])),
     ] {
         let mut route = json!({"name": "primary", "route": [to(A, 100)]});
@@ -237,7 +264,8 @@ fn an_annotation_that_cannot_be_read_stops_increases_only() {
 #[test]
 fn a_cookie_keeps_clients_on_both_arms() {
     let own = json!({"response": {"add": {"set-cookie": "user=1"}, "set": {"x": "y"}}});
-    let route = json!({"name": "primary", "timeout": "3s", "route": [with(to(A, 80), "headers", &own), to(F, 20)]});
+    let route =
+        json!({"name": "primary", "timeout": "3s", "route": [with(to(A, 80), "headers", &own), to(F, 20)]});
     let edited = after(&one(route), &sticky(25));
     let http = edited["spec"]["http"].as_array().unwrap();
     let names: Vec<&str> = http.iter().map(|route| route["name"].as_str().unwrap()).collect();
@@ -247,7 +275,12 @@ fn a_cookie_keeps_clients_on_both_arms() {
     );
     let host = |route: usize, entry: usize| http[route]["route"][entry]["destination"]["host"].clone();
     let weights = |route: usize| -> Vec<u64> {
-        http[route]["route"].as_array().unwrap().iter().map(|entry| entry["weight"].as_u64().unwrap()).collect()
+        http[route]["route"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["weight"].as_u64().unwrap())
+            .collect()
     };
     assert_eq!((host(1, 0), weights(1)), (json!(B), vec![80, 20]));
     assert_eq!((host(2, 0), weights(2)), (json!(A), vec![80, 20]));
@@ -294,22 +327,37 @@ fn all_at_once_on_several_routes_and_beside_another_rollout() {
     let http = edited["spec"]["http"].as_array().unwrap();
     let names: Vec<&str> = http.iter().map(|route| route["name"].as_str().unwrap_or("-")).collect();
     let own = |key: &str| ["", "+canary", "+stable"].map(|end| format!("sluice-models/wine/{key}{end}"));
-    let expected: Vec<String> = own("#0").into_iter()
+    let expected: Vec<String> = own("#0")
+        .into_iter()
         .chain(["-".to_owned(), "sluice-models/wine2/third".to_owned()])
-        .chain(own("twice")).chain(["twice".to_owned()])
-        .chain(own("twice#3")).chain(["twice".to_owned()])
+        .chain(own("twice"))
+        .chain(["twice".to_owned()])
+        .chain(own("twice#3"))
+        .chain(["twice".to_owned()])
         .collect();
     assert_eq!(names, expected);
-    for route in http.iter().filter(|route| route["name"].as_str().is_some_and(|name| name.contains("/wine/"))) {
+    for route in
+        http.iter().filter(|route| route["name"].as_str().is_some_and(|name| name.contains("/wine/")))
+    {
         assert!(route.get("mirrors").is_none(), "no copies of what an arm has to itself: {route}");
     }
 }
 
 #[test]
 fn only_routes_of_this_very_rollout_are_its_own() {
-    for name in ["sluice-models/wine", "sluice-models-wine/x/y", "sluice-models/wine-2/x", "sluice-other/wine/x", "wine/x"] {
-        let before = with_http(&json!([{"name": name, "match": [{"uri": {"prefix": "/"}}], "route": [to("w", None)]}, {"name": "primary", "route": [to(A, 100)]}]));
-        let edited = in_cluster(|cluster| edit(&before, &selection(&["primary"]), &matching(beta()), cluster)).unwrap();
+    for name in [
+        "sluice-models/wine",
+        "sluice-models-wine/x/y",
+        "sluice-models/wine-2/x",
+        "sluice-other/wine/x",
+        "wine/x",
+    ] {
+        let before = with_http(
+            &json!([{"name": name, "match": [{"uri": {"prefix": "/"}}], "route": [to("w", None)]}, {"name": "primary", "route": [to(A, 100)]}]),
+        );
+        let edited =
+            in_cluster(|cluster| edit(&before, &selection(&["primary"]), &matching(beta()), cluster))
+                .unwrap();
         assert_eq!(edited["spec"]["http"][0], before["spec"]["http"][0], "{name}");
         assert_eq!(edited["spec"]["http"].as_array().unwrap().len(), 3);
     }
@@ -340,7 +388,10 @@ fn connections_are_moved_by_weight_in_the_first_route_that_takes_them() {
     assert_eq!(both["spec"]["tcp"][0]["route"], json!([to(A, 75), to(B, 25)]));
     assert_eq!(both["spec"]["tcp"][1]["route"], json!([to(A, 75), to(B, 25)]), "any port, once");
     assert_eq!(both["spec"]["tls"][1]["route"], json!([to(A, 30), to(B, 10), to(F, 60)]));
-    assert_eq!((&both["spec"]["http"], &both["spec"]["tls"][0]), (&vs["spec"]["http"], &vs["spec"]["tls"][0]));
+    assert_eq!(
+        (&both["spec"]["http"], &both["spec"]["tls"][0]),
+        (&vs["spec"]["http"], &vs["spec"]["tls"][0])
+    );
     for (tcp, tls, expected) in [
         (&[][..], &["c.com"][..], "spec.tls: expected a tls route that takes connections of the host c.com"),
         (&[], &["a.example.com"], "spec.tls[0].route: expected a destination that is models/iris-v1:8000"),
@@ -353,7 +404,8 @@ fn connections_are_moved_by_weight_in_the_first_route_that_takes_them() {
 #[test]
 fn a_subset_of_the_same_host_is_an_arm_like_another() {
     let subset = |name: &str| Predictor { subset: Some(name.to_owned()), ..iris(1) };
-    let before = with_http(&json!([{"name": "primary", "route": [{"destination": {"host": A, "subset": "v1"}}]}]));
+    let before =
+        with_http(&json!([{"name": "primary", "route": [{"destination": {"host": A, "subset": "v1"}}]}]));
     let setting = Setting {
         stable: subset("v1"),
         canary: Some(subset("v2")),
@@ -361,6 +413,9 @@ fn a_subset_of_the_same_host_is_an_arm_like_another() {
         ..matching(beta())
     };
     let edited = edited(&before, &setting).unwrap();
-    assert_eq!(edited["spec"]["http"][0]["route"], json!([{"destination": {"host": A, "subset": "v2"}, "weight": 100}]));
+    assert_eq!(
+        edited["spec"]["http"][0]["route"],
+        json!([{"destination": {"host": A, "subset": "v2"}, "weight": 100}])
+    );
     assert_eq!(edited["spec"]["http"][1]["mirrors"][0]["destination"], json!({"host": A, "subset": "v2"}));
 }

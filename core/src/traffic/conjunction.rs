@@ -77,7 +77,8 @@ fn both(
         };
         if field == "uri" {
             // What is rewritten depends on what was matched.
-            let fits = !rewrites && own.get("ignoreUriCase") != Some(&Value::Bool(true)) && is_within(wanted, there);
+            let fits =
+                !rewrites && own.get("ignoreUriCase") != Some(&Value::Bool(true)) && is_within(wanted, there);
             if there != wanted && !fits {
                 return Err(place.at("uri").conflict("the uri", &format!("{path}.uri")));
             }

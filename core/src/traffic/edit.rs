@@ -61,7 +61,8 @@ pub fn edit_what_can_be(
             return edit;
         }
     };
-    let keys = plain.pointer("/spec/http").and_then(Value::as_array).map(|http| own::keys(http)).unwrap_or_default();
+    let keys =
+        plain.pointer("/spec/http").and_then(Value::as_array).map(|http| own::keys(http)).unwrap_or_default();
     let mut foreign = Vec::new();
     let mut before = Vec::new();
     for selected in selected {

@@ -91,7 +91,9 @@ pub enum Trouble {
         step: String,
     },
     /// The annotation that says which mirrors are ours cannot be read.
-    #[error("the annotation {MIRRORS} cannot be read: expected a JSON object with an entry per Rollout, found {found}")]
+    #[error(
+        "the annotation {MIRRORS} cannot be read: expected a JSON object with an entry per Rollout, found {found}"
+    )]
     UnreadableMirrors {
         /// What is there, or what the parser says about it.
         found: String,

@@ -174,7 +174,11 @@ fn read(virtual_service: &Value, selection: &Selection) -> Result<Map<String, Va
     }
 }
 
-fn write(virtual_service: &mut Value, selection: &Selection, notes: Map<String, Value>) -> Result<(), RouteError> {
+fn write(
+    virtual_service: &mut Value,
+    selection: &Selection,
+    notes: Map<String, Value>,
+) -> Result<(), RouteError> {
     let place = Place { selection, path: "metadata".to_owned() };
     let Some(metadata) = virtual_service.get_mut("metadata") else {
         return Err(place.malformed("an object", None));

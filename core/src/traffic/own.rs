@@ -100,12 +100,16 @@ pub(super) fn set_cookie(
         }
         fields = place.at("headers.response").object_mut(child)?;
     }
-    let Some(spelling) = [COOKIE, "Set-Cookie"].into_iter().find(|spelling| !fields.contains_key(*spelling)) else {
+    let Some(spelling) = [COOKIE, "Set-Cookie"].into_iter().find(|spelling| !fields.contains_key(*spelling))
+    else {
         return Err(place.at("headers.response.add").conflict(COOKIE, &sticky.path));
     };
     let age = sticky.ttl.map_or_else(String::new, |ttl| format!("; Max-Age={}", ttl.as_secs()));
     let value = cookie_value(rollout, sticky, arm);
-    fields.insert(spelling.to_owned(), format!("{}={value}; Path=/{age}; HttpOnly; SameSite=Lax", sticky.name).into());
+    fields.insert(
+        spelling.to_owned(),
+        format!("{}={value}; Path=/{age}; HttpOnly; SameSite=Lax", sticky.name).into(),
+    );
     Ok(())
 }
 

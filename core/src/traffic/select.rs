@@ -116,7 +116,8 @@ pub(super) fn select<'v>(
     let hosts = selection.tls.iter().map(|host| ("tls", format!("the host {host}"), takes_host(host)));
     for (list, of, takes) in ports.collect::<Vec<_>>().into_iter().chain(hosts.collect::<Vec<_>>()) {
         let connection = select_connection(virtual_service, selection, list, &of, &*takes);
-        let known = |index| found.iter().flatten().any(|it: &Selected<'_>| it.list == list && it.index == index);
+        let known =
+            |index| found.iter().flatten().any(|it: &Selected<'_>| it.list == list && it.index == index);
         if !connection.as_ref().is_ok_and(|selected| known(selected.index)) {
             found.push(connection);
         }
@@ -202,7 +203,9 @@ fn select_http<'v>(
         match read {
             Ok((_, [])) if !explicit => None,
             Ok((_, [])) => Some(Err(place.trouble(Trouble::NoDestinations { found: instead(route) }))),
-            Ok((fields, entries)) => Some(Ok(Selected { list: HTTP, index, place, name: *name, fields, entries })),
+            Ok((fields, entries)) => {
+                Some(Ok(Selected { list: HTTP, index, place, name: *name, fields, entries }))
+            }
             Err(error) => Some(Err(error)),
         }
     });
@@ -254,7 +257,10 @@ impl<'s> Place<'s> {
 }
 
 impl Place<'_> {
-    pub(super) fn object_mut<'v>(&self, value: &'v mut Value) -> Result<&'v mut Map<String, Value>, RouteError> {
+    pub(super) fn object_mut<'v>(
+        &self,
+        value: &'v mut Value,
+    ) -> Result<&'v mut Map<String, Value>, RouteError> {
         if !value.is_object() {
             return Err(self.malformed("an object", Some(value)));
         }

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Cluster, Selection,
-    destination,
+    Cluster, Selection, destination,
     error::RouteError,
     mirror, own,
     select::{Place, select},
@@ -37,7 +36,8 @@ impl Shown {
     /// Whether this is more than `before` in one respect, on one route at least, and less in that respect on none.
     pub fn is_growth_from(&self, before: &Self) -> bool {
         let rises = |pairs: Vec<(f64, f64)>| {
-            pairs.iter().any(|(before, after)| after > before) && !pairs.iter().any(|(before, after)| after < before)
+            pairs.iter().any(|(before, after)| after > before)
+                && !pairs.iter().any(|(before, after)| after < before)
         };
         let weights = before.weights.iter().zip(&self.weights);
         let lacks = |one: &Self, other: &Self| one.matches.iter().any(|route| !other.matches.contains(route));
@@ -74,7 +74,8 @@ pub fn shown(
         shown.mirrors.push(mirror::percentages(route, is_canary));
     }
     let http = virtual_service.pointer("/spec/http").and_then(Value::as_array).into_iter().flatten();
-    for (index, route) in http.enumerate().filter(|(_, route)| own::owner(route) == Some(&selection.rollout)) {
+    for (index, route) in http.enumerate().filter(|(_, route)| own::owner(route) == Some(&selection.rollout))
+    {
         let place = Place { selection, path: format!("spec.http[{index}]") };
         let entries = route.get("route").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let views = destination::read_all(&place, entries, cluster)?;

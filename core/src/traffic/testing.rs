@@ -26,7 +26,14 @@ pub(super) fn with_http(http: &Value) -> Value {
 /// Its routes of these names; none for all.
 pub(super) fn selection(http: &[&str]) -> Selection {
     let http = http.iter().map(|name| (*name).to_owned()).collect();
-    Selection { namespace: "models".into(), name: "iris".into(), rollout: ROLLOUT.into(), http, tcp: Vec::new(), tls: Vec::new() }
+    Selection {
+        namespace: "models".into(),
+        name: "iris".into(),
+        rollout: ROLLOUT.into(),
+        http,
+        tcp: Vec::new(),
+        tls: Vec::new(),
+    }
 }
 
 /// Version `version` of the model: the Service `models/iris-v<version>` on port 8000.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sluice_core::{
     Predictor,
     api::{
-        Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Do, Given, MIRRORS, Percent, Reason,
-        RolloutStatus, STAMP,
+        Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Do, Given, MIRRORS, Percent,
+        Reason, RolloutStatus, STAMP,
     },
     machine::{Stage, StepState},
 };
@@ -240,7 +240,8 @@ impl Oracle {
             if grown > weight(before, service) && ours["stable"] != revision {
                 assert!(!frozen, "14: {service} got more while frozen");
                 assert_eq!(ours["revision"], revision, "4: {service} is nobody's canary");
-                let recorded = self.recorded.get(&seq).and_then(|all| all.iter().map(|given| given.weight).max());
+                let recorded =
+                    self.recorded.get(&seq).and_then(|all| all.iter().map(|given| given.weight).max());
                 let recorded = recorded
                     .map(u64::from)
                     .unwrap_or_else(|| panic!("15: {service} got more by {seq}, which is not recorded"));
@@ -264,12 +265,18 @@ impl Oracle {
             for entry in route["route"].as_array().unwrap() {
                 let host = entry["destination"]["host"].as_str().unwrap();
                 let by_cookie = route["name"].as_str().unwrap().ends_with("+stable");
-                assert!(!SERVICES.contains(&host) || by_cookie || Some(host) == canary.as_deref(), "4: {route}");
+                assert!(
+                    !SERVICES.contains(&host) || by_cookie || Some(host) == canary.as_deref(),
+                    "4: {route}"
+                );
             }
         }
         let recorded = self.recorded.get(&seq).map_or(&[][..], Vec::as_slice);
         let matched = own_routes(after).iter().any(|route| !route["name"].as_str().unwrap().contains('+'));
-        assert!(!matched || recorded.iter().any(|given| !given.beside.matches.is_empty()), "15: {seq} has no match");
+        assert!(
+            !matched || recorded.iter().any(|given| !given.beside.matches.is_empty()),
+            "15: {seq} has no match"
+        );
         for (host, percent) in mirrors(after) {
             let less = mirrors(before).get(&host).is_none_or(|before| *before < percent);
             assert!(!(less && frozen), "14: copies grow while frozen");

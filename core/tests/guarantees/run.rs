@@ -42,7 +42,9 @@ fn steps(variant: usize) -> Value {
             {"match": [{"headers": {"x-group": {"exact": "x"}}}, {"uri": {"prefix": "/y"}}], "approve": true},
             {"mirror": 20, "weight": 5},
         ]),
-        7 => json!([{"weight": 50, "for": "10s", "sticky": {"cookie": {"name": "arm"}}}, {"match": beta("y")}]),
+        7 => {
+            json!([{"weight": 50, "for": "10s", "sticky": {"cookie": {"name": "arm"}}}, {"match": beta("y")}])
+        }
         _ => json!([{"weight": 101}]),
     }
 }

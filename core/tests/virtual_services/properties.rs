@@ -17,7 +17,14 @@ fn edit(vs: &Value, names: &[&str], setting: &Setting) -> Result<Value, RouteErr
     let ports = |namespace: &str, service: &str| world.ports_of(namespace, service);
     let cluster = Cluster { names: &HostNames::default(), ports: &ports };
     let http = names.iter().map(|name| (*name).to_owned()).collect();
-    let selection = Selection { namespace: "models".into(), name: "iris".into(), rollout: "models/iris".into(), http, tcp: Vec::new(), tls: Vec::new() };
+    let selection = Selection {
+        namespace: "models".into(),
+        name: "iris".into(),
+        rollout: "models/iris".into(),
+        http,
+        tcp: Vec::new(),
+        tls: Vec::new(),
+    };
     traffic::edit(vs, &selection, setting, &cluster)
 }
 

@@ -208,7 +208,14 @@ impl Case {
     fn selection(&self, vs: &Value) -> Selection {
         let text = |field: &str| vs["metadata"][field].as_str().unwrap().to_owned();
         let http = self.http.iter().map(|name| (*name).to_owned()).collect();
-        Selection { namespace: text("namespace"), name: text("name"), rollout: "models/iris".into(), http, tcp: Vec::new(), tls: Vec::new() }
+        Selection {
+            namespace: text("namespace"),
+            name: text("name"),
+            rollout: "models/iris".into(),
+            http,
+            tcp: Vec::new(),
+            tls: Vec::new(),
+        }
     }
 
     fn world(&self, vs: &Value) -> World {

@@ -172,7 +172,10 @@ pub(super) fn mirrored(namespace: &str, route: &Value, predictor: &Predictor) ->
         let service = service_of(text(&entry["host"]), namespace);
         Destination { entry: mirror, weight: 0, service }.is(predictor)
     };
-    list(&route["mirrors"]).filter(is_it).map(|mirror| mirror["percentage"]["value"].as_f64().unwrap_or(100.0)).sum()
+    list(&route["mirrors"])
+        .filter(is_it)
+        .map(|mirror| mirror["percentage"]["value"].as_f64().unwrap_or(100.0))
+        .sum()
 }
 
 /// The http routes that were there without a Rollout of that name, and whether it moves them: those of these names, or
@@ -238,7 +241,8 @@ impl Given {
 
     /// At least as much in every respect; who has all lacks nothing.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        let beside = other.matches.iter().all(|one| self.matches.contains(one)) && self.mirror >= other.mirror;
+        let beside =
+            other.matches.iter().all(|one| self.matches.contains(one)) && self.mirror >= other.mirror;
         self.weight >= other.weight && (self.weight >= 100 || beside)
     }
 

@@ -106,7 +106,8 @@ fn arms(status: &RolloutStatus, screen: &Screen) -> Vec<String> {
             if fits { format!("{line}  {}", bar(weight, paint, screen)) } else { line }
         })
         .collect();
-    let beside = status.beside.matches.iter().map(|words| format!("requests to the canary: {}", plain(words)));
+    let beside =
+        status.beside.matches.iter().map(|words| format!("requests to the canary: {}", plain(words)));
     let copies = (!status.beside.mirror.is_nothing())
         .then(|| format!("copies to the canary, whose answers nobody sees: {}", status.beside.mirror));
     lines.extend(beside.chain(copies).flat_map(|line| wrap(&line, screen.width)));

@@ -114,7 +114,9 @@ impl Run {
                     && status["reason"] == "WaitingForApproval"
                     && at_rest
             }
-            Way::Abort | Way::Beside => status["phase"] == "RolledBack" && at_rest && !self.world.action("stop").is_null(),
+            Way::Abort | Way::Beside => {
+                status["phase"] == "RolledBack" && at_rest && !self.world.action("stop").is_null()
+            }
             Way::Deletion => status == Value::Null,
         }
     }

@@ -54,7 +54,10 @@ fn a_match_sends_its_requests_to_the_canary_and_no_others() {
     let mut life = cohort();
     let own = own_routes(object(&life));
     assert_eq!(own[0]["match"], json!([{"headers": {"x-group": {"exact": "beta"}}}]));
-    assert_eq!(own[0]["route"], json!([{"destination": {"host": "v2"}, "weight": 100, "headers": {"x": "y"}}]));
+    assert_eq!(
+        own[0]["route"],
+        json!([{"destination": {"host": "v2"}, "weight": 100, "headers": {"x": "y"}}])
+    );
     assert_eq!((own.len(), life.weight()), (1, 0));
     assert_eq!(life.world.status.beside.matches, ["x-group is beta"]);
     life.until(GOOD, |life| life.number() == Some(2));
@@ -201,11 +204,17 @@ fn a_person_who_decides_for_stable_ends_it_without_a_failure() {
     life.turns(1, GOOD);
     assert_eq!(life.world.action(&paused).answer, Some(ActionPhase::Refused));
     life.asks(Do::DecideStable);
-    assert_eq!((life.last().kind, life.last().reason, life.last().by.as_deref()), (DecisionKind::Lost, Reason::Lost, Some("ann")));
+    assert_eq!(
+        (life.last().kind, life.last().reason, life.last().by.as_deref()),
+        (DecisionKind::Lost, Reason::Lost, Some("ann"))
+    );
     life.pause(false);
     life.turns(10, GOOD);
     assert_eq!((life.outcome("v2"), life.weight(), life.stable()), (Some(Outcome::Lost), 0, "v1"));
-    assert_eq!((life.stands(), life.message()), ((Phase::Healthy, Reason::Lost), "ann decided for stable: because"));
+    assert_eq!(
+        (life.stands(), life.message()),
+        ((Phase::Healthy, Reason::Lost), "ann decided for stable: because")
+    );
     life.asks(Do::Retry);
     life.until(GOOD, |life| life.number() == Some(1));
 }
@@ -215,7 +224,10 @@ fn a_person_who_decides_for_the_canary_promotes_it() {
     let mut life = Life::at_step(2, |spec| spec["finish"] = json!("Wait"));
     life.turns(20, GOOD);
     life.asks(Do::DecideCanary);
-    assert_eq!((life.last().kind, life.last().message.as_str()), (DecisionKind::Promoting, "ann decided for the canary: because"));
+    assert_eq!(
+        (life.last().kind, life.last().message.as_str()),
+        (DecisionKind::Promoting, "ann decided for the canary: because")
+    );
     life.until(GOOD, |life| life.stable() == "v2");
 }
 

@@ -207,7 +207,9 @@ impl World {
         let busy = |service: &str| {
             names.iter().any(|name| {
                 let object = &self.virtual_services[*name];
-                let by_match = own_routes(object).iter().any(|route| route["route"][0]["destination"]["host"] == service);
+                let by_match = own_routes(object)
+                    .iter()
+                    .any(|route| route["route"][0]["destination"]["host"] == service);
                 weight(object, service) > 0 || by_match || mirrors(object).contains_key(service)
             })
         };
@@ -288,7 +290,10 @@ pub fn mirrors(object: &Value) -> BTreeMap<String, f64> {
     let managed = routes.iter().find(|route| route["name"] == "primary");
     let all = managed.and_then(|route| route["mirrors"].as_array()).map_or(&[][..], Vec::as_slice);
     let of = |mirror: &Value| {
-        (mirror["destination"]["host"].as_str().unwrap().to_owned(), mirror["percentage"]["value"].as_f64().unwrap())
+        (
+            mirror["destination"]["host"].as_str().unwrap().to_owned(),
+            mirror["percentage"]["value"].as_f64().unwrap(),
+        )
     };
     all.iter().map(of).collect()
 }

@@ -194,9 +194,13 @@ fn beside(seen: &Seen<'_>, change: &RouteChange<'_>, canary: Option<&Predictor>,
         let copies = change.moved().into_iter().map(|(_, before, after)| {
             (objects::mirrored(namespace, before, predictor), objects::mirrored(namespace, after, predictor))
         });
-        let copies = copies.filter(|(before, after)| after > before).map(|(_, after)| after).fold(0.0, f64::max);
+        let copies =
+            copies.filter(|(before, after)| after > before).map(|(_, after)| after).fold(0.0, f64::max);
         if canary != Some(predictor) && (!new.is_empty() || copies > 0.0) {
-            found.add(Some(&change.rollout), format!("{predictor} gets matches or copies and is nobody's canary"));
+            found.add(
+                Some(&change.rollout),
+                format!("{predictor} gets matches or copies and is nobody's canary"),
+            );
             continue;
         }
         let Some(recorded) = &recorded else { continue };

@@ -104,9 +104,7 @@ fn stamps(change: &RouteChange<'_>) -> Option<String> {
     if new < old {
         Some(format!("decision {old} is undone by decision {new}"))
     } else if new == old && grows && after["revision"] == before["revision"] {
-        Some(format!(
-            "of two decisions {new} the higher setting wins: {is} over {was}"
-        ))
+        Some(format!("of two decisions {new} the higher setting wins: {is} over {was}"))
     } else {
         None
     }
