@@ -85,7 +85,7 @@ fn refuse_text(text: &StringMatch, path: &str, errors: &mut PlanErrors) {
     let given: Vec<&String> = [&text.exact, &text.prefix, &text.regex].into_iter().flatten().collect();
     match given.as_slice() {
         [one] if one.is_empty() => {
-            errors.invalid(path, "an empty text says nothing: expected some characters")
+            errors.invalid(path, "an empty text says nothing: expected some characters");
         }
         [_] => {}
         several => errors.invalid(

@@ -135,8 +135,7 @@ fn is_asked(world: &World<'_>, change: &StatusChange<'_>, canary: &Predictor, fr
     change.done(world).iter().any(|action| {
         let spec = &action["spec"];
         let reaches = match text(&spec["do"]) {
-            "Promote" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
-            "DecideCanary" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
+            "Promote" | "DecideCanary" => to == from + 1 && spec["step"].as_u64() == Some(from + 1),
             "PromoteFull" => true,
             _ => false,
         };
