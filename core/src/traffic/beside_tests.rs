@@ -72,6 +72,7 @@ fn unannotated(object: &Value) -> Value {
     object
 }
 
+#[allow(clippy::needless_pass_by_value)] // for literals
 fn one(route: Value) -> Value {
     with_http(
         &json!([{"name": "old", "redirect": {"uri": "/"}}, route, {"name": "other", "route": [to("x", None)]}]),

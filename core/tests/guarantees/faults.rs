@@ -23,13 +23,16 @@ struct Scene {
     saw: fn(&Run) -> Saw,
 }
 
+/// A VirtualService at the end: its name, hosts and weights, and how much of ours is beside them.
+type Route = (String, Vec<(Value, Value)>, usize);
+
 /// How a life ended, read off the raw objects.
 #[derive(Debug, PartialEq)]
 struct End {
     stable: Option<String>,
     phase: String,
     outcomes: BTreeMap<String, Outcome>,
-    routes: Vec<(String, Vec<(Value, Value)>, usize)>,
+    routes: Vec<Route>,
     gone: bool,
 }
 

@@ -242,9 +242,10 @@ impl Oracle {
                 assert_eq!(ours["revision"], revision, "4: {service} is nobody's canary");
                 let recorded =
                     self.recorded.get(&seq).and_then(|all| all.iter().map(|given| given.weight).max());
-                let recorded = recorded
-                    .map(u64::from)
-                    .unwrap_or_else(|| panic!("15: {service} got more by {seq}, which is not recorded"));
+                let recorded = recorded.map_or_else(
+                    || panic!("15: {service} got more by {seq}, which is not recorded"),
+                    u64::from,
+                );
                 assert!(grown <= share * recorded / 100, "4: {grown} of {share} at {recorded}%");
                 assert_eq!(grown, share * ours["setting"].as_u64().unwrap() / 100, "1");
             }
