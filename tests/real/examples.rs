@@ -27,11 +27,11 @@ pub struct Example {
 }
 
 pub const EXAMPLES: &[Example] = &[
-    promoted("accuracy", &[0, 10, 50, 100], &[]),
     Example {
         header: Some(("x-group", "beta")),
         ..promoted("ab-test", &[0, 50, 100], &[("WaitingForDecision", Do::DecideCanary)])
     },
+    promoted("accuracy", &[0, 10, 50, 100], &[]),
     Example {
         header: Some(("x-preview", "green")),
         ..promoted(
