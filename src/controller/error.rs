@@ -54,6 +54,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What [`Error::kind`] can say.
+    pub(super) const KINDS: [&str; 8] = [
+        "KindsMissing",
+        "KindsOutdated",
+        "Conflict",
+        "SlotLost",
+        "TimedOut",
+        "Refused",
+        "Unreachable",
+        "Serialization",
+    ];
+
     /// What became of `what`, a request of ours.
     pub(super) fn from_kube(what: String, error: kube::Error) -> Self {
         match error {

@@ -46,6 +46,13 @@ struct Stands {
     without_metrics: bool,
 }
 
+/// Why a canary is rolled back.
+const ROLLBACKS: [Reason; 4] =
+    [Reason::CheckFailed, Reason::CanaryLost, Reason::Aborted, Reason::Inconclusive];
+
+/// The outcome of a reconcile that ended without an error.
+const OK: &str = "ok";
+
 /// One label with its value.
 type Label = [(&'static str, String); 1];
 
@@ -95,6 +102,16 @@ impl Telemetry {
         for phase in Phase::ALL {
             self.gauge(phase).set(0);
         }
+        // From 0 on, or the first of each would be no increase: a series that appears is not one that grew.
+        for kind in DecisionKind::ALL {
+            drop(self.decisions_of(kind));
+        }
+        for reason in ROLLBACKS {
+            drop(self.rollbacks_for(reason));
+        }
+        for outcome in [OK].into_iter().chain(Error::KINDS) {
+            drop(self.reconciles_with(outcome));
+        }
     }
 
     /// Whether the caches are filled.
@@ -112,7 +129,7 @@ impl Telemetry {
 
     pub(super) fn decided(&self, decision: &Decision, latency: Duration) {
         let inner = &self.inner;
-        inner.decisions.get_or_create(&[("kind", format!("{:?}", decision.kind))]).inc();
+        self.decisions_of(decision.kind).inc();
         inner.decision_seconds.observe(latency.as_secs_f64());
         match decision.kind {
             DecisionKind::Entered | DecisionKind::Promoting => drop(inner.step_changes.inc()),
@@ -122,11 +139,19 @@ impl Telemetry {
     }
 
     fn rolled_back(&self, reason: Reason) {
-        self.inner.rollbacks.get_or_create(&[("reason", reason.to_string())]).inc();
+        self.rollbacks_for(reason).inc();
+    }
+
+    fn decisions_of(&self, kind: DecisionKind) -> Counter<u64, AtomicU64> {
+        self.inner.decisions.get_or_create(&[("kind", format!("{kind:?}"))]).clone()
+    }
+
+    fn rollbacks_for(&self, reason: Reason) -> Counter<u64, AtomicU64> {
+        self.inner.rollbacks.get_or_create(&[("reason", reason.to_string())]).clone()
     }
 
     pub(super) fn reconciled(&self, uid: &str, status: &RolloutStatus) {
-        self.outcome("ok");
+        self.outcome(OK);
         let now = Stands { phase: status.phase, without_metrics: lacks_metrics(status) };
         let before = self.stands().insert(uid.to_owned(), now);
         if before != Some(now) {
@@ -153,7 +178,11 @@ impl Telemetry {
     }
 
     fn outcome(&self, outcome: &str) {
-        self.inner.reconciles.get_or_create(&[("outcome", outcome.to_owned())]).inc();
+        self.reconciles_with(outcome).inc();
+    }
+
+    fn reconciles_with(&self, outcome: &str) -> Counter<u64, AtomicU64> {
+        self.inner.reconciles.get_or_create(&[("outcome", outcome.to_owned())]).clone()
     }
 
     fn gauge(&self, phase: Phase) -> Gauge<i64, AtomicI64> {
@@ -168,4 +197,28 @@ impl Telemetry {
 fn lacks_metrics(status: &RolloutStatus) -> bool {
     let kind = ConditionType::MetricsAvailable;
     status.conditions.iter().any(|it| it.kind == kind && it.status == ConditionStatus::False)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_never_happened_was_counted_zero_times() {
+        let mut registry = Registry::with_prefix("sluice");
+        Telemetry::default().register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"sluice_rollbacks_total{reason="CheckFailed"} 0"#,
+            r#"sluice_rollbacks_total{reason="CanaryLost"} 0"#,
+            r#"sluice_rollbacks_total{reason="Aborted"} 0"#,
+            r#"sluice_rollbacks_total{reason="Inconclusive"} 0"#,
+            r#"sluice_reconciles_total{outcome="ok"} 0"#,
+            r#"sluice_reconciles_total{outcome="Refused"} 0"#,
+            r#"sluice_rollouts{phase="Stalled"} 0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+    }
 }

@@ -61,11 +61,20 @@ impl Telemetry {
     /// A question was answered, or not.
     pub(super) fn record(&self, source: &str, took: Duration, trouble: Option<&Trouble>) {
         let asked = Asked { source: source.to_owned() };
+        if self.inner.durations.get(&asked).is_none() {
+            // From 0 on, or the first trouble of each sort would be no increase.
+            for kind in TroubleKind::ALL {
+                drop(self.failed(source, kind));
+            }
+        }
         self.inner.durations.get_or_create(&asked).observe(took.as_secs_f64());
         if let Some(trouble) = trouble {
-            let failed = Failed { source: source.to_owned(), kind: word(trouble.kind) };
-            self.inner.errors.get_or_create(&failed).inc();
+            self.failed(source, trouble.kind).inc();
         }
+    }
+
+    fn failed(&self, source: &str, kind: TroubleKind) -> Counter {
+        self.inner.errors.get_or_create(&Failed { source: source.to_owned(), kind: word(kind) }).clone()
     }
 }
 
@@ -100,6 +109,7 @@ mod tests {
         for line in [
             r#"sluice_metrics_query_duration_seconds_count{source="default"} 2"#,
             r#"sluice_metrics_query_errors_total{source="default",kind="Unavailable"} 1"#,
+            r#"sluice_metrics_query_errors_total{source="default",kind="Refused"} 0"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

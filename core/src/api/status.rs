@@ -264,6 +264,30 @@ pub enum DecisionKind {
     Unknown,
 }
 
+impl DecisionKind {
+    /// Every kind that this version decides.
+    pub const ALL: [Self; 18] = [
+        Self::Adopted,
+        Self::Started,
+        Self::Entered,
+        Self::Approved,
+        Self::Paused,
+        Self::Resumed,
+        Self::Withdrawn,
+        Self::Overdue,
+        Self::RolledBack,
+        Self::Superseded,
+        Self::Cancelled,
+        Self::Observed,
+        Self::Promoting,
+        Self::Promoted,
+        Self::Retired,
+        Self::Retried,
+        Self::Recovered,
+        Self::Released,
+    ];
+}
+
 /// What one check said, with both arms' numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

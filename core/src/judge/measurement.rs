@@ -94,3 +94,18 @@ pub enum TroubleKind {
     /// The named source is not configured, or the query template cannot be filled in.
     Misconfigured,
 }
+
+impl TroubleKind {
+    /// Every sort.
+    pub const ALL: [Self; 9] = [
+        Self::Baseline,
+        Self::NoData,
+        Self::Unavailable,
+        Self::Refused,
+        Self::Untrusted,
+        Self::BadAnswer,
+        Self::Partial,
+        Self::BadQuery,
+        Self::Misconfigured,
+    ];
+}

@@ -1,0 +1,315 @@
+//! The dashboard and the alerts: every query is asked of a real Prometheus that scrapes a real `/metrics`.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, routing::get};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use sluice::{
+    controller::Telemetry,
+    metrics::{Config, Metrics},
+    server,
+};
+use sluice_core::{api::Profile, plan::MetricsPlan};
+use sluice_lab::real::{Prometheus, Target, wait};
+use tokio::net::TcpListener;
+
+use crate::{read, resources, yaml};
+
+/// Nothing here takes this long; a busy machine may.
+const LIMIT: Duration = Duration::from_mins(1);
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(300);
+
+/// A query, and what shows or asks it.
+struct Asked {
+    by: String,
+    promql: String,
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&read("deploy/monitoring/dashboard.json")).unwrap()
+}
+
+/// Every query of the dashboard, as Grafana would ask it.
+fn shown() -> Vec<Asked> {
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let mut all: Vec<_> = panels
+        .flat_map(|panel| {
+            let title = panel["title"].as_str().unwrap();
+            let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+            assert!(panel["type"] == "row" || !targets.is_empty(), "{title} shows nothing");
+            targets.into_iter().map(move |target| (title.to_owned(), target["expr"].clone()))
+        })
+        .collect();
+    let notes = dashboard["annotations"]["list"].as_array().unwrap().iter();
+    all.extend(notes.map(|note| (note["name"].to_string(), note["expr"].clone())));
+    all.into_iter().map(|(by, expr)| Asked { by, promql: filled_in(expr.as_str().unwrap()) }).collect()
+}
+
+/// With values for the dashboard's variables.
+fn filled_in(promql: &str) -> String {
+    let values = [
+        ("$__rate_interval", "1m"),
+        ("$job", ".*"),
+        ("$namespace", "models"),
+        ("$stable", "iris-v1"),
+        ("$canary", "iris-v2"),
+    ];
+    let text = values.iter().fold(promql.to_owned(), |text, (name, value)| text.replace(name, value));
+    assert!(!text.contains('$'), "a variable that nobody knows: {text}");
+    text
+}
+
+fn rules() -> Vec<Value> {
+    let groups = yaml("deploy/monitoring/rules.yaml")["spec"]["groups"].as_array().cloned().unwrap();
+    groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap()).collect()
+}
+
+fn alerts() -> Vec<Asked> {
+    let asked = |rule: &Value| Asked {
+        by: rule["alert"].as_str().unwrap().to_owned(),
+        promql: rule["expr"].as_str().unwrap().to_owned(),
+    };
+    rules().iter().map(asked).collect()
+}
+
+/// Serves what it is told to.
+async fn exporter(text: Arc<Mutex<String>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().route("/metrics", get(move || async move { text.lock().unwrap().clone() }));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// The `/metrics` of a controller that has just started and has asked its metrics source once.
+async fn controller(prometheus: &Prometheus) -> String {
+    let metrics = Metrics::new(Config::prometheus(prometheus.url()).unwrap()).unwrap();
+    let plan = MetricsPlan::Source {
+        name: "default".to_owned(),
+        profile: Profile::Istio,
+        labels: Default::default(),
+    };
+    metrics.validate(&plan, "up", LIMIT).await.unwrap();
+    let telemetry = Telemetry::default();
+    let mut registry = Registry::with_prefix("sluice");
+    telemetry.register(&mut registry);
+    metrics.telemetry().register(&mut registry);
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    tokio::spawn(server::serve(address, registry, telemetry));
+    address.to_string()
+}
+
+/// What the gateway, a sidecar and Seldon's executor say of two arms.
+fn arms() -> String {
+    let mut text = String::new();
+    for (reporter, service) in [("source", "iris-v1"), ("source", "iris-v2"), ("destination", "iris-v2")] {
+        let to = format!(
+            r#"reporter="{reporter}",destination_service_name="{service}",destination_service_namespace="models",destination_version="v""#
+        );
+        for code in [200, 503] {
+            writeln!(text, r#"istio_requests_total{{{to},response_code="{code}"}} 10"#).unwrap();
+        }
+        for le in ["250", "+Inf"] {
+            writeln!(text, r#"istio_request_duration_milliseconds_bucket{{{to},le="{le}"}} 20"#).unwrap();
+        }
+    }
+    let of = r#"deployment_name="iris",predictor_name="main",service="predictions",method="post",code="200""#;
+    for le in ["0.5", "+Inf"] {
+        writeln!(text, r#"seldon_api_executor_server_requests_seconds_bucket{{{of},le="{le}"}} 20"#).unwrap();
+    }
+    writeln!(text, "seldon_api_executor_server_requests_seconds_count{{{of}}} 20").unwrap();
+    text
+}
+
+/// Waits until Prometheus has scraped a metric twice, which rates need.
+async fn scraped(prometheus: &Prometheus, metric: &str) {
+    let promql = format!("count_over_time({metric}[1m]) >= 2");
+    wait::until(LIMIT, format!("{metric} was scraped twice"), || async {
+        let samples = prometheus.query(&promql).await.map_err(|error| error.to_string())?;
+        if samples.is_empty() { Err("an empty vector".to_owned()) } else { Ok(()) }
+    })
+    .await
+    .unwrap();
+}
+
+/// The names of all metrics that queries name.
+fn names(promql: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = promql.split(|c| !is_name(c));
+    words
+        .filter(|word| ["sluice_", "istio_", "seldon_"].iter().any(|prefix| word.starts_with(prefix)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_has_an_answer_of_a_real_prometheus() {
+    let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
+    let controller = controller(&prometheus).await;
+    let arms = exporter(Arc::new(Mutex::new(arms()))).await;
+    prometheus.set_targets([Target::new(&controller), Target::new(&arms)]).await.unwrap();
+    for metric in ["sluice_slots_held", "sluice_metrics_query_duration_seconds_count", "istio_requests_total"]
+    {
+        scraped(&prometheus, metric).await;
+    }
+    let (shown, alerts) = (shown(), alerts());
+    assert!(shown.len() > 15 && alerts.len() > 8, "{} and {}", shown.len(), alerts.len());
+    for Asked { by, promql } in shown.iter().chain(&alerts) {
+        let firing = prometheus.query(promql).await.unwrap_or_else(|error| panic!("{by}: {promql}: {error}"));
+        // A comparison hides what it is about: with `bool` it is shown.
+        let plain = promql.replace(" > ", " > bool ").replace(" < ", " < bool ");
+        let series = prometheus.query(&plain).await.unwrap_or_else(|error| panic!("{by}: {plain}: {error}"));
+        let about_absence = promql.starts_with("absent(");
+        assert_eq!(series.is_empty(), about_absence, "{by}: {plain}: {series:?}");
+        assert!(!about_absence || firing.is_empty(), "{by} fires beside a controller");
+    }
+}
+
+/// What a controller that is well says, with what `changed` says in place of it.
+fn says(changed: &str) -> String {
+    let well = "sluice_slots_held 16\n\
+        sluice_rollouts_without_metrics 0\n\
+        sluice_rollouts{phase=\"Stalled\"} 0\n\
+        sluice_rollouts{phase=\"Waiting\"} 0\n\
+        sluice_rollbacks_total{reason=\"CheckFailed\"} 0\n\
+        sluice_reconciles_total{outcome=\"ok\"} 1000\n\
+        sluice_reconciles_total{outcome=\"Refused\"} 0\n\
+        sluice_decision_latency_seconds_bucket{le=\"1.0\"} 100\n\
+        sluice_decision_latency_seconds_bucket{le=\"5.0\"} 100\n\
+        sluice_decision_latency_seconds_bucket{le=\"+Inf\"} 100\n\
+        sluice_metrics_query_errors_total{source=\"default\",kind=\"Unavailable\"} 0\n\
+        sluice_metrics_query_duration_seconds_count{source=\"default\"} 100\n\
+        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"2.5\"} 100\n\
+        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"5.0\"} 100\n\
+        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"+Inf\"} 100\n";
+    let series = |line: &str| line.rsplit_once(' ').map(|(series, _)| series.to_owned());
+    let changes = |line: &&str| !changed.lines().any(|new| series(new) == series(line));
+    well.lines().filter(changes).chain(changed.lines()).map(|line| format!("{line}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alert_fires_on_what_it_is_about_and_on_nothing_else() {
+    let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
+    let trouble = [
+        ("SluiceSlotsNotHeld", "sluice_slots_held 12"),
+        ("SluiceCannotAct", "sluice_reconciles_total{outcome=\"Refused\"} 5000"),
+        ("SluiceBlind", "sluice_rollouts_without_metrics 2"),
+        ("SluiceMetricsMissing", "sluice_rollouts_without_metrics 2"),
+        (
+            "SluiceActsLate",
+            "sluice_decision_latency_seconds_bucket{le=\"5.0\"} 300\nsluice_decision_latency_seconds_bucket{le=\"+Inf\"} 300",
+        ),
+        (
+            "SluiceMetricsSourceFails",
+            "sluice_metrics_query_errors_total{source=\"default\",kind=\"Unavailable\"} 900\nsluice_metrics_query_duration_seconds_count{source=\"default\"} 1000",
+        ),
+        (
+            "SluiceMetricsSourceSlow",
+            "sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"5.0\"} 300\nsluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"+Inf\"} 300",
+        ),
+        ("SluiceRolledBack", "sluice_rollbacks_total{reason=\"CheckFailed\"} 1"),
+        ("SluiceRolloutsStalled", "sluice_rollouts{phase=\"Stalled\"} 1"),
+        ("SluiceRolloutsWait", "sluice_rollouts{phase=\"Waiting\"} 1"),
+    ];
+    // Each trouble is a job of its own.
+    let mut texts = Vec::new();
+    let mut targets = Vec::new();
+    for job in [("well", "")].iter().chain(&trouble).map(|(name, _)| *name) {
+        let text = Arc::new(Mutex::new(says("")));
+        targets.push(Target::new(exporter(text.clone()).await).label("job", job));
+        texts.push(text);
+    }
+    let alerts = alerts();
+    let down = &alerts.iter().find(|alert| alert.by == "SluiceDown").unwrap().promql;
+    assert_eq!(prometheus.query(down).await.unwrap().len(), 1, "nobody is there yet");
+    prometheus.set_targets(targets).await.unwrap();
+    wait::until(LIMIT, "all are scraped twice", || async {
+        let all = prometheus.query("count_over_time(sluice_slots_held[1m]) >= 2").await;
+        match all.map_err(|error| error.to_string())?.len() {
+            count if count > trouble.len() => Ok(()),
+            count => Err(format!("{count} are")),
+        }
+    })
+    .await
+    .unwrap();
+    for (text, (_, change)) in texts.iter().skip(1).zip(&trouble) {
+        *text.lock().unwrap() = says(change);
+    }
+    for alert in &alerts {
+        let about: Vec<&str> = trouble
+            .iter()
+            .filter(|(name, change)| {
+                trouble.iter().any(|(other, same)| *other == alert.by && same == change) || *name == alert.by
+            })
+            .map(|(name, _)| *name)
+            .collect();
+        wait::until(LIMIT, format!("{} fires for {about:?} alone", alert.by), || async {
+            let firing = prometheus.query(&alert.promql).await.map_err(|error| error.to_string())?;
+            let jobs: BTreeSet<&str> =
+                firing.iter().filter_map(|sample| sample.labels.get("job")).map(String::as_str).collect();
+            if jobs == about.iter().copied().collect() { Ok(()) } else { Err(format!("{jobs:?}")) }
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[test]
+fn every_metric_that_is_asked_for_is_one_that_the_product_exports() {
+    let mut exported = BTreeSet::new();
+    for file in ["src/controller/telemetry.rs", "src/metrics/telemetry.rs"] {
+        for call in read(file).split("registry.register(").skip(1) {
+            exported.insert(format!("sluice_{}", call.split('"').nth(1).unwrap()));
+        }
+    }
+    let plain = |name: &str| {
+        let suffixes = ["_total", "_bucket", "_count", "_sum"];
+        suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned()
+    };
+    let asked: BTreeSet<String> =
+        shown().iter().chain(&alerts()).flat_map(|asked| names(&asked.promql)).collect();
+    let ours: BTreeSet<String> =
+        asked.iter().filter(|name| name.starts_with("sluice_")).map(|name| plain(name)).collect();
+    assert_eq!(ours, exported, "asked for, and exported");
+}
+
+#[test]
+fn every_alert_says_how_urgent_it_is_and_what_to_do() {
+    for rule in rules() {
+        let name = &rule["alert"];
+        assert!(
+            ["page", "ticket"].iter().any(|level| rule["labels"]["severity"] == *level),
+            "{name}: {rule}"
+        );
+        for text in ["summary", "description"] {
+            assert!(rule["annotations"][text].as_str().is_some_and(|text| text.len() > 20), "{name}: {text}");
+        }
+    }
+    let severities: BTreeSet<String> =
+        rules().iter().map(|rule| rule["labels"]["severity"].to_string()).collect();
+    assert_eq!(severities.len(), 2);
+}
+
+#[test]
+fn the_kustomization_and_the_service_that_is_scraped_are_there() {
+    for file in resources("deploy/monitoring/kustomization.yaml") {
+        let document = yaml(&format!("deploy/monitoring/{file}"));
+        assert_eq!(document["apiVersion"], "monitoring.coreos.com/v1", "{file}");
+    }
+    let service = yaml("deploy/base/service.yaml");
+    let monitor = yaml("deploy/monitoring/service-monitor.yaml");
+    assert_eq!(monitor["spec"]["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    let label = "app.kubernetes.io/component";
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"][label], service["metadata"]["labels"][label]);
+    let generated = &yaml("deploy/monitoring/kustomization.yaml")["configMapGenerator"][0]["files"][0];
+    assert_eq!(generated, "sluice.json=dashboard.json");
+}
