@@ -81,16 +81,19 @@ impl FromStr for Predictor {
     }
 }
 
-/// How Istio turns the host of a destination into a name of the whole cluster.
+/// What names mean in a cluster: how Istio turns the host of a destination into a name of the whole cluster, and where
+/// generated routes are served if nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostNames {
     /// The cluster's DNS domain, `cluster.local` unless the platform chose another.
     pub cluster_domain: String,
+    /// Namespace and name of the Gateway of generated routes, `namespace/name`.
+    pub gateway: String,
 }
 
 impl Default for HostNames {
     fn default() -> Self {
-        Self { cluster_domain: "cluster.local".to_owned() }
+        Self { cluster_domain: "cluster.local".to_owned(), gateway: "istio-system/seldon-gateway".to_owned() }
     }
 }
 
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_hosts_of_this_cluster_are_services() {
-        let names = HostNames { cluster_domain: "corp.example".into() };
+        let names = HostNames { cluster_domain: "corp.example".into(), ..HostNames::default() };
         assert_eq!(names.service("iris.models.svc.corp.example"), Some(("models", "iris")));
         for host in [
             "iris.models.svc.cluster.local",

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use sluice_core::{
     api::{RolloutActionSpec, RolloutSpec},
-    plan::{Plan, service_target},
+    plan::{self, Plan},
 };
 
 use crate::{blocks, documents, read, schema};
@@ -30,7 +30,7 @@ fn assert_rollout(spec: &Value, place: &str) {
     let spec: RolloutSpec =
         serde_json::from_value(spec.clone()).unwrap_or_else(|error| panic!("{place}: {error}"));
     Plan::new(&spec, "models").unwrap_or_else(|error| panic!("{place}: {error}"));
-    service_target(&spec).unwrap_or_else(|error| panic!("{place}: {error}"));
+    plan::target(&spec).unwrap_or_else(|error| panic!("{place}: {error}"));
 }
 
 /// A document is what it says it is: a Rollout, an action, the controller's configuration, another manifest, or some

@@ -76,7 +76,7 @@ impl Controller {
         };
         let options = Options {
             namespace: Some(namespace.to_owned()),
-            names: HostNames { cluster_domain: "cluster.local".to_owned() },
+            names: HostNames::default(),
             metrics: Metrics::new(Config::prometheus(shared.prometheus.url())?)?,
             lease: Some(lease),
             clock,

@@ -55,7 +55,7 @@ fn files() -> Result<Vec<File>> {
 /// What the pure core makes of a `VirtualService` of the server.
 fn edited(file: &str, object: &Value, setting: &Setting) -> Result<traffic::Edit> {
     let domain = if file == "other_domain" { "corp.example" } else { "cluster.local" };
-    let names = HostNames { cluster_domain: domain.to_owned() };
+    let names = HostNames { cluster_domain: domain.to_owned(), ..HostNames::default() };
     let ports = |_: &str, service: &str| match service {
         "reviews" => Some(vec![9080]),
         "iris-main" | "iris-canary" | "iris-rest-and-rpc" => Some(vec![8000, 5001]),

@@ -204,15 +204,17 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Expose {
-    /// Hosts of the VirtualService.
+    /// Hosts of the VirtualService; the annotation `seldon.io/istio-host`, else `*`, when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub hosts: Vec<String>,
-    /// Gateways that serve it, `namespace/name`.
+    /// Gateways that serve it, `namespace/name`, or a name alone for one of the Rollout's namespace; the annotation
+    /// `seldon.io/istio-gateway`, else the controller's `--istio-gateway`, when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 317)))]
     pub gateways: Vec<String>,
-    /// Path prefix of the requests; `/seldon/<namespace>/<name>/` when left out.
+    /// Path prefix of the requests; `/seldon/<namespace>/<name>/` when left out, with the name of the Rollout or of the
+    /// SeldonDeployment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub prefix: Option<String>,
@@ -220,7 +222,13 @@ pub struct Expose {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub rewrite: Option<String>,
-    /// Generate only what a VirtualService of the user's delegates to.
+    /// Port on which the predictors speak gRPC: a second route by Seldon Core's headers leads there. 5001 for a
+    /// SeldonDeployment, none for a Service unless it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub grpc_port: Option<u16>,
+    /// Generate only what a VirtualService of the user's delegates to: no hosts, no gateways, and no prefix unless it is
+    /// given.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub delegate: bool,
 }

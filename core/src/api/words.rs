@@ -59,6 +59,8 @@ pub enum Reason {
     Unsupported,
     /// The target's Service, or its port, is not there.
     TargetNotFound,
+    /// The target is there and is one that its own kind refuses.
+    InvalidTarget,
     /// A VirtualService is not there.
     VirtualServiceNotFound,
     /// A route is not in its VirtualService, or has nothing that Sluice could move.
@@ -67,6 +69,18 @@ pub enum Reason {
     NotAllowed,
     /// An older Rollout has the route.
     RouteTaken,
+    /// An object of the name that Sluice would generate is there and is not this Rollout's.
+    NameTaken,
+    /// A Gateway of a generated route is not there.
+    GatewayNotFound,
+    /// A subset is in no DestinationRule of its Service.
+    SubsetNotFound,
+    /// No VirtualService delegates to the generated one.
+    NotDelegated,
+    /// A VirtualService delegates to the generated one, and Istio would drop the route because of it.
+    DelegateConflict,
+    /// The controller was started with Istio off.
+    IstioOff,
     /// The route does not tell which predictor is stable.
     AmbiguousStable,
     /// The pair's share of the route is too small for a step.

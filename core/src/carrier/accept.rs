@@ -36,7 +36,11 @@ pub fn accept(
     claims: &[Claim],
 ) -> Result<(), Refusal> {
     for route in &plan.routes {
-        let object = world.get(route).ok_or_else(|| not_found(route, world.namespace))?;
+        let generated = generated(world, plan, route, pair)?;
+        let object = match &generated {
+            Some(object) => object,
+            None => world.get(route).ok_or_else(|| not_found(route, world.namespace))?,
+        };
         ours_to_move(world, object, route, since, claims)?;
         let selection = selection(world, route);
         match pair {
@@ -65,6 +69,20 @@ fn every_step(
         traffic::edit(object, selection, &machine::with_step(pair.clone(), plan, index), &world.cluster)?;
     }
     Ok(())
+}
+
+/// A VirtualService that is generated, as it will be: whatever it is now is put right.
+fn generated(
+    world: &World<'_>,
+    plan: &Plan,
+    route: &PlannedRoute,
+    pair: Option<&Setting>,
+) -> Result<Option<Value>, Refusal> {
+    let Some(expose) = &plan.expose else { return Ok(None) };
+    let name = (route.namespace.clone(), route.name.clone());
+    let nobody = || Setting::all_to(Predictor::new(world.namespace, "stable", 80));
+    let before = pair.map_or_else(nobody, |pair| Setting::all_to(pair.stable.clone()));
+    super::expose::shown(world, expose, &name, &before).map(Some).map_err(refusal)
 }
 
 /// Whether the owner of the VirtualService lets this Rollout move it, and no older one does already.

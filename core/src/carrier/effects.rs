@@ -6,10 +6,14 @@
 use json_patch::Patch;
 use serde_json::Value;
 
-use super::{ObjectName, World, objects, whole};
+use super::{
+    Generated, Kind, ObjectName, World, Write,
+    expose::{self, is_ours},
+    objects, whole,
+};
 use crate::{
     api::Given,
-    plan::Plan,
+    plan::{Plan, PlannedExpose},
     traffic::{self, RouteError, Setting, Shown, Trouble, stamp, stamp::Stamp},
 };
 
@@ -31,6 +35,8 @@ pub struct Effect {
 pub struct Outlook {
     /// Writes, those that take traffic away first.
     pub effects: Vec<Effect>,
+    /// What is to be created, or changed, beside the routes, in this order and before them.
+    pub generated: Vec<Generated>,
     /// Objects that cannot be edited as desired, and why.
     pub obstacles: Vec<RouteError>,
     /// Objects that are not there.
@@ -60,6 +66,7 @@ impl Outlook {
         let nothing_missing = self.takes_away || self.missing.is_empty();
         let in_the_way = |obstacle: &RouteError| !(self.takes_away && is_absence(obstacle));
         self.effects.is_empty()
+            && self.generated.is_empty()
             && self.ahead.is_empty()
             && self.forbidden.is_empty()
             && self.held.is_empty()
@@ -74,9 +81,16 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
     let rollout = world.rollout();
     for object in objects(plan) {
         let Some(before) = world.virtual_services.get(&object).copied() else {
-            outlook.missing.push(object);
+            match &plan.expose {
+                Some(expose) => create(world, expose, object, desired, stamp, &mut outlook),
+                None => outlook.missing.push(object),
+            }
             continue;
         };
+        if plan.expose.is_some() && !is_ours(before, &stamp.uid) {
+            outlook.forbidden.push(object);
+            continue;
+        }
         let shown = stamp::read(before, &rollout);
         if let Ok(Some(shown)) = &shown
             && shown.is_after(stamp)
@@ -102,6 +116,24 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
     outlook
 }
 
+/// Has the generated VirtualService created.
+fn create(
+    world: &World<'_>,
+    expose: &PlannedExpose,
+    object: ObjectName,
+    desired: &Setting,
+    stamp: &Stamp,
+    outlook: &mut Outlook,
+) {
+    match expose::created(world, expose, &object, desired, stamp) {
+        Ok(whole) => {
+            let write = Write::Create(whole);
+            outlook.generated.push(Generated { kind: Kind::VirtualService, object, write });
+        }
+        Err(error) => outlook.obstacles.push(error),
+    }
+}
+
 /// The object with everything on it that can be; why the rest cannot goes to `obstacles`. Nothing where not even the
 /// stamp can be written.
 fn edited(
@@ -114,7 +146,10 @@ fn edited(
     obstacles: &mut Vec<RouteError>,
 ) -> Option<Value> {
     let mut after = before.clone();
-    for selection in whole(world, plan, object) {
+    if let Some(expose) = &plan.expose {
+        after = expose::edited(world, expose, before, desired, obstacles);
+    }
+    for selection in whole(world, plan, object).into_iter().filter(|_| plan.expose.is_none()) {
         let edit = traffic::edit_what_can_be(&after, &selection, desired, &world.cluster);
         after = edit.after;
         obstacles.extend(edit.obstacles);

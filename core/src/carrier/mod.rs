@@ -1,11 +1,13 @@
-//! Where weights are written: VirtualServices of the user.
+//! Where weights are written: VirtualServices of the user, or one that is generated.
 //!
 //! [`see`] reads from them what the machine needs to know, [`accept`] says what keeps a rollout from starting on
 //! them, and [`effects`] is the difference between them and what is desired, at most one write per object.
 
 mod accept;
 mod effects;
+mod expose;
 mod permit;
+mod rules;
 mod see;
 
 #[cfg(test)]
@@ -15,7 +17,9 @@ use std::collections::BTreeMap;
 
 pub use accept::{Claim, accept, may_see, pair};
 pub use effects::{Effect, Outlook, effects};
+pub use expose::{Generated, Kind, Write, accept_generated, delegates_to, is_ours, required_gateways};
 pub use permit::permit;
+pub use rules::{accept_rules, accept_subset, rule_names, rules};
 pub use see::see;
 use serde_json::Value;
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{World, selection};
 use crate::{
     Predictor,
+    api::Reason,
     machine::{Refusal, SeenTraffic},
     plan::{Plan, PlannedRoute},
     traffic::{self, RouteView, Selection, stamp},
@@ -28,6 +29,9 @@ pub fn see(
     let mut found = false;
     for route in &plan.routes {
         let Some(object) = world.get(route) else {
+            if plan.expose.is_some() {
+                return nothing_yet(world, wanted, from);
+            }
             missing = missing.or(Some(route));
             continue;
         };
@@ -54,6 +58,29 @@ pub fn see(
         Some(route) if !found => Err(super::accept::not_found(route, world.namespace)),
         Some(_) | None => Ok(seen),
     }
+}
+
+/// A VirtualService that is to be generated and was not yet: stable is whom the spec names, else who is wanted, for nobody
+/// has users so far.
+fn nothing_yet(
+    world: &World<'_>,
+    wanted: Option<&Predictor>,
+    from: Option<&str>,
+) -> Result<SeenTraffic, Refusal> {
+    let stable = match (wanted, from) {
+        (Some(wanted), Some(from)) => {
+            if (world.cluster.ports)(world.namespace, from).is_none() {
+                let message = format!(
+                    "spec.target.service.from: there is no Service {from} in namespace {}",
+                    world.namespace
+                );
+                return Err(Refusal::new(Reason::TargetNotFound, message));
+            }
+            Some(Predictor { service: from.to_owned(), ..wanted.clone() })
+        }
+        (wanted, _) => wanted.cloned(),
+    };
+    Ok(SeenTraffic { weighted: stable.into_iter().collect(), ..SeenTraffic::default() })
 }
 
 /// The routes of one object that are there.

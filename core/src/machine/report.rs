@@ -334,8 +334,14 @@ fn conditions(
         Stage::Pending => why_pending(turn),
         Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => turn.facts.refusal.clone(),
     };
+    let warnings = turn.plan.map(|plan| plan.warnings.join("; ")).unwrap_or_default();
+    let well = if warnings.is_empty() {
+        "the spec can be acted on".to_owned()
+    } else {
+        format!("the spec can be acted on; {warnings}")
+    };
     let accepted = match &refusal {
-        None => (true, Reason::Accepted, "the spec can be acted on"),
+        None => (true, Reason::Accepted, well.as_str()),
         Some(refusal) => (false, refusal.reason, refusal.message.as_str()),
     };
     let person_needed = matches!(

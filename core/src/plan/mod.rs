@@ -4,6 +4,7 @@
 
 mod checks;
 mod error;
+mod expose;
 mod matches;
 mod metrics;
 mod steps;
@@ -12,11 +13,13 @@ use std::time::Duration;
 
 pub use checks::{PlannedCheck, Rule};
 pub use error::{PlanError, PlanErrors};
+pub(crate) use expose::MESH;
+pub use expose::{PlannedExpose, Retries, TlsMode};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
 pub use steps::PlannedStep;
 
-use crate::api::{Finish, Given, GoDuration, RolloutSpec, ServiceTarget, Then};
+use crate::api::{Finish, Given, GoDuration, PredictorTarget, RolloutSpec, ServiceTarget, Then};
 
 const DEFAULT_INTERVAL: GoDuration = GoDuration::seconds(10);
 const DEFAULT_SETTLE: GoDuration = GoDuration::seconds(15);
@@ -28,8 +31,10 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
 /// How to get from stable to the canary: a spec without its target, expanded and with its defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The routes to move.
+    /// The routes to move; that of a generated VirtualService is one of them.
     pub routes: Vec<PlannedRoute>,
+    /// The VirtualService to generate, in place of those of the user.
+    pub expose: Option<PlannedExpose>,
     /// The settings on the way; the promotion to weight 100 follows the last one.
     pub steps: Vec<PlannedStep>,
     /// The rules that must hold.
@@ -48,7 +53,14 @@ pub struct Plan {
     pub without_evidence: Then,
     /// How long the canary may take to become ready.
     pub ready_within: Duration,
+    /// What means nothing in the spec, though it does no harm.
+    pub warnings: Vec<String>,
 }
+
+/// Name of the http route of a generated VirtualService.
+pub const HTTP: &str = "http";
+/// Name of its route for gRPC.
+pub const GRPC: &str = "grpc";
 
 /// The routes of one VirtualService.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,23 +90,46 @@ impl PlannedRoute {
 }
 
 impl Plan {
-    /// The plan of a spec in `namespace`.
+    /// The plan of a spec in `namespace`, where the Rollout's name does not matter: nothing is generated that has it.
+    ///
+    /// # Errors
+    /// As [`Plan::named`].
+    pub fn new(spec: &RolloutSpec, namespace: &str) -> Result<Self, PlanErrors> {
+        Self::named(spec, namespace, "rollout")
+    }
+
+    /// The plan of the spec of the Rollout `namespace/name`.
     ///
     /// # Errors
     /// All fields that contradict each other, are out of range, or ask for what this version does not do.
-    pub fn new(spec: &RolloutSpec, namespace: &str) -> Result<Self, PlanErrors> {
+    pub fn named(spec: &RolloutSpec, namespace: &str, name: &str) -> Result<Self, PlanErrors> {
         let mut errors = PlanErrors::default();
-        if spec.expose.is_some() {
-            errors.unsupported("spec.expose", "generated routes; name existing ones under spec.routes");
-        } else if spec.routes.is_empty() {
-            errors.invalid("spec.routes", "at least one route of a VirtualService is expected");
-        }
-        if !spec.annotations.is_empty() {
-            errors.unsupported("spec.annotations", "annotations for generated routes");
-        }
+        let mut warnings = Vec::new();
         let planned = spec.routes.iter().enumerate();
-        let routes: Vec<PlannedRoute> =
+        let mut routes: Vec<PlannedRoute> =
             planned.map(|(index, route)| planned_route(index, route, namespace, &mut errors)).collect();
+        let expose = match &spec.expose {
+            Some(_) if !routes.is_empty() => {
+                errors.invalid("spec.expose", "stands in place of routes: exactly one of both is expected");
+                None
+            }
+            Some(expose) => {
+                routes.push(generated_route(namespace, name));
+                Some(expose::plan(spec, expose, namespace, name, &mut errors, &mut warnings))
+            }
+            None if routes.is_empty() => {
+                errors
+                    .invalid("spec.routes", "at least one route of a VirtualService is expected, or expose");
+                None
+            }
+            None => None,
+        };
+        if expose.is_none() && !spec.annotations.is_empty() {
+            errors.invalid(
+                "spec.annotations",
+                "are for a generated VirtualService: expose is expected beside them",
+            );
+        }
         let interval = spec.interval.unwrap_or(DEFAULT_INTERVAL).0;
         if interval < SHORTEST_INTERVAL {
             errors.invalid(
@@ -117,6 +152,8 @@ impl Plan {
         let inconclusive = spec.inconclusive.unwrap_or_default();
         errors.into_result(Self {
             routes,
+            expose,
+            warnings,
             steps,
             checks,
             metrics,
@@ -142,6 +179,17 @@ impl Plan {
     /// Name of step `index`.
     pub fn step_name(&self, index: usize) -> &str {
         self.steps.get(index).map_or("promotion", |step| &step.name)
+    }
+}
+
+/// The route of a generated VirtualService that weights are read from; that for gRPC follows it.
+fn generated_route(namespace: &str, name: &str) -> PlannedRoute {
+    PlannedRoute {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        http: vec![HTTP.to_owned()],
+        tcp: Vec::new(),
+        tls: Vec::new(),
     }
 }
 
@@ -197,28 +245,39 @@ fn is_object_name(name: &str) -> bool {
     bytes.iter().all(|c| inside(*c)) && at_ends(bytes.first()) && at_ends(bytes.last())
 }
 
-/// The Service that a spec wants to be live.
+/// What a spec wants to be live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted<'s> {
+    /// A Service.
+    Service(&'s ServiceTarget),
+    /// A predictor of a SeldonDeployment.
+    Predictor(&'s PredictorTarget),
+}
+
+/// What a spec wants to be live.
 ///
 /// # Errors
 /// No target, several, or one of a kind that this version does not do.
-pub fn service_target(spec: &RolloutSpec) -> Result<&ServiceTarget, PlanErrors> {
+pub fn target(spec: &RolloutSpec) -> Result<Wanted<'_>, PlanErrors> {
     let mut errors = PlanErrors::default();
     let target = &spec.target;
     let others = [
-        ("seldonDeployment", target.seldon_deployment.is_some()),
         ("deployment", target.deployment.is_some()),
         ("inferenceService", target.inference_service.is_some()),
     ];
-    let given = others.iter().filter(|(_, given)| *given).count() + usize::from(target.service.is_some());
+    let given = others.iter().filter(|(_, given)| *given).count()
+        + usize::from(target.service.is_some())
+        + usize::from(target.seldon_deployment.is_some());
     if given != 1 {
         errors.invalid("spec.target", format!("exactly one target is expected, {given} were given"));
     }
     for (name, _) in others.iter().filter(|(_, given)| *given) {
         errors.unsupported(&format!("spec.target.{name}"), "this kind of target; use service");
     }
-    match &target.service {
-        Some(service) if errors.is_empty() => Ok(service),
-        Some(_) | None => Err(errors),
+    match (&target.service, &target.seldon_deployment) {
+        (Some(service), _) if errors.is_empty() => Ok(Wanted::Service(service)),
+        (None, Some(predictor)) if errors.is_empty() => Ok(Wanted::Predictor(predictor)),
+        (Some(_) | None, _) => Err(errors),
     }
 }
 
@@ -338,7 +397,7 @@ mod tests {
     #[test]
     fn every_mistake_is_named_with_its_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 20] = [
+        let cases: [(Change, &str); 22] = [
             (|s| s["steps"][0] = json!({"for": "1m"}), "spec.steps[0]: a setting is expected"),
             (|s| s["steps"][0]["mirror"] = json!(101), "spec.steps[0].mirror: 101 is out of range"),
             (|s| s["steps"][0]["mirror"] = json!(0), "spec.steps[0].mirror: 0 is out of range"),
@@ -356,6 +415,11 @@ mod tests {
             (|s| s["steps"][1]["mirror"] = json!(5), "spec.steps[1]: a ramp stands alone"),
             (|s| s["interval"] = json!("50ms"), "spec.interval: 50ms is too short"),
             (|s| s["routes"] = json!([]), "spec.routes: at least one route"),
+            (|s| s["expose"] = json!({}), "spec.expose: stands in place of routes"),
+            (
+                |s| s["annotations"] = json!({"a": "b"}),
+                "spec.annotations: are for a generated VirtualService",
+            ),
             (
                 |s| {
                     s["steps"] = json!([]);
@@ -390,12 +454,11 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 5] = [
+        let cases: [(Change, &str); 4] = [
             (|s| s["steps"][0]["sticky"] = json!({"header": "x-user"}), "spec.steps[0].sticky.header"),
             (|s| s["checks"][0]["errors"]["versusStable"] = json!({}), "spec.checks[0].errors.versusStable"),
             (|s| s["checks"][0]["advisory"] = json!(true), "spec.checks[0].advisory"),
             (|s| s["metrics"] = json!({"profile": "seldon"}), "spec.metrics.profile"),
-            (|s| s["expose"] = json!({}), "spec.expose"),
         ];
         for (change, field) in cases {
             let errors = Plan::new(&spec(change), "models").unwrap_err();
@@ -407,15 +470,17 @@ mod tests {
     #[test]
     fn exactly_one_target_is_wanted() {
         let none = spec(|s| s["target"] = json!({}));
-        assert!(
-            service_target(&none)
-                .unwrap_err()
-                .to_string()
-                .contains("spec.target: exactly one target is expected, 0 were given")
-        );
+        let problem = target(&none).unwrap_err().to_string();
+        assert!(problem.contains("spec.target: exactly one target is expected, 0 were given"), "{problem}");
         let two = spec(|s| s["target"]["deployment"] = json!({"name": "x"}));
-        assert!(service_target(&two).unwrap_err().to_string().contains("2 were given"));
+        assert!(target(&two).unwrap_err().to_string().contains("2 were given"));
         let other = spec(|s| s["target"] = json!({"deployment": {"name": "x"}}));
-        assert_eq!(service_target(&other).unwrap_err().reason(), Reason::Unsupported);
+        assert_eq!(target(&other).unwrap_err().reason(), Reason::Unsupported);
+        let both = json!({"service": {"name": "x"}, "seldonDeployment": {"name": "x", "predictor": "y"}});
+        assert!(
+            target(&spec(|s| s["target"] = both.clone())).unwrap_err().to_string().contains("2 were given")
+        );
+        let seldon = spec(|s| s["target"] = json!({"seldonDeployment": {"name": "x", "predictor": "y"}}));
+        assert!(matches!(target(&seldon), Ok(Wanted::Predictor(wanted)) if wanted.predictor == "y"));
     }
 }

@@ -199,7 +199,7 @@ impl Case {
 
     fn try_run(&self, vs: &Value, setting: &Setting) -> Result<Value, traffic::RouteError> {
         let world = self.world(vs);
-        let names = HostNames { cluster_domain: world.domain.to_owned() };
+        let names = HostNames { cluster_domain: world.domain.to_owned(), ..HostNames::default() };
         let ports = |namespace: &str, service: &str| world.ports_of(namespace, service);
         let cluster = Cluster { names: &names, ports: &ports };
         traffic::edit(vs, &self.selection(vs), setting, &cluster)

@@ -1,0 +1,400 @@
+//! The VirtualService that Sluice generates: all of its spec is a function of the plan and of the wanted traffic, so that
+//! whatever else is found there is drift, and is put back.
+
+use serde_json::{Map, Value, json};
+
+use super::{ObjectName, World};
+use crate::{
+    Predictor,
+    api::Reason,
+    machine::Refusal,
+    plan::{GRPC, HTTP, MESH, Plan, PlannedExpose, PlannedRoute},
+    traffic::{self, RouteError, Selection, Setting, stamp, stamp::Stamp},
+};
+
+/// What Seldon Core's operator tells gRPC by: the methods of its protocols.
+const GRPC_METHODS: &str = ".*tensorflow.*|.*seldon.protos.*|.*inference.*";
+/// What it has requests tried again on.
+const RETRY_ON: &str = "gateway-error,connect-failure,refused-stream";
+
+/// Something of ours that is to be created, or changed, beside the routes: it is for no one to fight over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// What it is.
+    pub kind: Kind,
+    /// Namespace and name.
+    pub object: ObjectName,
+    /// What is to be written.
+    pub write: Write,
+}
+
+/// The kinds that are generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Who gets which requests.
+    VirtualService,
+    /// The subsets of a Service, and how the proxies speak to it.
+    DestinationRule,
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// The whole object.
+    Create(Value),
+    /// What to change, under the resourceVersion that was read.
+    Patch(json_patch::Patch),
+}
+
+impl Kind {
+    /// The kind as objects name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VirtualService => "VirtualService",
+            Self::DestinationRule => "DestinationRule",
+        }
+    }
+
+    /// The kind as URLs name it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::VirtualService => "virtualservices",
+            Self::DestinationRule => "destinationrules",
+        }
+    }
+}
+
+/// Whether an object is the Rollout's with this uid.
+pub fn is_ours(object: &Value, uid: &str) -> bool {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner["controller"] == true && owner["uid"] == uid)
+}
+
+/// A new object of the Rollout's.
+pub(super) fn object(world: &World<'_>, kind: Kind, name: &ObjectName, uid: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind.name(),
+        "metadata": {
+            "namespace": name.0,
+            "name": name.1,
+            "labels": {"app.kubernetes.io/managed-by": "sluice"},
+            "ownerReferences": [{
+                "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "name": world.name, "uid": uid, "controller": true,
+            }],
+        },
+        "spec": spec,
+    })
+}
+
+/// The generated VirtualService with that traffic, to be created.
+pub(super) fn created(
+    world: &World<'_>,
+    expose: &PlannedExpose,
+    name: &ObjectName,
+    desired: &Setting,
+    stamp: &Stamp,
+) -> Result<Value, RouteError> {
+    let mut object = shown(world, expose, name, desired)?;
+    let spec = object["spec"].take();
+    object = self::object(world, Kind::VirtualService, name, &stamp.uid, spec);
+    stamp::write(&mut object, &world.rollout(), stamp)?;
+    Ok(object)
+}
+
+/// The object as read with the spec that it is to have; why that cannot be goes to `obstacles`.
+pub(super) fn edited(
+    world: &World<'_>,
+    expose: &PlannedExpose,
+    before: &Value,
+    desired: &Setting,
+    obstacles: &mut Vec<RouteError>,
+) -> Value {
+    let field = |pointer| before.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = (field("/metadata/namespace"), field("/metadata/name"));
+    let mut after = before.clone();
+    match shown(world, expose, &name, desired) {
+        Ok(mut shown) => after["spec"] = shown["spec"].take(),
+        Err(error) => obstacles.push(error),
+    }
+    after
+}
+
+/// The VirtualService with that traffic, as far as its spec goes.
+///
+/// The routes begin with all traffic to stable and are edited from there as those of users are, so that they can show
+/// whatever those can.
+///
+/// # Errors
+/// What those cannot show either.
+pub(super) fn shown(
+    world: &World<'_>,
+    expose: &PlannedExpose,
+    name: &ObjectName,
+    desired: &Setting,
+) -> Result<Value, RouteError> {
+    let (namespace, object) = name;
+    let mut shown = json!({
+        "metadata": {"namespace": namespace, "name": object},
+        "spec": spec(world, expose, desired),
+    });
+    let selection = |route: &str| Selection {
+        namespace: namespace.clone(),
+        name: object.clone(),
+        http: vec![route.to_owned()],
+    };
+    shown = traffic::edit(&shown, &selection(HTTP), desired, &world.cluster)?;
+    if let Some(port) = expose.grpc_port {
+        let setting = on_port(desired, port);
+        shown = traffic::edit(&shown, &selection(GRPC), &setting, &world.cluster)?;
+    }
+    Ok(shown)
+}
+
+/// The same traffic to another port of the same predictors.
+fn on_port(desired: &Setting, port: u16) -> Setting {
+    let moved = |predictor: &Predictor| Predictor { port, ..predictor.clone() };
+    Setting {
+        stable: moved(&desired.stable),
+        canary: desired.canary.as_ref().map(moved),
+        retiring: desired.retiring.iter().map(moved).collect(),
+        known: desired.known.iter().map(moved).collect(),
+        ..desired.clone()
+    }
+}
+
+/// The spec with all traffic to stable; losers that have not left yet are listed.
+fn spec(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
+    let mut spec = Map::new();
+    if !expose.delegate {
+        spec.insert("hosts".to_owned(), json!(expose.hosts));
+        spec.insert("gateways".to_owned(), json!(gateways(world, expose)));
+    }
+    let uri = expose.prefix.as_ref().map(|prefix| json!([{"uri": {"prefix": prefix}}]));
+    let http = route(world, expose, HTTP, uri, expose.rewrite.as_deref(), desired);
+    let grpc = expose.grpc_port.map(|port| {
+        let headers = json!({"seldon": {"exact": expose.called}, "namespace": {"exact": world.namespace}});
+        // A match of the uri by regex is one too many beside any in the VirtualService that delegates.
+        let matches = if expose.delegate {
+            json!([{"headers": headers}])
+        } else {
+            json!([{"uri": {"regex": GRPC_METHODS}, "headers": headers}])
+        };
+        route(world, expose, GRPC, Some(matches), None, &on_port(desired, port))
+    });
+    // The first route that matches takes a request, and one without a match takes all.
+    let routes: Vec<Value> = match grpc {
+        Some(grpc) if expose.prefix.is_none() => vec![grpc, http],
+        Some(grpc) => vec![http, grpc],
+        None => vec![http],
+    };
+    spec.insert("http".to_owned(), routes.into());
+    Value::Object(spec)
+}
+
+/// The Gateways that serve it.
+pub fn gateways(world: &World<'_>, expose: &PlannedExpose) -> Vec<String> {
+    match expose.gateways.as_slice() {
+        [] if expose.delegate => Vec::new(),
+        [] => vec![world.cluster.names.gateway.clone()],
+        named => named.to_vec(),
+    }
+}
+
+/// The Gateways of a plan that there must be an object of, as namespace and name.
+pub fn required_gateways(world: &World<'_>, plan: &Plan) -> Vec<ObjectName> {
+    let Some(expose) = &plan.expose else { return Vec::new() };
+    let named = gateways(world, expose).into_iter().filter(|gateway| gateway != MESH);
+    named
+        .filter_map(|gateway| gateway.split_once('/').map(|(home, name)| (home.to_owned(), name.to_owned())))
+        .collect()
+}
+
+fn route(
+    world: &World<'_>,
+    expose: &PlannedExpose,
+    name: &str,
+    matches: Option<Value>,
+    rewrite: Option<&str>,
+    desired: &Setting,
+) -> Value {
+    let mut route = json!({"name": name});
+    if let Some(matches) = matches {
+        route["match"] = matches;
+    }
+    if let Some(rewrite) = rewrite {
+        route["rewrite"] = json!({"uri": rewrite});
+    }
+    if let Some(retries) = &expose.retries {
+        route["retries"] = json!({"attempts": retries.attempts, "retryOn": RETRY_ON});
+        if let Some(seconds) = retries.per_try_seconds {
+            route["retries"]["perTryTimeout"] = format!("{seconds}s").into();
+        }
+    }
+    let losers = desired.retiring.iter().map(|loser| entry(world, loser, 0));
+    let entries: Vec<Value> = [entry(world, &desired.stable, 100)].into_iter().chain(losers).collect();
+    route["route"] = entries.into();
+    route
+}
+
+fn entry(world: &World<'_>, predictor: &Predictor, weight: u32) -> Value {
+    let host = world.cluster.names.host(&predictor.namespace, &predictor.service);
+    let mut destination = json!({"host": host, "port": {"number": predictor.port}});
+    if let Some(subset) = &predictor.subset {
+        destination["subset"] = subset.as_str().into();
+    }
+    json!({"destination": destination, "weight": weight})
+}
+
+/// What keeps a Rollout with this uid from generating its VirtualService: somebody else's of that name, nobody who
+/// delegates to it, or somebody who does so in a way that Istio drops. `delegators` are the VirtualServices that delegate
+/// to it; nothing where they cannot be known.
+///
+/// # Errors
+/// The first of these.
+pub fn accept_generated(
+    world: &World<'_>,
+    plan: &Plan,
+    uid: &str,
+    pair: Option<&Setting>,
+    delegators: Option<&[Value]>,
+) -> Result<(), Refusal> {
+    let (Some(expose), Some(route)) = (&plan.expose, plan.routes.first()) else { return Ok(()) };
+    let name = (route.namespace.clone(), route.name.clone());
+    if let Some(there) = world.virtual_services.get(&name)
+        && !is_ours(there, uid)
+    {
+        return Err(taken(there, Kind::VirtualService, &name));
+    }
+    match delegators {
+        Some(delegators) if expose.delegate => {
+            if delegators.is_empty() {
+                return Err(not_delegated(route));
+            }
+            let stable = pair.map(|pair| pair.stable.clone());
+            // Whoever is stable, the matches are the same.
+            let stable = stable.unwrap_or_else(|| Predictor::new(world.namespace, "stable", 80));
+            let shown = pair.map_or_else(|| Setting::all_to(stable), Clone::clone);
+            let shown = self::shown(world, expose, &name, &shown).map_err(super::accept::refusal)?;
+            delegators.iter().try_for_each(|delegator| fits(delegator, route, &shown))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// That an object is somebody else's.
+pub(super) fn taken(there: &Value, kind: Kind, name: &ObjectName) -> Refusal {
+    let owners = there.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
+    let of = owner.map_or_else(
+        || "is not this Rollout's".to_owned(),
+        |owner| {
+            let text = |field: &str| owner[field].as_str().unwrap_or("?").to_owned();
+            format!("belongs to {} {}", text("kind"), text("name"))
+        },
+    );
+    let message = format!(
+        "spec.expose: {} {}/{} is there and {of}: it is not touched. Name the Rollout otherwise, delete that object, or \
+         move its routes with spec.routes",
+        kind.name(),
+        name.0,
+        name.1
+    );
+    Refusal::new(Reason::NameTaken, message)
+}
+
+fn not_delegated(route: &PlannedRoute) -> Refusal {
+    let message = format!(
+        "spec.expose.delegate: no VirtualService has an http route with delegate {{name: {}, namespace: {}}}: nobody would \
+         get here",
+        route.name, route.namespace
+    );
+    Refusal::new(Reason::NotDelegated, message)
+}
+
+// === who delegates ===
+
+/// The VirtualServices, as `namespace/name`, that an object of `namespace` with this spec delegates to.
+pub fn delegates_to(spec: &Value, namespace: &str) -> Vec<ObjectName> {
+    let mut names: Vec<ObjectName> = delegating(spec, namespace).map(|(_, name)| name).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn delegating<'v>(spec: &'v Value, namespace: &'v str) -> impl Iterator<Item = (&'v Value, ObjectName)> {
+    let routes = spec["http"].as_array().into_iter().flatten();
+    routes.filter_map(move |route| {
+        let name = route["delegate"]["name"].as_str()?;
+        let home = route["delegate"]["namespace"].as_str().filter(|home| !home.is_empty());
+        Some((route, (home.unwrap_or(namespace).to_owned(), name.to_owned())))
+    })
+}
+
+/// Whether Istio keeps the routes of `shown` beside the matches of the VirtualService that delegates to it.
+fn fits(delegator: &Value, route: &PlannedRoute, shown: &Value) -> Result<(), Refusal> {
+    let text = |pointer| delegator.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let ours = (route.namespace.clone(), route.name.clone());
+    let roots = delegating(&delegator["spec"], namespace).filter(|(_, to)| *to == ours);
+    for (root, _) in roots {
+        for leaf in shown["spec"]["http"].as_array().into_iter().flatten() {
+            if let Some(field) = conflict(root, leaf) {
+                let message = format!(
+                    "VirtualService {namespace}/{name} delegates to {}/{} with a match of {field} that its route {:?} cannot \
+                     narrow: Istio would drop the route. A prefix within the other's, or no match of {field} in one of both, \
+                     is expected",
+                    ours.0,
+                    ours.1,
+                    leaf["name"].as_str().unwrap_or_default()
+                );
+                return Err(Refusal::new(Reason::DelegateConflict, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The field in which no match of `root` admits any of `leaf`; nothing where some do, or where either has no match.
+fn conflict(root: &Value, leaf: &Value) -> Option<String> {
+    let matches = |route: &Value| route["match"].as_array().cloned().unwrap_or_default();
+    let (roots, leaves) = (matches(root), matches(leaf));
+    // Istio drops a route as soon as one pair of matches conflicts.
+    roots.iter().find_map(|root| leaves.iter().find_map(|leaf| match_conflict(root, leaf)))
+}
+
+fn match_conflict(root: &Value, leaf: &Value) -> Option<String> {
+    let single = ["uri", "scheme", "method", "authority"];
+    let plain = single.into_iter().find(|field| text_conflict(&root[*field], &leaf[*field]));
+    let nested = || {
+        ["headers", "withoutHeaders", "queryParams"].into_iter().find_map(|field| {
+            let all = leaf[field].as_object().into_iter().flatten();
+            let found = all.into_iter().find(|(key, value)| text_conflict(&root[field][key.as_str()], value));
+            found.map(|(key, _)| format!("{field}[{key}]"))
+        })
+    };
+    plain.map(str::to_owned).or_else(nested)
+}
+
+/// As istiod compares a match of the one who delegates with one of the delegate.
+fn text_conflict(root: &Value, leaf: &Value) -> bool {
+    let is =
+        |value: &Value, kind: &str| value[kind].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let any = |value: &Value| ["exact", "prefix", "regex"].iter().any(|kind| is(value, kind).is_some());
+    if !any(root) || !any(leaf) {
+        return false;
+    }
+    if is(root, "regex").is_some() || is(leaf, "regex").is_some() {
+        return true;
+    }
+    match (is(root, "exact"), is(root, "prefix"), is(leaf, "exact"), is(leaf, "prefix")) {
+        (Some(root), _, Some(leaf), _) => root != leaf,
+        (Some(_), ..) => true,
+        (None, Some(root), Some(leaf), _) | (None, Some(root), None, Some(leaf)) => !leaf.starts_with(&root),
+        (None, ..) => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "expose_tests.rs"]
+mod tests;

@@ -1,0 +1,157 @@
+//! The DestinationRules of generated routes: subsets of Services, and how the proxies speak to them, as Seldon Core's
+//! operator makes them. Where neither is wanted there are none.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    Generated, Kind, ObjectName, World, Write,
+    expose::{self, is_ours, taken},
+};
+use crate::{
+    HostNames, Predictor,
+    api::Reason,
+    machine::Refusal,
+    plan::{Plan, PlannedExpose},
+    traffic::{self, Setting},
+};
+
+/// How long an idle connection stays open, as Seldon Core has it.
+const IDLE: &str = "60s";
+
+/// The DestinationRules that there must be for a traffic, by name: named after their Services.
+fn wanted(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> BTreeMap<ObjectName, Value> {
+    let arms = [&desired.stable].into_iter().chain(&desired.canary).chain(&desired.retiring);
+    let mut subsets: BTreeMap<ObjectName, BTreeSet<&str>> = BTreeMap::new();
+    for predictor in arms {
+        let name = (predictor.namespace.clone(), predictor.service.clone());
+        let of_service = subsets.entry(name).or_default();
+        of_service.extend(predictor.subset.as_deref());
+    }
+    if expose.tls.is_none() {
+        subsets.retain(|_, subsets| !subsets.is_empty());
+    }
+    let rule = |(name, subsets): (ObjectName, BTreeSet<&str>)| {
+        let policy = match expose.tls {
+            Some(mode) => json!({"tls": {"mode": mode.word()}}),
+            None => json!({"connectionPool": {"http": {"idleTimeout": IDLE}}}),
+        };
+        let mut spec = json!({"host": world.cluster.names.host(&name.0, &name.1), "trafficPolicy": policy});
+        if !subsets.is_empty() {
+            let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
+            spec["subsets"] = subsets.into_iter().map(subset).collect();
+        }
+        (name, spec)
+    };
+    subsets.into_iter().map(rule).collect()
+}
+
+/// The names of the DestinationRules that a traffic needs, so that they can be read.
+pub fn rule_names(world: &World<'_>, plan: &Plan, desired: &Setting) -> Vec<ObjectName> {
+    let Some(expose) = &plan.expose else { return Vec::new() };
+    wanted(world, expose, desired).into_keys().collect()
+}
+
+/// What is to be written so that the DestinationRules of generated routes are what a traffic needs. `there` are those
+/// that exist; what of them is not the Rollout's with this `uid` is left alone.
+pub fn rules(
+    world: &World<'_>,
+    plan: &Plan,
+    desired: &Setting,
+    uid: &str,
+    there: &BTreeMap<ObjectName, Value>,
+) -> Vec<Generated> {
+    let Some(expose) = &plan.expose else { return Vec::new() };
+    let mut writes = Vec::new();
+    for (name, mut spec) in wanted(world, expose, desired) {
+        let write = match there.get(&name) {
+            None => Some(Write::Create(expose::object(world, Kind::DestinationRule, &name, uid, spec))),
+            Some(before) if is_ours(before, uid) => {
+                keep_subsets(before, &mut spec);
+                let mut after = before.clone();
+                after["spec"] = spec;
+                traffic::patch(before, &after).map(Write::Patch)
+            }
+            Some(_) => None,
+        };
+        writes.extend(write.map(|write| Generated { kind: Kind::DestinationRule, object: name, write }));
+    }
+    writes
+}
+
+/// A subset that the routes named until now stays: proxies hear of the routes a moment later than of the rules.
+fn keep_subsets(before: &Value, spec: &mut Value) {
+    let old = before.pointer("/spec/subsets").and_then(Value::as_array).cloned().unwrap_or_default();
+    let Some(subsets) = spec.get_mut("subsets").and_then(Value::as_array_mut) else { return };
+    for subset in old {
+        if !subsets.iter().any(|new| new["name"] == subset["name"]) {
+            subsets.push(subset);
+        }
+    }
+    subsets.sort_by(|one, other| one["name"].as_str().cmp(&other["name"].as_str()));
+}
+
+/// Whether a DestinationRule that is not ours does what generated routes need.
+///
+/// # Errors
+/// It has not the subset, or another TLS mode was asked for.
+pub fn accept_rules(
+    world: &World<'_>,
+    plan: &Plan,
+    desired: &Setting,
+    uid: &str,
+    there: &BTreeMap<ObjectName, Value>,
+) -> Result<(), Refusal> {
+    let Some(expose) = &plan.expose else { return Ok(()) };
+    for (name, spec) in wanted(world, expose, desired) {
+        let Some(other) = there.get(&name).filter(|rule| !is_ours(rule, uid)) else { continue };
+        let subsets = spec["subsets"].as_array().cloned().unwrap_or_default();
+        let lacks =
+            subsets.iter().any(|subset| !has_subset(other, subset["name"].as_str().unwrap_or_default()));
+        let mode = |rule: &Value| rule.pointer("/trafficPolicy/tls/mode").cloned();
+        let speaks_otherwise = expose.tls.is_some() && mode(&other["spec"]) != mode(&spec);
+        if lacks || speaks_otherwise {
+            return Err(taken(other, Kind::DestinationRule, &name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether routes may name the subset of a predictor: some DestinationRule has it. `rules` are those that count for the
+/// Rollout's namespace, with their own namespaces.
+///
+/// # Errors
+/// None has it: requests to a subset that nobody has fail.
+pub fn accept_subset(names: &HostNames, predictor: &Predictor, rules: &[Value]) -> Result<(), Refusal> {
+    let Some(subset) = &predictor.subset else { return Ok(()) };
+    let host = names.host(&predictor.namespace, &predictor.service);
+    let of_host = |rule: &&Value| {
+        let text = |pointer| rule.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        names.resolve(text("/spec/host"), text("/metadata/namespace")) == host
+    };
+    let mut found: Vec<&Value> = rules.iter().filter(of_host).collect();
+    if found.iter().any(|rule| has_subset(rule, subset)) {
+        return Ok(());
+    }
+    found.truncate(3);
+    let seen: Vec<String> = found
+        .iter()
+        .map(|rule| rule.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("?").to_owned())
+        .collect();
+    let seen = if seen.is_empty() {
+        "there is none for that host".to_owned()
+    } else {
+        format!("not in {}", seen.join(", "))
+    };
+    let message = format!(
+        "subset {subset:?} of Service {}/{} is in no DestinationRule ({seen}): requests to it would fail",
+        predictor.namespace, predictor.service
+    );
+    Err(Refusal::new(Reason::SubsetNotFound, message))
+}
+
+fn has_subset(rule: &Value, name: &str) -> bool {
+    let subsets = rule.pointer("/spec/subsets").and_then(Value::as_array);
+    subsets.into_iter().flatten().any(|subset| subset["name"] == name)
+}

@@ -1,0 +1,276 @@
+//! Predictors of a SeldonDeployment, as Seldon Core's operator runs them: a Service for each.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    Predictor,
+    api::{PredictorTarget, Reason},
+    machine::Refusal,
+};
+
+/// The annotation by which a predictor's Service is called otherwise.
+const SERVICE_NAME: &str = "seldon.io/svc-name";
+/// The port on which predictors speak HTTP.
+pub const HTTP_PORT: u16 = 8000;
+/// The longest name that a Service may have; above it the operator names Services by a hash.
+const LONGEST_NAME: usize = 63;
+
+/// What is read of a SeldonDeployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeldonView {
+    /// Its name.
+    pub name: String,
+    /// Its predictors, in their order.
+    pub predictors: Vec<PredictorView>,
+    /// Deployments that have no available replica though they want some.
+    pub unavailable: Vec<String>,
+}
+
+/// What is read of a predictor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PredictorView {
+    /// Its name.
+    pub name: String,
+    /// Name of its Service.
+    pub service: String,
+    /// Its share of the requests as the SeldonDeployment has it.
+    pub traffic: i64,
+    /// Whether it gets copies only.
+    pub shadow: bool,
+    /// What changes when what it serves changes; nothing that has to do with traffic and replicas.
+    pub serves: String,
+}
+
+impl SeldonView {
+    /// Reads an object. What is missing has Kubernetes' default.
+    pub fn read(object: &Value) -> Self {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let predictors = object.pointer("/spec/predictors").and_then(Value::as_array);
+        let statuses: BTreeMap<String, Value> = object
+            .pointer("/status/deploymentStatus")
+            .and_then(|status| serde_json::from_value(status.clone()).ok())
+            .unwrap_or_default();
+        let number = |status: &Value, field: &str| status[field].as_i64().unwrap_or(0);
+        let unavailable = statuses
+            .iter()
+            .filter(|(_, status)| number(status, "replicas") > 0 && number(status, "availableReplicas") == 0)
+            .map(|(name, _)| name.clone());
+        Self {
+            name: name.to_owned(),
+            predictors: predictors
+                .into_iter()
+                .flatten()
+                .map(|predictor| PredictorView::read(name, predictor))
+                .collect(),
+            unavailable: unavailable.collect(),
+        }
+    }
+
+    /// A predictor by its name.
+    pub fn predictor(&self, name: &str) -> Option<&PredictorView> {
+        self.predictors.iter().find(|predictor| predictor.name == name)
+    }
+
+    /// The predictor behind a Service.
+    pub fn behind(&self, service: &str) -> Option<&PredictorView> {
+        self.predictors.iter().find(|predictor| predictor.service == service)
+    }
+
+    /// Whether the status says that a part of a predictor has nobody to answer.
+    pub fn is_unavailable(&self, predictor: &str) -> bool {
+        let prefix = format!("{}-{predictor}-", self.name);
+        self.unavailable.iter().any(|deployment| deployment.starts_with(&prefix))
+    }
+
+    /// The predictor that a SeldonDeployment which names none wants to be live: the last one that is no shadow, for a
+    /// new version is added behind the old one.
+    pub fn newest(&self) -> Option<&PredictorView> {
+        self.predictors.iter().rev().find(|predictor| !predictor.shadow)
+    }
+}
+
+impl PredictorView {
+    fn read(deployment: &str, predictor: &Value) -> Self {
+        let name = predictor["name"].as_str().unwrap_or_default();
+        let service = predictor["annotations"][SERVICE_NAME].as_str().filter(|name| !name.is_empty());
+        let mut serves = predictor.clone();
+        if let Some(fields) = serves.as_object_mut() {
+            fields.retain(|field, _| !["traffic", "replicas", "shadow"].contains(&field.as_str()));
+        }
+        Self {
+            name: name.to_owned(),
+            service: service.map_or_else(|| service_name(deployment, name), str::to_owned),
+            traffic: predictor["traffic"].as_i64().unwrap_or(0),
+            shadow: predictor["shadow"].as_bool().unwrap_or(false),
+            serves: serves.to_string(),
+        }
+    }
+}
+
+/// The Service of a predictor that is not called otherwise.
+pub fn service_name(deployment: &str, predictor: &str) -> String {
+    format!("{deployment}-{predictor}")
+}
+
+/// The predictor that is wanted, as the SeldonDeployment is there.
+///
+/// # Errors
+/// There is none, it has no such predictor, or it is one that Seldon Core refuses itself.
+pub(super) fn predictor(
+    target: &PredictorTarget,
+    namespace: &str,
+    there: Option<&SeldonView>,
+) -> Result<Predictor, Refusal> {
+    let name = &target.name;
+    let Some(view) = there else {
+        let message = format!(
+            "spec.target.seldonDeployment.name: there is no SeldonDeployment {name} in namespace {namespace}"
+        );
+        return Err(Refusal::new(Reason::TargetNotFound, message));
+    };
+    let Some(wanted) = view.predictor(&target.predictor) else {
+        let names: Vec<&str> = view.predictors.iter().map(|predictor| predictor.name.as_str()).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let message = format!(
+            "spec.target.seldonDeployment.predictor: SeldonDeployment {namespace}/{name} has no predictor {:?}, only {there}",
+            target.predictor
+        );
+        return Err(Refusal::new(Reason::TargetNotFound, message));
+    };
+    refuse_what_seldon_refuses(view, namespace)?;
+    if wanted.service.len() > LONGEST_NAME {
+        let message = format!(
+            "spec.target.seldonDeployment.predictor: the Service {} would have more than {LONGEST_NAME} characters: name it \
+             with the predictor's annotation {SERVICE_NAME}",
+            wanted.service
+        );
+        return Err(Refusal::new(Reason::TargetNotFound, message));
+    }
+    let predictor = Predictor::new(namespace, &wanted.service, HTTP_PORT);
+    Ok(Predictor { subset: Some(wanted.name.clone()), ..predictor })
+}
+
+/// Seldon Core's own rules: where its webhook is not installed nobody else asks for them.
+fn refuse_what_seldon_refuses(view: &SeldonView, namespace: &str) -> Result<(), Refusal> {
+    let refused = |problem: String| {
+        let message = format!("SeldonDeployment {namespace}/{}: {problem}", view.name);
+        Err(Refusal::new(Reason::InvalidTarget, message))
+    };
+    let (shadows, live): (Vec<_>, Vec<_>) = view.predictors.iter().partition(|predictor| predictor.shadow);
+    if live.is_empty() {
+        return refused(format!(
+            "predictor {} is a shadow and there is no other one: one that answers is expected",
+            shadows.first().map_or("?", |shadow| shadow.name.as_str())
+        ));
+    }
+    if shadows.len() > 1 {
+        return refused(format!("{} predictors are shadows: at most one is expected", shadows.len()));
+    }
+    let sum: i64 = live.iter().map(|predictor| predictor.traffic).sum();
+    if live.len() > 1 && sum != 100 {
+        let each: Vec<String> =
+            live.iter().map(|predictor| format!("{} {}", predictor.name, predictor.traffic)).collect();
+        return refused(format!(
+            "the traffic of its predictors adds up to {sum} ({}): 100 is expected",
+            each.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn deployment(predictors: &Value) -> Value {
+        json!({"metadata": {"name": "iris"}, "spec": {"predictors": predictors}})
+    }
+
+    fn wanted(predictor: &str, predictors: &Value) -> Result<Predictor, Refusal> {
+        let target = PredictorTarget { name: "iris".into(), predictor: predictor.into() };
+        super::predictor(&target, "models", Some(&SeldonView::read(&deployment(predictors))))
+    }
+
+    #[test]
+    fn a_predictor_is_a_subset_of_its_service() {
+        let both = json!([{"name": "main", "traffic": 100}, {"name": "green", "traffic": 0}]);
+        let green = wanted("green", &both).unwrap();
+        assert_eq!(green.revision(), "models/iris-green:8000#green");
+        let named = json!([{"name": "main", "annotations": {"seldon.io/svc-name": "classifier"}}]);
+        assert_eq!(wanted("main", &named).unwrap().revision(), "models/classifier:8000#main");
+    }
+
+    #[test]
+    fn what_seldon_core_refuses_is_refused_by_name() {
+        let target = PredictorTarget { name: "iris".into(), predictor: "main".into() };
+        let none = super::predictor(&target, "models", None).unwrap_err();
+        assert_eq!(none.reason, Reason::TargetNotFound);
+        assert!(
+            none.message.contains("there is no SeldonDeployment iris in namespace models"),
+            "{}",
+            none.message
+        );
+        for (name, predictors, reason, expected) in [
+            (
+                "blue",
+                json!([{"name": "main"}]),
+                Reason::TargetNotFound,
+                "has no predictor \"blue\", only main",
+            ),
+            (
+                "main",
+                json!([{"name": "main", "traffic": 60}, {"name": "green", "traffic": 30}]),
+                Reason::InvalidTarget,
+                "the traffic of its predictors adds up to 90 (main 60, green 30): 100 is expected",
+            ),
+            (
+                "main",
+                json!([{"name": "main", "shadow": true}]),
+                Reason::InvalidTarget,
+                "predictor main is a shadow and there is no other one",
+            ),
+            (
+                "main",
+                json!([{"name": "main"}, {"name": "a", "shadow": true}, {"name": "b", "shadow": true}]),
+                Reason::InvalidTarget,
+                "2 predictors are shadows",
+            ),
+        ] {
+            let refusal = wanted(name, &predictors).unwrap_err();
+            assert_eq!(refusal.reason, reason, "{}", refusal.message);
+            assert!(refusal.message.contains(expected), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn a_shadow_that_is_wanted_is_a_canary_like_any_other() {
+        let both = json!([{"name": "main"}, {"name": "shadow", "shadow": true, "traffic": 30}]);
+        assert_eq!(wanted("shadow", &both).unwrap().service, "iris-shadow");
+    }
+
+    #[test]
+    fn traffic_and_replicas_are_not_what_a_predictor_serves() {
+        let view = |traffic: u8, image: &str| {
+            let predictors = json!([{"name": "main", "traffic": traffic, "replicas": traffic, "graph": {"modelUri": image}}]);
+            SeldonView::read(&deployment(&predictors)).predictors[0].serves.clone()
+        };
+        assert_eq!(view(1, "a"), view(2, "a"));
+        assert_ne!(view(1, "a"), view(1, "b"));
+    }
+
+    #[test]
+    fn the_status_tells_who_has_nobody_to_answer() {
+        let mut object = deployment(&json!([{"name": "main"}, {"name": "green"}]));
+        object["status"] = json!({"deploymentStatus": {
+            "iris-main-0-classifier": {"replicas": 2, "availableReplicas": 1},
+            "iris-green-0-classifier": {"replicas": 1},
+        }});
+        let view = SeldonView::read(&object);
+        assert!(!view.is_unavailable("main") && view.is_unavailable("green"));
+        assert_eq!(view.newest().map(|predictor| predictor.name.as_str()), Some("green"));
+    }
+}
