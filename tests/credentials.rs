@@ -293,6 +293,7 @@ async fn no_credential_is_shown_anywhere() {
     let options = Options {
         namespace: None,
         names: HostNames::default(),
+        istio: true,
         metrics: Metrics::new(configuration(folder.path(), &address)).unwrap(),
         lease: None,
         clock: Clock::system(),

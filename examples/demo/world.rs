@@ -121,6 +121,7 @@ fn options() -> Result<Options> {
     Ok(Options {
         namespace: None,
         names: HostNames::default(),
+        istio: true,
         metrics: Metrics::new(Config::default())?,
         lease: Some(lease),
         clock,

@@ -42,6 +42,27 @@ pub struct RunArgs {
     /// The cluster's DNS domain
     #[arg(long, value_name = "DOMAIN", env = "SLUICE_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
+    /// Whether Istio is used at all: with false Rollouts with routes are refused, and no kind of Istio's is read
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "SLUICE_ISTIO",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    pub istio: bool,
+    /// The Gateway of generated routes that name none, as NAMESPACE/NAME
+    #[arg(
+        long,
+        value_name = "GATEWAY",
+        env = "SLUICE_ISTIO_GATEWAY",
+        default_value = "istio-system/seldon-gateway",
+        value_parser = gateway
+    )]
+    pub istio_gateway: String,
     /// The form of the log
     #[arg(long, value_enum, env = "SLUICE_LOG_FORMAT", default_value_t)]
     pub log_format: LogFormat,
@@ -73,7 +94,8 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     let clock = Clock::system();
     let options = Options {
         namespace: cluster.namespace.clone(),
-        names: HostNames { cluster_domain: args.cluster_domain.clone() },
+        names: HostNames { cluster_domain: args.cluster_domain.clone(), gateway: args.istio_gateway.clone() },
+        istio: args.istio,
         metrics: Metrics::new(sources).map_err(|error| wrong(&error))?,
         lease: (!args.no_leader_election).then(|| lease(home, cluster.namespace.as_deref(), clock)),
         clock,
@@ -107,6 +129,15 @@ pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
             Ok(()) => format!("nothing is served on {} any more", args.http),
             Err(error) => format!("cannot serve on {}: {}", args.http, root_cause(&error)),
         })),
+    }
+}
+
+/// The name of a Gateway with its namespace: a Rollout's own would be another one for each.
+fn gateway(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts.as_slice() {
+        [namespace, name] if !namespace.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err("NAMESPACE/NAME of a Gateway is expected".to_owned()),
     }
 }
 
@@ -190,13 +221,19 @@ mod tests {
         assert_eq!(run.cluster_domain, "cluster.local");
         assert_eq!((run.no_leader_election, run.log_format), (false, LogFormat::Text));
         assert_eq!((run.prometheus, run.config), (None, None));
+        assert!(run.istio);
+        assert_eq!(run.istio_gateway, "istio-system/seldon-gateway");
+        assert!(!parse(&["--istio=false"]).unwrap().istio);
     }
 
     #[test]
     fn wrong_options_are_refused_and_say_what_was_expected() {
-        for (args, expected) in
-            [(&["--http", "8080"][..], "invalid socket address"), (&["--log-format", "xml"], "text, json")]
-        {
+        for (args, expected) in [
+            (&["--http", "8080"][..], "invalid socket address"),
+            (&["--log-format", "xml"], "text, json"),
+            (&["--istio-gateway", "gateway"], "NAMESPACE/NAME of a Gateway is expected"),
+            (&["--istio=maybe"], "invalid value"),
+        ] {
             let error = parse(args).unwrap_err();
             assert!(error.contains(expected), "{args:?}: {error}");
         }

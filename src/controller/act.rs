@@ -16,6 +16,7 @@ use sluice_core::{
 use super::{
     Error,
     context::Context,
+    generate,
     memory::Memory,
     observe::{self, Observation},
     persist,
@@ -49,7 +50,7 @@ pub(super) async fn act(
     let routes = match seen.plans.in_force(state) {
         Some(plan) => {
             let outlook = observe::with_world(context, subject, &seen.objects, |world| {
-                observe::outlook(context, subject, world, plan, state)
+                observe::outlook(context, subject, world, plan, state, &seen.rules)
             });
             move_traffic(context, subject, memory, outlook, decided).await
         }
@@ -68,7 +69,7 @@ async fn move_traffic(
     outlook: Outlook,
     decided: bool,
 ) -> Result<Done, Error> {
-    if outlook.effects.is_empty() {
+    if outlook.effects.is_empty() && outlook.generated.is_empty() {
         memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
         // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
         return Ok(if outlook.ahead.is_empty() { Done::All } else { Done::Ahead });
@@ -101,7 +102,12 @@ async fn move_traffic(
 async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) -> Result<(), Error> {
     let mut outcome = Ok(());
     memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
+    let generated = generate::write(context, memory, outlook.generated).await;
     for effect in outlook.effects {
+        // Without the rule that has its subset the canary could answer nobody.
+        if generated.is_err() && !effect.takes_away {
+            continue;
+        }
         match write_route(context, &effect).await {
             Ok(written) => drop(memory.virtual_services.insert(effect.object, written)),
             Err(error) => {
@@ -121,7 +127,7 @@ async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) 
             }
         }
     }
-    outcome
+    outcome.and(generated)
 }
 
 /// A patch into something that somebody took away meanwhile is refused before its version is compared: that is a conflict as

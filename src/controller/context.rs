@@ -20,7 +20,7 @@ use super::{
     kinds::Kinds,
     memory::Memory,
     shards::{Permit, Shards, slot_of},
-    stores::Stores,
+    stores::{Optional, Stores},
     subject::{RolloutObject, Subject},
 };
 use crate::metrics::Metrics;
@@ -51,6 +51,8 @@ pub(super) struct Common {
     pub(super) clock: Clock,
     pub(super) telemetry: Telemetry,
     pub(super) kinds: Arc<Kinds>,
+    /// Which of the kinds that a cluster need not have are there.
+    pub(super) optional: Optional,
     shards: Shards,
     /// Reconciles that may wait for a metrics source at the same time: fewer than there can be at all, so that one
     /// that has something to write always finds room.
@@ -72,6 +74,7 @@ impl Common {
         client: Client,
         options: &Options,
         kinds: Arc<Kinds>,
+        optional: Optional,
         shards: Shards,
         stores: Arc<Stores>,
     ) -> Self {
@@ -85,6 +88,7 @@ impl Common {
             clock: options.clock,
             telemetry: options.telemetry.clone(),
             kinds,
+            optional,
             shards,
             looks: Semaphore::new(LOOKS),
             memories: std::sync::Mutex::default(),
@@ -101,9 +105,19 @@ impl Common {
         self.namespace.as_ref().is_none_or(|watched| watched == namespace)
     }
 
+    /// Whether objects of all namespaces are.
+    pub(super) fn watches_all(&self) -> bool {
+        self.namespace.is_none()
+    }
+
     /// What a reconcile of a Rollout needs; nothing where the Rollout is another replica's.
     pub(super) fn enter(self: &Arc<Self>, rollout: &RolloutObject) -> Option<Context> {
-        let permit = self.shards.enter(&rollout.namespace().unwrap_or_default(), &rollout.name_any())?;
+        self.enter_named(&rollout.namespace().unwrap_or_default(), &rollout.name_any())
+    }
+
+    /// The same for a Rollout that need not be there yet.
+    pub(super) fn enter_named(self: &Arc<Self>, namespace: &str, name: &str) -> Option<Context> {
+        let permit = self.shards.enter(namespace, name)?;
         Some(Context { common: self.clone(), permit })
     }
 

@@ -19,6 +19,8 @@ use super::{context::Context, subject::Subject};
 
 /// The reason of the Event that says that the metrics can be had again.
 const METRICS_RECOVERED: &str = "MetricsRecovered";
+/// The reason of the Event that says that a stable predictor was changed in place.
+const UNGUARDED: &str = "Unguarded";
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -100,6 +102,13 @@ pub(super) async fn metrics(
         }
         (Some(_) | None, Some(_) | None) => {}
     }
+}
+
+/// Says that what users have was changed past every check.
+pub(super) async fn unguarded(context: &Context, subject: &Subject, note: &str) {
+    tracing::warn!(rollout = subject.display(), reason = UNGUARDED, "{note}");
+    let key = format!("unguarded-{}", context.clock.now().timestamp_millis());
+    publish(context, subject, &key, true, UNGUARDED, note).await;
 }
 
 fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {

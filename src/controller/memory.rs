@@ -1,13 +1,14 @@
 //! What the controller keeps of one Rollout between two reconciles, and loses when it ends.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
 
 use kube::ResourceExt;
+use serde_json::Value;
 use sluice_core::{
     Predictor,
     api::{Decision, RolloutStatus},
@@ -51,6 +52,16 @@ pub(super) struct Memory {
     pub(super) rollout: Option<Arc<RolloutObject>>,
     /// The same of VirtualServices.
     pub(super) virtual_services: BTreeMap<ObjectName, VirtualService>,
+    /// Objects that we created, or found there when we wanted to, and that the caches may not show yet.
+    pub(super) unseen: BTreeSet<ObjectName>,
+    /// DestinationRules as they were last read or written, and until when that counts.
+    pub(super) rules: BTreeMap<ObjectName, (Value, Instant)>,
+    /// Gateways that were there, and until when that counts.
+    pub(super) gateways: BTreeMap<ObjectName, Instant>,
+    /// A predictor whose subset was there, and until when that counts.
+    pub(super) subset: Option<(Predictor, Instant)>,
+    /// What stable served when it was last looked at, with its revision.
+    pub(super) serves: Option<(Predictor, String)>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
     /// A look that led to something that could not be recorded, and the canary that it was about.

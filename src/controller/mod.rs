@@ -10,9 +10,11 @@ mod context;
 mod error;
 mod events;
 mod freezes;
+mod generate;
 mod kinds;
 mod memory;
 mod observe;
+mod optional;
 mod packed;
 mod persist;
 mod reconcile;
@@ -21,6 +23,7 @@ mod shards;
 mod stores;
 mod subject;
 mod telemetry;
+mod wiring;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -47,7 +50,7 @@ use self::{
     context::Common,
     kinds::Kinds,
     shards::{Change, Shards},
-    stores::Watches,
+    stores::{Optional, SeldonObject, Watches},
     subject::RolloutObject,
 };
 use crate::metrics::Metrics;
@@ -61,7 +64,9 @@ const CONCURRENCY: u16 = 96;
 pub struct Options {
     /// Watch this namespace only.
     pub namespace: Option<String>,
-    /// How hosts become Services.
+    /// Whether Istio's kinds are read and written. Without them routes are refused.
+    pub istio: bool,
+    /// How hosts become Services, and where generated routes are served.
     pub names: HostNames,
     /// Where numbers come from.
     pub metrics: Metrics,
@@ -94,13 +99,18 @@ pub async fn run(
         subject::require_kinds(&client, options.namespace.as_deref(), &options.home(&client)).await?;
         kinds::require(&client).await
     };
-    tokio::select! {
-        required = kinds => required?,
+    let optional = async {
+        kinds.await?;
+        let seldon = optional::is_there::<SeldonObject>(&client, options.namespace.as_deref()).await?;
+        Ok::<_, Error>(Optional { istio: options.istio, seldon })
+    };
+    let optional = tokio::select! {
+        optional = optional => optional?,
         () = &mut stop => return Ok(()),
-    }
+    };
     let kinds = Arc::new(Kinds::default());
     let stopping = CancellationToken::new();
-    let mut working = Box::pin(work(&client, &options, &kinds, stopping.clone()));
+    let mut working = Box::pin(work(&client, &options, &kinds, optional, stopping.clone()));
     let stop = async {
         stop.await;
         tracing::info!("stopping: finishing what is in progress");
@@ -116,14 +126,27 @@ pub async fn run(
 }
 
 /// Reconciles what is ours until `stopping`.
-async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: CancellationToken) {
+async fn work(
+    client: &Client,
+    options: &Options,
+    kinds: &Arc<Kinds>,
+    optional: Optional,
+    stopping: CancellationToken,
+) {
     let shards = if options.lease.is_some() { Shards::nothing() } else { Shards::always() };
-    let watches = Watches::new(client, options.namespace.as_deref(), &options.home(client));
-    let context =
-        Arc::new(Common::new(client.clone(), options, kinds.clone(), shards.clone(), watches.stores()));
+    let watches = Watches::new(client, options.namespace.as_deref(), &options.home(client), optional);
+    let context = Arc::new(Common::new(
+        client.clone(),
+        options,
+        kinds.clone(),
+        optional,
+        shards.clone(),
+        watches.stores(),
+    ));
     options.telemetry.holds(shards.count());
     let stores = watches.stores();
     let (gained, ours) = mpsc::unbounded_channel();
+    let stopping_too = stopping.clone();
     let controller = Controller::for_stream_with(watches.rollouts, stores.rollouts.clone(), ())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
         .trigger_backoff(backoff::OfAll)
@@ -151,6 +174,7 @@ async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: 
             shards::run(client.clone(), lease, shards, stopping, changed).await;
         }
     };
+    let wiring = wiring::run(context.clone(), watches.deployments, stopping_too);
     let seen = context.clone();
     let reconciling = controller.run(reconcile::reconcile, on_error, context).for_each(|outcome| {
         match outcome {
@@ -163,7 +187,7 @@ async fn work(client: &Client, options: &Options, kinds: &Arc<Kinds>, stopping: 
         }
         std::future::ready(())
     });
-    futures::join!(reconciling, share);
+    futures::join!(reconciling, share, wiring);
 }
 
 /// The Rollouts of slots that were gained.

@@ -289,7 +289,16 @@ fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
     let mut wake = machine::wake(plan, state);
     // A neighbour that lets a route go is an event of its own, not of the Rollouts that wait for the route; nor is an
     // update of the kinds one of a Rollout.
-    let elsewhere = |refusal: &Refusal| matches!(refusal.reason, Reason::RouteTaken | Reason::KindsOutdated);
+    let elsewhere = |refusal: &Refusal| {
+        matches!(
+            refusal.reason,
+            Reason::RouteTaken
+                | Reason::KindsOutdated
+                | Reason::GatewayNotFound
+                | Reason::SubsetNotFound
+                | Reason::NameTaken
+        )
+    };
     if seen.facts.refusal.as_ref().is_some_and(elsewhere) {
         wake = wake.min(plan.map_or(ELSEWHERE, |plan| plan.interval.min(ELSEWHERE)));
     }

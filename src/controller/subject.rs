@@ -100,6 +100,7 @@ impl RolloutObject {
             creation_timestamp: metadata.creation_timestamp,
             deletion_timestamp: metadata.deletion_timestamp,
             finalizers: metadata.finalizers,
+            owner_references: metadata.owner_references,
             ..ObjectMeta::default()
         };
         self.body = self.body.packed();
@@ -194,7 +195,8 @@ impl Subject {
         let (unknown, strange_pinned) = unknown(spec.as_deref(), status_text.as_deref()).unzip();
         let (spec, _) = read_spec(spec.as_deref(), "spec");
         let namespace = object.namespace().unwrap_or_default();
-        let plan = |spec: &RolloutSpec| Plan::new(spec, &namespace).map(Arc::new).map_err(refused);
+        let named = |spec: &RolloutSpec| Plan::named(spec, &namespace, &object.name_any());
+        let plan = |spec: &RolloutSpec| named(spec).map(Arc::new).map_err(refused);
         Self {
             current: spec.as_ref().map_err(Clone::clone).and_then(plan),
             pinned: status.pinned.as_deref().map(plan),

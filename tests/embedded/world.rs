@@ -140,6 +140,7 @@ impl World {
         let options = Options {
             namespace: None,
             names: HostNames::default(),
+            istio: true,
             metrics,
             clock: lease.as_ref().map_or(self.clock, |lease| lease.clock),
             lease,

@@ -77,6 +77,7 @@ impl Controller {
         let options = Options {
             namespace: Some(namespace.to_owned()),
             names: HostNames::default(),
+            istio: true,
             metrics: Metrics::new(Config::prometheus(shared.prometheus.url())?)?,
             lease: Some(lease),
             clock,

@@ -49,3 +49,8 @@ pub const MIRRORS: &str = "sluice.dev/mirrors";
 pub const ALLOW_FROM: &str = "sluice.dev/allow-from";
 /// The annotation of a `RolloutAction` or a `Freeze` that says who asked; stamped by the admission policy in `deploy/`.
 pub const REQUESTED_BY: &str = "sluice.dev/requested-by";
+/// Annotation of a SeldonDeployment: the Rollout of its namespace that it is to be guarded by a copy of.
+pub const ROLLOUT: &str = "sluice.dev/rollout";
+/// Annotation of a SeldonDeployment: the predictor that the copy wants to be live; the last one that is no shadow where it
+/// is left out.
+pub const PREDICTOR: &str = "sluice.dev/predictor";

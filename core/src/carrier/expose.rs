@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ObjectName, World};
 use crate::{
-    Predictor,
+    HostNames, Predictor,
     api::Reason,
     machine::Refusal,
     plan::{GRPC, HTTP, MESH, Plan, PlannedExpose, PlannedRoute},
@@ -168,7 +168,7 @@ fn spec(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
     let mut spec = Map::new();
     if !expose.delegate {
         spec.insert("hosts".to_owned(), json!(expose.hosts));
-        spec.insert("gateways".to_owned(), json!(gateways(world, expose)));
+        spec.insert("gateways".to_owned(), json!(gateways(world.cluster.names, expose)));
     }
     let uri = expose.prefix.as_ref().map(|prefix| json!([{"uri": {"prefix": prefix}}]));
     let http = route(world, expose, HTTP, uri, expose.rewrite.as_deref(), desired);
@@ -193,18 +193,18 @@ fn spec(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
 }
 
 /// The Gateways that serve it.
-pub fn gateways(world: &World<'_>, expose: &PlannedExpose) -> Vec<String> {
+fn gateways(names: &HostNames, expose: &PlannedExpose) -> Vec<String> {
     match expose.gateways.as_slice() {
         [] if expose.delegate => Vec::new(),
-        [] => vec![world.cluster.names.gateway.clone()],
+        [] => vec![names.gateway.clone()],
         named => named.to_vec(),
     }
 }
 
 /// The Gateways of a plan that there must be an object of, as namespace and name.
-pub fn required_gateways(world: &World<'_>, plan: &Plan) -> Vec<ObjectName> {
+pub fn required_gateways(names: &HostNames, plan: &Plan) -> Vec<ObjectName> {
     let Some(expose) = &plan.expose else { return Vec::new() };
-    let named = gateways(world, expose).into_iter().filter(|gateway| gateway != MESH);
+    let named = gateways(names, expose).into_iter().filter(|gateway| gateway != MESH);
     named
         .filter_map(|gateway| gateway.split_once('/').map(|(home, name)| (home.to_owned(), name.to_owned())))
         .collect()

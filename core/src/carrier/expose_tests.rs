@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    HostNames,
     api::RolloutSpec,
     carrier::{self, Outlook},
     traffic::Cluster,

@@ -139,6 +139,12 @@ impl Kind {
             Self::custom("networking.istio.io", &istio, "VirtualService", "virtualservices"),
             Self::custom("networking.istio.io", &istio, "DestinationRule", "destinationrules"),
             Self::custom("networking.istio.io", &istio, "Gateway", "gateways"),
+            Self::custom(
+                "machinelearning.seldon.io",
+                &["v1", "v1alpha3", "v1alpha2"],
+                "SeldonDeployment",
+                "seldondeployments",
+            ),
         ]
     }
 }

@@ -32,7 +32,8 @@ const FROM: usize = 12;
 /// What counts now: a rollout in flight goes by the spec that was accepted when it started.
 pub(super) fn plan(rollout: &Rollout, status: &RolloutStatus) -> Result<Plan, PlanErrors> {
     let pinned = status.pinned.as_deref().filter(|_| in_flight(status).is_some());
-    Plan::new(pinned.unwrap_or(&rollout.spec), &rollout.namespace().unwrap_or_default())
+    let spec = pinned.unwrap_or(&rollout.spec);
+    Plan::named(spec, &rollout.namespace().unwrap_or_default(), &rollout.name_any())
 }
 
 /// Where a step stands.

@@ -1,10 +1,12 @@
 //! Stage 1: what is there. Client required for pods' ages, metrics and the validity of queries; all else is cached.
 
 mod endpoints;
+mod gateways;
 mod metrics;
 mod plans;
 mod pods;
 mod routes;
+mod seldon;
 
 use std::collections::BTreeMap;
 
@@ -31,6 +33,8 @@ pub(super) struct Observation {
     pub(super) facts: Facts,
     /// The VirtualServices of the plans that exist.
     pub(super) objects: BTreeMap<ObjectName, Value>,
+    /// The DestinationRules of generated routes that exist.
+    pub(super) rules: BTreeMap<ObjectName, Value>,
     /// When the facts were complete: decisions are timed from here.
     pub(super) at: Instant,
 }
@@ -41,8 +45,9 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let plan = plans.in_force(&state);
     let (objects, unreadable) = routes::virtual_services(context, subject, &plans, memory).await;
     let wanted = wanted(context, subject);
+    let rules = gateways::rules(context, subject, plan, &state, wanted.as_ref().ok(), memory).await;
     let mut sight = with_world(context, subject, &objects, |world| {
-        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world)
+        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &rules)
     });
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle.clone_from(&memory.obstacle);
@@ -60,6 +65,9 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         refusal.message = format!("spec.routes: {error}");
     }
     if refusal.is_none() {
+        refusal = gateways::refused(context, plan, &state, wanted.as_ref().ok(), memory).await;
+    }
+    if refusal.is_none() {
         refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
     }
     let look = match plan {
@@ -69,6 +77,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let wanted = wanted.ok();
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
     let ready = |arm: Option<Predictor>| arm.map_or(0, |arm| ready_endpoints(context, &arm).len());
+    let can_begin = |arm: &Predictor| seldon::is_available(context, subject, arm);
+    seldon::tell_of_changes(context, subject, &state, memory).await;
     let facts = Facts {
         now: context.clock.now(),
         elapsed,
@@ -82,12 +92,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
         stable_ready: ready(stable),
-        canary_ready: ready(canary),
+        canary_ready: ready(canary.filter(can_begin)),
         look,
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
-    Observation { state, plans, facts, objects, at: Instant::now() }
+    Observation { state, plans, facts, objects, rules, at: Instant::now() }
 }
 
 /// Runs `what` on the VirtualServices as the pure core sees them.
@@ -113,10 +123,19 @@ pub(super) fn outlook(
     world: &World<'_>,
     plan: &Plan,
     state: &State,
+    rules: &BTreeMap<ObjectName, Value>,
 ) -> Outlook {
     let Some(setting) = machine::desired(Some(plan), state) else { return Outlook::default() };
     let stamp = machine::stamp(Some(plan), state, &subject.uid);
-    let outlook = carrier::effects(world, plan, &setting, &stamp);
+    let mut outlook = carrier::effects(world, plan, &setting, &stamp);
+    if subject.deleted || !outlook.forbidden.is_empty() {
+        // What is generated goes with its Rollout: nothing is made anew for it.
+        outlook.generated.clear();
+    } else {
+        let mut generated = carrier::rules(world, plan, &setting, &subject.uid, rules);
+        generated.append(&mut outlook.generated);
+        outlook.generated = generated;
+    }
     let claims = context.claims_beside(subject, plan);
     let outlook = carrier::permit(outlook, world, plan, subject.created, &claims);
     if context.frozen(&subject.namespace).is_some() { outlook.without_growth() } else { outlook }
@@ -126,7 +145,9 @@ fn wanted(context: &Context, subject: &Subject) -> Result<Predictor, Refusal> {
     let spec = subject.spec.as_ref().map_err(Clone::clone)?;
     let service =
         |name: &str| context.stores.ports(&subject.namespace, name).map(|ports| ServiceView { ports });
-    target::wanted(spec, &subject.namespace, service)
+    let seldon =
+        |name: &str| context.stores.seldon(&subject.namespace, name).map(|seldon| seldon.view.clone());
+    target::wanted_in(spec, &subject.namespace, service, seldon)
 }
 
 /// What people ask of the Rollout and nobody answered yet.

@@ -24,7 +24,7 @@ pub(super) async fn virtual_services(
     memory: &mut Memory,
 ) -> (BTreeMap<ObjectName, Value>, Option<Error>) {
     let (mut objects, mut unreadable) = (BTreeMap::new(), None);
-    for route in plans.all().flat_map(|plan| &plan.routes) {
+    for route in plans.all().flat_map(|plan| &plan.routes).filter(|_| context.optional.istio) {
         let name = (route.namespace.clone(), route.name.clone());
         let cached = if context.watches(&route.namespace) {
             context.stores.virtual_service(&name)
@@ -39,7 +39,21 @@ pub(super) async fn virtual_services(
                 }
             }
         };
-        let Some(cached) = cached else { continue };
+        let cached = match cached {
+            Some(cached) => {
+                memory.unseen.remove(&name);
+                cached
+            }
+            // It was just created, and the cache does not know; or it is gone again.
+            None if memory.unseen.contains(&name) => match read_route(context, &name).await {
+                Ok(read) => Arc::new(read),
+                Err(_) => {
+                    memory.unseen.remove(&name);
+                    continue;
+                }
+            },
+            None => continue,
+        };
         if memory.virtual_services.get(&name).is_some_and(|remembered| !remembered.is_newer(&cached)) {
             memory.virtual_services.remove(&name);
         }
@@ -67,8 +81,16 @@ pub(super) fn look_at_routes(
     plan: Option<&Plan>,
     wanted: Option<&Predictor>,
     world: &World<'_>,
+    rules: &BTreeMap<ObjectName, Value>,
 ) -> Sight {
     let Some(plan) = plan else { return Sight::default() };
+    if !context.optional.istio {
+        return Sight { traffic: None, refusal: Some(istio_off()) };
+    }
+    // What is not ours says nothing.
+    if let Err(refusal) = carrier::accept_generated(world, plan, &subject.uid, None, None) {
+        return Sight { traffic: None, refusal: Some(refusal) };
+    }
     let first_time = state.stable.is_none();
     let from = subject.spec.as_ref().ok().and_then(|spec| spec.target.service.as_ref()?.from.as_deref());
     let from = from.filter(|_| first_time);
@@ -76,16 +98,36 @@ pub(super) fn look_at_routes(
         Ok(traffic) => traffic,
         Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
     };
-    traffic.in_place = outlook(context, subject, world, plan, state).in_place();
+    traffic.in_place = outlook(context, subject, world, plan, state, rules).in_place();
     let refusal = unknown_from(from, &traffic).or_else(|| {
         // Before anything was decided: what would be.
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
         let desired = machine::desired(Some(plan), state).or_else(|| stable.map(Setting::all_to));
         let pair = desired.zip(wanted).map(|(desired, wanted)| carrier::pair(desired, wanted));
-        carrier::accept(world, plan, pair.as_ref(), subject.created, &context.claims_beside(subject, plan))
+        let delegators = delegators(context, plan);
+        let claims = context.claims_beside(subject, plan);
+        carrier::accept_generated(world, plan, &subject.uid, pair.as_ref(), delegators.as_deref())
+            .and_then(|()| carrier::accept(world, plan, pair.as_ref(), subject.created, &claims))
+            .and_then(|()| match &pair {
+                Some(pair) => carrier::accept_rules(world, plan, pair, &subject.uid, rules),
+                None => Ok(()),
+            })
             .err()
     });
     Sight { traffic: Some(traffic), refusal }
+}
+
+/// The VirtualServices that delegate to the generated one; nothing where not all can be seen.
+fn delegators(context: &Context, plan: &Plan) -> Option<Vec<Value>> {
+    let route = plan.routes.first().filter(|_| plan.expose.is_some())?;
+    let all = context.stores.delegators(&(route.namespace.clone(), route.name.clone()));
+    (context.watches_all() || !all.is_empty()).then_some(all)
+}
+
+fn istio_off() -> Refusal {
+    let message =
+        "spec: the controller was started with --istio=false, and routes are VirtualServices of Istio";
+    Refusal::new(Reason::IstioOff, message)
 }
 
 fn unknown_from(from: Option<&str>, traffic: &SeenTraffic) -> Option<Refusal> {

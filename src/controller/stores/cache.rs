@@ -87,6 +87,16 @@ impl<T: Entry> Cache<T> {
         self.read().there.get(name).cloned()
     }
 
+    /// The names of all.
+    pub(super) fn names(&self) -> Vec<Name> {
+        self.read().there.keys().cloned().collect()
+    }
+
+    /// Nobody will fill it.
+    pub(super) fn stays_empty(&self) {
+        self.filled.send_replace(true);
+    }
+
     /// The names of all that belong to `group`.
     pub(super) fn names_of(&self, group: &T::Group) -> Vec<Name> {
         self.read().groups.get(group).cloned().unwrap_or_default()

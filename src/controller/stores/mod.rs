@@ -3,6 +3,7 @@
 mod cache;
 mod kinds;
 mod rollouts;
+mod seldon;
 mod virtual_service;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -21,6 +22,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sluice_core::{
     api::RolloutAction,
     carrier::{Claim, ObjectName},
@@ -34,6 +36,7 @@ use self::{
 };
 pub(super) use self::{
     kinds::{Action, Claimed, Endpoint},
+    seldon::{Seldon, SeldonObject},
     virtual_service::{VirtualService, VirtualServiceObject},
 };
 use super::{backoff::OfOneWatch, freezes::Freezes, relist::relisted, subject::RolloutObject};
@@ -48,6 +51,8 @@ type ActionObject = DeserializeGuard<RolloutAction>;
 pub(super) struct Watches {
     /// Rollouts that changed.
     pub(super) rollouts: BoxStream<'static, Result<RolloutObject, watcher::Error>>,
+    /// SeldonDeployments that changed, as `namespace/name`.
+    pub(super) deployments: BoxStream<'static, String>,
     /// Rollouts that a change of something else concerns.
     pub(super) concerned: BoxStream<'static, ObjectRef<RolloutObject>>,
     stores: Arc<Stores>,
@@ -61,12 +66,22 @@ pub(super) struct Stores {
     services: Cache<ServiceView>,
     slices: Cache<Slice>,
     actions: Cache<Action>,
+    seldons: Cache<Seldon>,
     pub(super) freezes: Freezes,
+}
+
+/// Which of the kinds that a cluster need not have are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Optional {
+    /// VirtualServices.
+    pub(super) istio: bool,
+    /// SeldonDeployments.
+    pub(super) seldon: bool,
 }
 
 impl Watches {
     /// `home` is the controller's own namespace: a Freeze there counts, whatever is watched.
-    pub(super) fn new(client: &Client, namespace: Option<&str>, home: &str) -> Self {
+    pub(super) fn new(client: &Client, namespace: Option<&str>, home: &str, optional: Optional) -> Self {
         let (of_freezes, freezes) = Freezes::watch(client, namespace, home);
         let writer = reflector::store::Writer::new(());
         let stores = Arc::new(Stores {
@@ -76,6 +91,7 @@ impl Watches {
             services: Cache::default(),
             slices: Cache::default(),
             actions: Cache::default(),
+            seldons: Cache::default(),
             freezes,
         });
         let (keeps, reads) = (stores.clone(), stores.clone());
@@ -86,10 +102,26 @@ impl Watches {
             .touched_objects()
             .boxed();
 
-        let of_routes =
+        let of_routes = if optional.istio {
             follow(watch(scoped(client, namespace)), &stores, |stores| &stores.virtual_services, {
                 |object: VirtualServiceObject| Some(object.into())
-            });
+            })
+            .boxed()
+        } else {
+            stores.virtual_services.stays_empty();
+            stream::pending().boxed()
+        };
+        let of_seldons = if optional.seldon {
+            follow(watch(scoped(client, namespace)), &stores, |stores| &stores.seldons, Seldon::of).boxed()
+        } else {
+            stores.seldons.stays_empty();
+            stream::pending().boxed()
+        };
+        let (changed, deployments) = futures::channel::mpsc::unbounded();
+        let of_seldons = of_seldons.inspect(move |touched| {
+            // Nobody listens where nothing is wired any more.
+            let _ = changed.unbounded_send(touched.name.to_string());
+        });
         let of_services =
             follow(watch(scoped(client, namespace)), &stores, |stores| &stores.services, ServiceView::of);
         let of_slices = follow(watch(scoped(client, namespace)), &stores, |stores| &stores.slices, Slice::of);
@@ -97,7 +129,12 @@ impl Watches {
             follow(relisted(scoped(client, namespace)), &stores, |stores| &stores.actions, Action::of);
         let concerned = stream::select_all([
             concerned(of_routes, &stores, |stores, touched| {
-                stores.concerns.names_of(&Thing::VirtualService(touched.name))
+                // What it delegates to, or did, is somebody's too.
+                let all = [touched.name].into_iter().chain(touched.groups);
+                all.flat_map(|name| stores.concerns.names_of(&Thing::VirtualService(name))).collect()
+            }),
+            concerned(of_seldons, &stores, |stores, touched| {
+                stores.concerns.names_of(&Thing::SeldonDeployment(touched.name))
             }),
             concerned(of_services, &stores, |stores, touched| {
                 stores.concerns.names_of(&Thing::Service(touched.name))
@@ -110,7 +147,7 @@ impl Watches {
             // Read whenever something is decided, and whoever waits for the end of one wakes up by itself.
             of_freezes.filter_map(async |()| None).boxed(),
         ]);
-        Self { rollouts, concerned: concerned.boxed(), stores }
+        Self { rollouts, concerned: concerned.boxed(), deployments: deployments.boxed(), stores }
     }
 
     pub(super) fn stores(&self) -> Arc<Stores> {
@@ -208,6 +245,7 @@ impl Stores {
         self.services.filled().await;
         self.slices.filled().await;
         self.actions.filled().await;
+        self.seldons.filled().await;
         self.freezes.ready().await;
     }
 
@@ -243,6 +281,22 @@ impl Stores {
     /// A VirtualService, if it is there.
     pub(super) fn virtual_service(&self, (namespace, object): &ObjectName) -> Option<Arc<VirtualService>> {
         self.virtual_services.get(&name(namespace, object))
+    }
+
+    /// The VirtualServices that delegate to one.
+    pub(super) fn delegators(&self, (namespace, object): &ObjectName) -> Vec<Value> {
+        let all = self.virtual_services.all_of(&name(namespace, object));
+        all.iter().filter_map(|(_, delegator)| delegator.to_value()).collect()
+    }
+
+    /// A SeldonDeployment, if it is there.
+    pub(super) fn seldon(&self, namespace: &str, deployment: &str) -> Option<Arc<Seldon>> {
+        self.seldons.get(&name(namespace, deployment))
+    }
+
+    /// The names of all SeldonDeployments, as `namespace/name`.
+    pub(super) fn all_seldons(&self) -> Vec<String> {
+        self.seldons.names().iter().map(ToString::to_string).collect()
     }
 
     /// The ports of a Service, if it is there.

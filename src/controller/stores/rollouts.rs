@@ -11,6 +11,7 @@ use sluice_core::{
     api::RolloutSpec,
     carrier::Claim,
     plan::{Plan, PlannedRoute},
+    target::seldon::service_name,
 };
 
 use super::cache::{Entry, Name, name};
@@ -21,6 +22,7 @@ use crate::controller::subject::{RolloutObject, created};
 pub(super) enum Thing {
     VirtualService(Name),
     Service(Name),
+    SeldonDeployment(Name),
 }
 
 impl Thing {
@@ -60,7 +62,7 @@ impl Concern {
         let (spec, status) = rollout.texts();
         let spec: Option<RolloutSpec> = spec.and_then(|spec| serde_json::from_str(&spec).ok());
         let named: Named = status.and_then(|status| serde_json::from_str(&status).ok()).unwrap_or_default();
-        let plan = |spec: &RolloutSpec| Plan::new(spec, &namespace).ok();
+        let plan = |spec: &RolloutSpec| Plan::named(spec, &namespace, &rollout.name_any()).ok();
         let (pinned, current) = (named.pinned.as_deref().and_then(plan), spec.as_ref().and_then(plan));
 
         let mut things = BTreeSet::new();
@@ -69,6 +71,10 @@ impl Concern {
         }
         let target = spec.as_ref().and_then(|spec| spec.target.service.as_ref());
         things.extend(target.map(|target| Thing::Service(name(&namespace, &target.name))));
+        let seldon = spec.as_ref().and_then(|spec| spec.target.seldon_deployment.as_ref());
+        things.extend(seldon.map(|target| Thing::SeldonDeployment(name(&namespace, &target.name))));
+        let of_wanted = seldon.map(|target| service_name(&target.name, &target.predictor));
+        things.extend(of_wanted.map(|service| Thing::Service(name(&namespace, &service))));
         let leaving = named.retiring.iter().map(|leaving| &leaving.predictor);
         let predictors = named.stable.iter().chain(&named.canary).chain(leaving);
         things.extend(predictors.map(|it| Thing::Service(name(&it.namespace, &it.service))));

@@ -5,12 +5,16 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt, core::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
-use sluice_core::api::{ALLOW_FROM, MIRRORS, STAMP};
+use sluice_core::{
+    api::{ALLOW_FROM, MIRRORS, STAMP},
+    carrier,
+};
 
-use super::cache::Entry;
+use super::cache::{Entry, Name, name};
 
 const GROUP_VERSION: &str = "networking.istio.io/v1";
 const KIND: &str = "VirtualService";
@@ -55,6 +59,10 @@ pub(in crate::controller) struct VirtualService {
     uid: Box<str>,
     version: Box<str>,
     annotations: Option<BTreeMap<&'static str, Box<str>>>,
+    /// Who it belongs to, if anybody.
+    owner: Option<Box<OwnerReference>>,
+    /// What it delegates to.
+    delegates: Box<[Name]>,
     spec: Option<Box<RawValue>>,
 }
 
@@ -70,6 +78,12 @@ impl From<VirtualServiceObject> for VirtualService {
             uid: object.uid().unwrap_or_default().into(),
             version: object.resource_version().unwrap_or_default().into(),
             annotations: object.metadata.annotations.as_ref().map(kept),
+            owner: object
+                .owner_references()
+                .iter()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| Box::new(owner.clone())),
+            delegates: delegates(&object),
             spec: object.spec,
         }
     }
@@ -98,6 +112,9 @@ impl VirtualService {
         if let Some(annotations) = &self.annotations {
             metadata["annotations"] = json!(annotations);
         }
+        if let Some(owner) = &self.owner {
+            metadata["ownerReferences"] = json!([owner]);
+        }
         let mut object = json!({ "apiVersion": GROUP_VERSION, "kind": KIND, "metadata": metadata });
         if let Some(spec) = &self.spec {
             object["spec"] = serde_json::from_str(spec.get()).ok()?;
@@ -111,16 +128,28 @@ impl PartialEq for VirtualService {
         let spec = self.spec.as_deref().map(RawValue::get);
         (&self.uid, &self.version) == (&other.uid, &other.version)
             && self.annotations == other.annotations
+            && self.owner == other.owner
             && spec == other.spec.as_deref().map(RawValue::get)
     }
 }
 
 impl Entry for VirtualService {
-    type Group = ();
+    /// A VirtualService that it delegates to.
+    type Group = Name;
 
-    fn groups(&self) -> Vec<()> {
-        Vec::new()
+    fn groups(&self) -> Vec<Name> {
+        self.delegates.to_vec()
     }
+}
+
+/// What an object delegates to. Few do: the others are not parsed.
+fn delegates(object: &VirtualServiceObject) -> Box<[Name]> {
+    let Some(spec) = object.spec.as_ref().filter(|spec| spec.get().contains("\"delegate\"")) else {
+        return Box::default();
+    };
+    let spec: Value = serde_json::from_str(spec.get()).unwrap_or_default();
+    let names = carrier::delegates_to(&spec, &object.namespace().unwrap_or_default());
+    names.iter().map(|(namespace, object)| name(namespace, object)).collect()
 }
 
 #[cfg(test)]

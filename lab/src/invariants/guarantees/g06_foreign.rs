@@ -25,6 +25,9 @@ impl Guarantee for Foreign {
             found.add(None, "a controller deleted a VirtualService");
         }
         for change in seen.routes() {
+            if is_generated(change.before, &change.rollout.1) {
+                continue;
+            }
             let managed = seen.world.managed(&change.rollout, &[change.before, change.after]);
             let namespace = &seen.commit.namespace;
             let rest = [change.before, change.after].map(|object| rest(namespace, &change, &managed, object));
@@ -40,6 +43,13 @@ impl Guarantee for Foreign {
             }
         }
     }
+}
+
+/// Whether a VirtualService is the Rollout's own: all of it is managed.
+fn is_generated(object: &Value, rollout: &str) -> bool {
+    let owners = objects::list(&object["metadata"]["ownerReferences"]);
+    let mut ours = owners.filter(|owner| owner["kind"] == "Rollout" && owner["name"] == rollout);
+    ours.any(|owner| owner["controller"] == true)
 }
 
 /// The object without what is managed.

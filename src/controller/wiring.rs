@@ -1,0 +1,198 @@
+//! Auto-wiring: a SeldonDeployment that is annotated with the name of a Rollout of its namespace is guarded by a copy of
+//! that Rollout, which is named and owned by the SeldonDeployment. So a new deployment needs no second manifest.
+//!
+//! The copy is kept like the original; what a person changes in it is put back.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    runtime::reflector::ObjectRef,
+};
+use serde_json::{Value, json};
+use sluice_core::api::{PREDICTOR, ROLLOUT, Rollout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    context::{Common, Context},
+    stores::Seldon,
+    subject::RolloutObject,
+};
+
+/// How often all are looked at: the original may have changed, or a slot was gained.
+const ALL: Duration = Duration::from_secs(20);
+
+/// What is wrong with a wiring, in a sentence; or a request that failed.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Refused(String),
+    #[error(transparent)]
+    Failed(#[from] Error),
+    #[error("the Rollout cannot be copied: {0}")]
+    Unreadable(#[from] serde_json::Error),
+}
+
+/// Wires what is annotated until `stopping`: what changes at once, and all from time to time.
+pub(super) async fn run(
+    common: Arc<Common>,
+    mut changed: impl Stream<Item = String> + Unpin,
+    stopping: CancellationToken,
+) {
+    if !common.optional.seldon {
+        return;
+    }
+    let mut again = tokio::time::interval(ALL);
+    loop {
+        let names = tokio::select! {
+            () = stopping.cancelled() => return,
+            name = changed.next() => name.map_or_else(Vec::new, |name| vec![name]),
+            _ = again.tick() => common.stores.all_seldons(),
+        };
+        if common.caches_filled().await.is_err() {
+            continue;
+        }
+        for name in names {
+            if let Err(trouble) = wire(&common, &name).await {
+                tracing::warn!(deployment = name, %trouble, "a SeldonDeployment is not wired");
+            }
+        }
+    }
+}
+
+async fn wire(common: &Arc<Common>, name: &str) -> Result<(), Trouble> {
+    let Some((namespace, name)) = name.split_once('/') else { return Ok(()) };
+    let Some(seldon) = common.stores.seldon(namespace, name).filter(|seldon| !seldon.deleted) else {
+        return Ok(());
+    };
+    let Some(original) = &seldon.guarded_by else { return Ok(()) };
+    // Its Rollout will be of our slots, or is another replica's to make.
+    let Some(context) = common.enter_named(namespace, name) else { return Ok(()) };
+    let rollout =
+        |name: &str| common.stores.rollouts.get(&ObjectRef::<RolloutObject>::new(name).within(namespace));
+    if original == name {
+        return Err(refused(format!(
+            "the annotation {ROLLOUT} names {original}, which would be its own copy"
+        )));
+    }
+    let Some(original) = rollout(original) else {
+        return Err(refused(format!(
+            "the annotation {ROLLOUT} names {original}: there is no such Rollout in {namespace}"
+        )));
+    };
+    let spec = copy(&original, &seldon)?;
+    match rollout(name) {
+        None => create(&context, namespace, name, &seldon, spec).await,
+        Some(there) => keep(&context, namespace, &there, &seldon, spec).await,
+    }
+}
+
+fn refused(problem: String) -> Trouble {
+    Trouble::Refused(problem)
+}
+
+/// The spec of the original with the SeldonDeployment as its target.
+fn copy(original: &RolloutObject, seldon: &Seldon) -> Result<Value, Trouble> {
+    let (spec, _) = original.texts();
+    let mut spec: Value = serde_json::from_str(spec.as_deref().unwrap_or("{}"))?;
+    if spec.get("expose").is_none() {
+        return Err(refused(format!(
+            "Rollout {} has routes: a copy of it would move the same ones. One with expose is expected",
+            original.display()
+        )));
+    }
+    let view = &seldon.view;
+    let wanted = match &seldon.wants {
+        Some(named) => named.clone(),
+        None => match view.newest() {
+            Some(newest) => newest.name.clone(),
+            None => {
+                return Err(refused(format!(
+                    "it has no predictor that answers, and no annotation {PREDICTOR} names one"
+                )));
+            }
+        },
+    };
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("paused");
+    }
+    spec["target"] = json!({"seldonDeployment": {"name": view.name, "predictor": wanted}});
+    let ours = seldon.annotations.iter().filter(|(key, _)| key.starts_with("seldon.io/istio"));
+    for (key, value) in ours {
+        spec["annotations"][key.as_str()] = value.as_str().into();
+    }
+    Ok(spec)
+}
+
+async fn create(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    seldon: &Seldon,
+    spec: Value,
+) -> Result<(), Trouble> {
+    let object = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
+        "metadata": {
+            "name": name, "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "sluice"},
+            "ownerReferences": [{
+                "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "name": name, "uid": seldon.uid,
+                "controller": true,
+            }],
+        },
+        "spec": spec,
+    });
+    let object: Rollout = serde_json::from_value(object)?;
+    let api: Api<Rollout> = Api::namespaced(context.client.clone(), namespace);
+    let what = format!("creating Rollout {namespace}/{name}");
+    match context.write(what, api.create(&PostParams::default(), &object)).await {
+        // The cache will tell whose it is.
+        Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn keep(
+    context: &Context,
+    namespace: &str,
+    there: &RolloutObject,
+    seldon: &Seldon,
+    mut wanted: Value,
+) -> Result<(), Trouble> {
+    let name = there.name_any();
+    let owned = there
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == seldon.uid);
+    if !owned {
+        return Err(refused(format!(
+            "Rollout {namespace}/{name} is there and is not its copy: it is not touched"
+        )));
+    }
+    let (spec, _) = there.texts();
+    let mut spec: Value = serde_json::from_str(spec.as_deref().unwrap_or("{}"))?;
+    // A pause is of the copy.
+    let paused = spec.as_object_mut().and_then(|spec| spec.remove("paused"));
+    if spec == wanted {
+        return Ok(());
+    }
+    if let Some(paused) = paused {
+        wanted["paused"] = paused;
+    }
+    let patch = json!([
+        { "op": "replace", "path": "/metadata/resourceVersion", "value": there.resource_version() },
+        { "op": "replace", "path": "/spec", "value": wanted },
+    ]);
+    let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+    let api: Api<RolloutObject> = Api::namespaced(context.client.clone(), namespace);
+    let what = format!("writing the copy Rollout {namespace}/{name}");
+    match context.write(what, api.patch(&name, &PatchParams::default(), &patch)).await {
+        // Changed meanwhile: the next time it is compared anew.
+        Ok(_) | Err(Error::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
