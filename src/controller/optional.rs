@@ -20,7 +20,11 @@ where
     };
     match api.list_metadata(&ListParams::default().limit(1)).await {
         Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(kind = resource.kind, error = status.message, "the kind is left alone");
+            Ok(false)
+        }
         Err(error) => Err(Error::from_kube(format!("listing {}", resource.plural), error)),
     }
 }
@@ -41,4 +45,11 @@ pub(super) fn istio(kind: &str, plural: &str) -> ApiResource {
 pub(super) fn object_is_missing(error: &Error, name: &str) -> bool {
     // The server names the object that it looked for.
     matches!(error, Error::Refused { code: 404, message, .. } if message.contains(&format!("{name:?}")))
+}
+
+/// Says that something cannot be checked for want of a right; what it is about goes on without.
+pub(super) fn tell_of_missing_right(error: &Error) {
+    if matches!(error, Error::Refused { code: 403, .. }) {
+        tracing::warn!(%error, "it cannot be told whether it is there");
+    }
 }

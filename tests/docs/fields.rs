@@ -5,14 +5,13 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 use serde_json::{Value, json};
 use sluice_core::{
     api::{Reason, RolloutSpec},
-    plan::{Plan, service_target},
+    plan::{self, Plan},
 };
 
 use crate::{read, root, schema};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
-const NOT_YET: [&str; 16] = [
-    "spec.annotations",
+const NOT_YET: [&str; 13] = [
     "spec.checks[].advisory",
     "spec.checks[].errors.versusStable",
     "spec.checks[].inconclusive",
@@ -21,11 +20,9 @@ const NOT_YET: [&str; 16] = [
     "spec.checks[].query.direction",
     "spec.checks[].query.versusStable",
     "spec.checks[].steps",
-    "spec.expose",
     "spec.steps[].sticky.header",
     "spec.target.deployment",
     "spec.target.inferenceService",
-    "spec.target.seldonDeployment",
     "spec.metrics.profile: seldon, kserve, envoy",
     "spec.steps[].weight: 0",
 ];
@@ -216,7 +213,6 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
     });
     let comparison = json!({"maxRatio": 2.0});
     let changes = [
-        ("/annotations", json!({"a": "b"})),
         ("/checks/0/advisory", json!(true)),
         ("/checks/0/errors/versusStable", comparison.clone()),
         ("/checks/0/inconclusive", json!("Pause")),
@@ -225,11 +221,9 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
         ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "direction": "MoreIsWorse"}})),
         ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "versusStable": comparison}})),
         ("/checks/0/steps", json!(["1"])),
-        ("/expose", json!({"hosts": ["a.example.com"]})),
         ("/steps/0/sticky", json!({"header": "x-user"})),
         ("/target", json!({"deployment": {"name": "iris"}})),
         ("/target", json!({"inferenceService": {"name": "iris"}})),
-        ("/target", json!({"seldonDeployment": {"name": "iris", "predictor": "green"}})),
         ("/metrics", json!({"profile": "seldon"})),
     ];
     assert_eq!(changes.len() + 1, NOT_YET.len());
@@ -242,7 +236,7 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
             Err(_) => place[name] = value,
         }
         let spec: RolloutSpec = serde_json::from_value(spec).unwrap();
-        let refused = Plan::new(&spec, "models").err().or_else(|| service_target(&spec).err());
+        let refused = Plan::new(&spec, "models").err().or_else(|| plan::target(&spec).err());
         assert_eq!(refused.map(|errors| errors.reason()), Some(Reason::Unsupported), "{pointer}");
     }
 }

@@ -54,6 +54,8 @@ async fn applied(name: &str) -> World {
         match object["kind"].as_str() {
             // The world has them, with a predictor behind each.
             Some("Service") => {}
+            // Its predictors are served by the test.
+            Some("SeldonDeployment") => world.create(object).await,
             Some("VirtualService" | "Rollout") => world.create(object).await,
             other => panic!("{other:?} in an example"),
         }
@@ -350,16 +352,50 @@ async fn scrape_needs_no_prometheus() {
     check(&world, &[0, 10, 50, 100], &["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn expose_generates_the_route_and_moves_it() {
+    let world = applied("expose").await;
+    crate::expose::gateway(&world).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    let kinds = ["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"];
+    same(&crate::expose::canary_weights(&world, "iris-v2"), &vec![0, 10, 50, 100], "the canary's weights");
+    same(&oracle::kinds(&world.api), &kinds.iter().map(ToString::to_string).collect(), "the decisions");
+    let spec = &world.virtual_service()["spec"];
+    same(&spec["hosts"], &json!(["iris.example.com"]), "the hosts");
+    same(&spec["http"][0]["retries"]["perTryTimeout"], &json!("2s"), "the annotations");
+}
+
+#[tokio::test(start_paused = true)]
+async fn seldon_moves_the_weights_between_predictors() {
+    let world = World::without_routes().await;
+    let _main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
+    let _green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    crate::expose::gateway(&world).await;
+    for object in example("seldon") {
+        world.create(object).await;
+    }
+    let _users = crate::expose::users(&world, "/seldon/models/iris");
+    let _sluice = world.controller();
+    world.stands("Waiting", "WaitingForApproval").await;
+    world.ask("Approve", "yes").await;
+    world.stands("Healthy", "Live").await;
+    same(&crate::expose::canary_weights(&world, "iris-green"), &vec![0, 5, 50, 100], "the canary's weights");
+    same(&stable(&world), &"iris-green".into(), "stable");
+}
+
 #[test]
 fn every_example_is_run_here_or_asks_prometheus() {
     let run = [
         "ab-test",
         "blue-green",
         "canary",
+        "expose",
         "gated",
         "observe-only",
         "ramp",
         "scrape",
+        "seldon",
         "shadow",
         "shadow-then-promote",
         "wait",

@@ -7,6 +7,7 @@
 mod campaign;
 mod clocks;
 mod examples;
+mod expose;
 mod fencing;
 mod freeze;
 mod journal;
@@ -19,6 +20,7 @@ mod refusals;
 mod replicas;
 mod rest;
 mod restored;
+mod seldon;
 mod tenants;
 mod tenure;
 mod tools;

@@ -131,13 +131,25 @@ impl World {
         self.controller_with(connection, lease, Metrics::new(Config::default()).unwrap())
     }
 
+    /// Starts a controller with Istio off.
+    pub fn controller_without_istio(&self) -> Sluice {
+        let metrics = Metrics::new(Config::default()).unwrap();
+        let options = Options { istio: false, ..self.options(None, metrics) };
+        self.controller_of(self.api.connect(CONTROLLER), options)
+    }
+
     fn controller_with(
         &self,
         connection: Connection,
         lease: Option<LeaseOptions>,
         metrics: Metrics,
     ) -> Sluice {
-        let options = Options {
+        let options = self.options(lease, metrics);
+        self.controller_of(connection, options)
+    }
+
+    fn options(&self, lease: Option<LeaseOptions>, metrics: Metrics) -> Options {
+        Options {
             namespace: None,
             names: HostNames::default(),
             istio: true,
@@ -145,7 +157,10 @@ impl World {
             clock: lease.as_ref().map_or(self.clock, |lease| lease.clock),
             lease,
             telemetry: Telemetry::default(),
-        };
+        }
+    }
+
+    fn controller_of(&self, connection: Connection, options: Options) -> Sluice {
         self.journal.begins(connection.user());
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap_or(()) };

@@ -217,6 +217,67 @@ async fn is_needed(shared: &Shared, number: usize, right: &Right) -> Result<()> 
     }
 }
 
+/// Generated routes: of a SeldonDeployment that is wired, with the copy of a Rollout that guards it; of subsets of one
+/// Service; and the subset of a route that is not generated.
+async fn generated(world: &World<'_>) -> Result<()> {
+    let namespace = &world.namespace;
+    let rollout = |name: &str, spec: Value| {
+        let metadata = json!({"name": name, "namespace": namespace});
+        json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": metadata, "spec": spec})
+    };
+    let fast = json!({"interval": "200ms", "settle": "200ms", "expose": {"gateways": ["served"]}});
+    let with = |target: Value| {
+        let mut spec = fast.clone();
+        spec["target"] = target;
+        spec
+    };
+    let subset = |name: &str| json!({"service": {"name": "iris-v1", "subset": name}});
+    let mut listed =
+        json!({"target": subset("nobody"), "routes": [{"virtualService": IRIS, "http": ["primary"]}]});
+    listed["steps"] = json!([{"weight": 5}]);
+    let objects = [
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": {"name": "served", "namespace": namespace}, "spec": {"selector": {"istio": "ingressgateway"}},
+        }),
+        rollout("guard", with(json!({"service": {"name": "nobody"}}))),
+        json!({
+            "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment",
+            "metadata": {
+                "name": "wired", "namespace": namespace, "annotations": {"sluice.dev/rollout": "guard"},
+            },
+            "spec": {"predictors": [{"name": "main", "traffic": 100, "graph": {"name": "classifier"}}]},
+        }),
+        rollout("subsets", with(subset("a"))),
+        rollout("listed", listed),
+    ];
+    let texts: Vec<String> = objects.iter().map(ToString::to_string).collect();
+    world.shared.cluster.apply_yaml(&texts.join("\n---\n")).await?;
+    is(world, "wired", "Live").await?;
+    is(world, "subsets", "Live").await?;
+    is(world, "listed", "SubsetNotFound").await?;
+    let patch = Patch::Merge(json!({"spec": {"target": subset("b")}}));
+    world.rollouts().patch("subsets", &PatchParams::default(), &patch).await?;
+    let rules: Api<DynamicObject> = world.api("networking.istio.io", "v1", "DestinationRule");
+    wait::until(LIMIT, "the rule has both subsets", async || {
+        let rule = rules.get("iris-v1").await.map_err(|error| error.to_string())?;
+        let subsets = rule.data["spec"]["subsets"].as_array().map_or(0, Vec::len);
+        if subsets > 1 { Ok(()) } else { Err(rule.data.to_string()) }
+    })
+    .await?;
+    Ok(())
+}
+
+async fn is(world: &World<'_>, name: &str, reason: &str) -> Result<()> {
+    wait::until(LIMIT, format!("Rollout {name} says {reason}"), async || {
+        let rollout = world.rollouts().get(name).await.map_err(|error| error.to_string())?;
+        let status = &rollout.data["status"];
+        if status["reason"] == reason { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await?;
+    Ok(())
+}
+
 /// All that the controller is for: two VirtualServices, one of another namespace, a promotion measured by scraping, an
 /// approval, more actions than are kept, drift, a rollback, a deletion, the lease taken and given back.
 async fn job(world: &World<'_>, user: &str) -> Result<()> {
@@ -254,7 +315,8 @@ async fn job(world: &World<'_>, user: &str) -> Result<()> {
         world.phase("RolledBack", "Aborted").await?;
         events(world).await?;
         world.delete_rollout().await?;
-        gone(world).await
+        gone(world).await?;
+        generated(world).await
     };
     let stopped = async {
         // It ends by itself where it may not even look.

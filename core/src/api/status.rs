@@ -266,7 +266,7 @@ pub enum DecisionKind {
 
 impl DecisionKind {
     /// Every kind that this version decides.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Adopted,
         Self::Started,
         Self::Entered,
@@ -279,6 +279,7 @@ impl DecisionKind {
         Self::Superseded,
         Self::Cancelled,
         Self::Observed,
+        Self::Lost,
         Self::Promoting,
         Self::Promoted,
         Self::Retired,

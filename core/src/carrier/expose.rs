@@ -1,7 +1,7 @@
 //! The VirtualService that Sluice generates: all of its spec is a function of the plan and of the wanted traffic, so that
 //! whatever else is found there is drift, and is put back.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{ObjectName, World};
 use crate::{
@@ -134,21 +134,37 @@ pub(super) fn shown(
     desired: &Setting,
 ) -> Result<Value, RouteError> {
     let (namespace, object) = name;
-    let mut shown = json!({
-        "metadata": {"namespace": namespace, "name": object},
-        "spec": spec(world, expose, desired),
-    });
-    let selection = |route: &str| Selection {
-        namespace: namespace.clone(),
-        name: object.clone(),
-        http: vec![route.to_owned()],
+    let metadata = json!({"namespace": namespace, "name": object});
+    // Each route by itself: they lead to other ports, so one setting does not fit both.
+    let edited = |route: Value, setting: &Setting| -> Result<Vec<Value>, RouteError> {
+        let selection = Selection {
+            namespace: namespace.clone(),
+            name: object.clone(),
+            rollout: world.rollout(),
+            http: route["name"].as_str().into_iter().map(str::to_owned).collect(),
+            tcp: Vec::new(),
+            tls: Vec::new(),
+        };
+        let alone = json!({"metadata": metadata, "spec": {"http": [route]}});
+        let mut edited = traffic::edit(&alone, &selection, setting, &world.cluster)?;
+        Ok(edited["spec"]["http"].as_array_mut().map(std::mem::take).unwrap_or_default())
     };
-    shown = traffic::edit(&shown, &selection(HTTP), desired, &world.cluster)?;
-    if let Some(port) = expose.grpc_port {
-        let setting = on_port(desired, port);
-        shown = traffic::edit(&shown, &selection(GRPC), &setting, &world.cluster)?;
+    let http = edited(http(world, expose, desired), desired)?;
+    let grpc = match expose.grpc_port {
+        Some(port) => {
+            let setting = on_port(desired, port);
+            edited(grpc(world, expose, &setting), &setting)?
+        }
+        None => Vec::new(),
+    };
+    // The first route that matches takes a request, and one without a match takes all.
+    let routes = if expose.prefix.is_none() { [grpc, http].concat() } else { [http, grpc].concat() };
+    let mut spec = json!({"http": routes});
+    if !expose.delegate {
+        spec["hosts"] = json!(expose.hosts);
+        spec["gateways"] = json!(gateways(world.cluster.names, expose));
     }
-    Ok(shown)
+    Ok(json!({"metadata": metadata, "spec": spec}))
 }
 
 /// The same traffic to another port of the same predictors.
@@ -163,33 +179,22 @@ fn on_port(desired: &Setting, port: u16) -> Setting {
     }
 }
 
-/// The spec with all traffic to stable; losers that have not left yet are listed.
-fn spec(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
-    let mut spec = Map::new();
-    if !expose.delegate {
-        spec.insert("hosts".to_owned(), json!(expose.hosts));
-        spec.insert("gateways".to_owned(), json!(gateways(world.cluster.names, expose)));
-    }
+/// The route for HTTP with all traffic to stable; losers that have not left yet are listed.
+fn http(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
     let uri = expose.prefix.as_ref().map(|prefix| json!([{"uri": {"prefix": prefix}}]));
-    let http = route(world, expose, HTTP, uri, expose.rewrite.as_deref(), desired);
-    let grpc = expose.grpc_port.map(|port| {
-        let headers = json!({"seldon": {"exact": expose.called}, "namespace": {"exact": world.namespace}});
-        // A match of the uri by regex is one too many beside any in the VirtualService that delegates.
-        let matches = if expose.delegate {
-            json!([{"headers": headers}])
-        } else {
-            json!([{"uri": {"regex": GRPC_METHODS}, "headers": headers}])
-        };
-        route(world, expose, GRPC, Some(matches), None, &on_port(desired, port))
-    });
-    // The first route that matches takes a request, and one without a match takes all.
-    let routes: Vec<Value> = match grpc {
-        Some(grpc) if expose.prefix.is_none() => vec![grpc, http],
-        Some(grpc) => vec![http, grpc],
-        None => vec![http],
+    route(world, expose, HTTP, uri, expose.rewrite.as_deref(), desired)
+}
+
+/// The same for gRPC.
+fn grpc(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> Value {
+    let headers = json!({"seldon": {"exact": expose.called}, "namespace": {"exact": world.namespace}});
+    // A match of the uri by regex is one too many beside any in the VirtualService that delegates.
+    let matches = if expose.delegate {
+        json!([{"headers": headers}])
+    } else {
+        json!([{"uri": {"regex": GRPC_METHODS}, "headers": headers}])
     };
-    spec.insert("http".to_owned(), routes.into());
-    Value::Object(spec)
+    route(world, expose, GRPC, Some(matches), None, desired)
 }
 
 /// The Gateways that serve it.

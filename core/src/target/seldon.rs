@@ -152,6 +152,21 @@ pub(super) fn predictor(
     Ok(Predictor { subset: Some(wanted.name.clone()), ..predictor })
 }
 
+/// Who has users before any route was generated: the predictor that the target says, else all that have traffic in the
+/// SeldonDeployment, else the wanted one.
+pub fn first(target: &PredictorTarget, namespace: &str, view: &SeldonView) -> Vec<Predictor> {
+    let of = |predictor: &PredictorView| Predictor {
+        subset: Some(predictor.name.clone()),
+        ..Predictor::new(namespace, &predictor.service, HTTP_PORT)
+    };
+    if let Some(from) = target.from.as_deref() {
+        return view.predictor(from).map(of).into_iter().collect();
+    }
+    let live = view.predictors.iter().filter(|predictor| !predictor.shadow && predictor.traffic > 0);
+    let live: Vec<Predictor> = live.map(of).collect();
+    if live.is_empty() { view.predictor(&target.predictor).map(of).into_iter().collect() } else { live }
+}
+
 /// Seldon Core's own rules: where its webhook is not installed nobody else asks for them.
 fn refuse_what_seldon_refuses(view: &SeldonView, namespace: &str) -> Result<(), Refusal> {
     let refused = |problem: String| {
@@ -191,7 +206,7 @@ mod tests {
     }
 
     fn wanted(predictor: &str, predictors: &Value) -> Result<Predictor, Refusal> {
-        let target = PredictorTarget { name: "iris".into(), predictor: predictor.into() };
+        let target = PredictorTarget { name: "iris".into(), predictor: predictor.into(), from: None };
         super::predictor(&target, "models", Some(&SeldonView::read(&deployment(predictors))))
     }
 
@@ -206,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_seldon_core_refuses_is_refused_by_name() {
-        let target = PredictorTarget { name: "iris".into(), predictor: "main".into() };
+        let target = PredictorTarget { name: "iris".into(), predictor: "main".into(), from: None };
         let none = super::predictor(&target, "models", None).unwrap_err();
         assert_eq!(none.reason, Reason::TargetNotFound);
         assert!(
@@ -244,6 +259,24 @@ mod tests {
             assert_eq!(refusal.reason, reason, "{}", refusal.message);
             assert!(refusal.message.contains(expected), "{}", refusal.message);
         }
+    }
+
+    #[test]
+    fn who_has_traffic_there_is_who_has_users_at_first() {
+        let view = SeldonView::read(&deployment(&json!([
+            {"name": "main", "traffic": 75}, {"name": "green", "traffic": 25}, {"name": "blue", "traffic": 0},
+        ])));
+        let first = |predictor: &str, from: Option<&str>| -> Vec<String> {
+            let from = from.map(str::to_owned);
+            let target = PredictorTarget { name: "iris".into(), predictor: predictor.into(), from };
+            super::first(&target, "models", &view).into_iter().filter_map(|found| found.subset).collect()
+        };
+        assert_eq!(first("blue", None), ["main", "green"]);
+        assert_eq!(first("blue", Some("main")), ["main"]);
+        assert!(first("blue", Some("nobody")).is_empty());
+        let alone = SeldonView::read(&deployment(&json!([{"name": "main"}])));
+        let target = PredictorTarget { name: "iris".into(), predictor: "main".into(), from: None };
+        assert_eq!(super::first(&target, "models", &alone).len(), 1);
     }
 
     #[test]

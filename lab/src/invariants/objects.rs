@@ -323,6 +323,13 @@ pub(super) fn routes(rollout: &Value, namespace: &str) -> BTreeMap<Name, Vec<Str
             known.extend(names);
         }
     }
+    if spec["expose"].is_object() {
+        // The one that is generated has the Rollout's name, and gRPC follows the route for HTTP.
+        routes.insert(
+            (namespace.to_owned(), text(&rollout["metadata"]["name"]).to_owned()),
+            vec!["http".to_owned()],
+        );
+    }
     routes
 }
 

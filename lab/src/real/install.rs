@@ -16,9 +16,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// What others need to be there, as kubectl sorts it.
 const EARLY: [&str; 2] = ["kind: Namespace", "kind: CustomResourceDefinition"];
 
-/// Applies Istio's kind and everything of `crds/` and `deploy/` of this repository.
+/// Applies Istio's kinds, Seldon Core's, and everything of `crds/` and `deploy/` of this repository.
 pub async fn install(cluster: &Cluster, repository: &Path) -> Result<()> {
-    cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+    for kind in [crds::VIRTUAL_SERVICES, crds::DESTINATION_RULES, crds::GATEWAYS] {
+        cluster.apply_yaml(kind).await?;
+    }
+    cluster.apply_yaml(crds::SELDON_DEPLOYMENTS).await?;
     // One may name the other.
     let mut named = BTreeSet::new();
     for folder in ["crds", "deploy"] {

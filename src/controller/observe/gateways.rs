@@ -24,7 +24,7 @@ use crate::controller::{
     Error,
     context::Context,
     memory::Memory,
-    optional::{istio, object_is_missing},
+    optional::{istio, object_is_missing, tell_of_missing_right},
     subject::Subject,
 };
 
@@ -71,6 +71,9 @@ async fn has_gateway(context: &Context, gateway: &ObjectName, memory: &mut Memor
         Api::namespaced_with(context.client.clone(), namespace, &istio("Gateway", "gateways"));
     let read = context.read(format!("reading Gateway {namespace}/{name}"), api.get_metadata(name)).await;
     let missing = read.as_ref().is_err_and(|error| object_is_missing(error, name));
+    if let Err(error) = &read {
+        tell_of_missing_right(error);
+    }
     if missing {
         memory.gateways.remove(gateway);
     } else {
@@ -97,7 +100,14 @@ async fn subset_is_missing(context: &Context, wanted: &Predictor, memory: &mut M
         );
         let what = format!("listing DestinationRules of namespace {namespace}");
         // Where they cannot be read nobody knows, and that must not stop a rollout.
-        let listed = context.read(what, api.list(&ListParams::default())).await.ok()?;
+        let listed = match context.read(what, api.list(&ListParams::default())).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tell_of_missing_right(&error);
+                memory.subset = Some((wanted.clone(), now + BELIEVED));
+                return None;
+            }
+        };
         rules.extend(listed.items.iter().filter_map(|rule| serde_json::to_value(rule).ok()));
     }
     let refusal = carrier::accept_subset(&context.names, wanted, &rules).err();
@@ -157,6 +167,9 @@ async fn rule(context: &Context, name: &ObjectName, memory: &mut Memory) -> Resu
             memory.rules.remove(name);
             Ok(None)
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            tell_of_missing_right(&error);
+            Err(error)
+        }
     }
 }

@@ -12,7 +12,7 @@ use sluice_core::{
     traffic::Setting,
 };
 
-use super::{outlook, plans::Plans};
+use super::{outlook, plans::Plans, seldon};
 use crate::controller::{Error, act::read_route, context::Context, memory::Memory, subject::Subject};
 
 /// The VirtualServices that exist and that the Rollout may see, of all plans that may count, and why one could not be
@@ -98,6 +98,13 @@ pub(super) fn look_at_routes(
         Ok(traffic) => traffic,
         Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
     };
+    let generated = plan.routes.first().filter(|_| plan.expose.is_some() && first_time);
+    if let Some(route) = generated
+        && !world.virtual_services.contains_key(&(route.namespace.clone(), route.name.clone()))
+        && let Some(first) = seldon::first(context, subject)
+    {
+        traffic.weighted = first;
+    }
     traffic.in_place = outlook(context, subject, world, plan, state, rules).in_place();
     let refusal = unknown_from(from, &traffic).or_else(|| {
         // Before anything was decided: what would be.

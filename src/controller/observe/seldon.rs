@@ -1,6 +1,6 @@
 //! What a SeldonDeployment tells of its predictors beyond their Services.
 
-use sluice_core::{Predictor, machine::State};
+use sluice_core::{Predictor, machine::State, target};
 
 use crate::controller::{context::Context, events, memory::Memory, stores::Seldon, subject::Subject};
 
@@ -8,6 +8,13 @@ use crate::controller::{context::Context, events, memory::Memory, stores::Seldon
 fn deployment(context: &Context, subject: &Subject) -> Option<std::sync::Arc<Seldon>> {
     let target = subject.spec.as_ref().ok()?.target.seldon_deployment.as_ref()?;
     context.stores.seldon(&subject.namespace, &target.name)
+}
+
+/// Who has users of the SeldonDeployment before any route was generated; nothing where the spec is about none.
+pub(super) fn first(context: &Context, subject: &Subject) -> Option<Vec<Predictor>> {
+    let seldon = deployment(context, subject)?;
+    let target = subject.spec.as_ref().ok()?.target.seldon_deployment.as_ref()?;
+    Some(target::seldon::first(target, &subject.namespace, &seldon.view))
 }
 
 /// Whether the SeldonDeployment says nothing against giving a predictor users: while a part of it has nobody to answer its
