@@ -1,6 +1,6 @@
 //! Stage 4: what was decided is done. Every write is one of a set that may be applied in part and in any order.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{
     Api, ResourceExt,
@@ -10,7 +10,8 @@ use serde_json::json;
 use sluice_core::{
     api::{ActionStatus, RolloutAction},
     carrier::{Effect, ObjectName, Outlook},
-    machine::{Handled, KEPT_ACTIONS, State},
+    machine::{self, Handled, KEPT_ACTIONS, State},
+    traffic::Setting,
 };
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     memory::Memory,
     observe::{self, Observation},
     persist,
+    slots::{self, Slots},
     stores::{Action, VirtualService, VirtualServiceObject},
     subject::{RolloutObject, Subject},
 };
@@ -32,6 +34,12 @@ pub(super) enum Done {
     Ahead,
     /// The Rollout is not what it was read as: it must be looked at again first.
     ReadAgain,
+}
+
+/// What of the routes is written to SeldonDeployments, and the traffic that is wanted.
+struct Slotted<'s> {
+    slots: &'s BTreeMap<ObjectName, Slots>,
+    desired: Option<&'s Setting>,
 }
 
 /// Applies the difference between the world and what is desired, routes first: traffic may wait for them. `decided` says
@@ -52,7 +60,9 @@ pub(super) async fn act(
             let outlook = observe::with_world(context, subject, &seen.objects, |world| {
                 observe::outlook(context, subject, world, plan, state, &seen.rules)
             });
-            move_traffic(context, subject, memory, outlook, decided).await
+            let desired = machine::desired(Some(plan), state);
+            let into = Slotted { slots: &seen.slots, desired: desired.as_ref() };
+            move_traffic(context, subject, memory, outlook, decided, &into).await
         }
         None => Ok(Done::All),
     };
@@ -68,6 +78,7 @@ async fn move_traffic(
     memory: &mut Memory,
     outlook: Outlook,
     decided: bool,
+    into: &Slotted<'_>,
 ) -> Result<Done, Error> {
     if outlook.effects.is_empty() && outlook.generated.is_empty() {
         memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
@@ -91,7 +102,7 @@ async fn move_traffic(
         memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
     }
     let ahead = !outlook.ahead.is_empty();
-    write_routes(context, memory, outlook).await?;
+    write_routes(context, subject, memory, outlook, into).await?;
     Ok(if ahead { Done::Ahead } else { Done::All })
 }
 
@@ -99,13 +110,27 @@ async fn move_traffic(
 ///
 /// # Errors
 /// The first write that failed.
-async fn write_routes(context: &Context, memory: &mut Memory, outlook: Outlook) -> Result<(), Error> {
+async fn write_routes(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    outlook: Outlook,
+    into: &Slotted<'_>,
+) -> Result<(), Error> {
     let mut outcome = Ok(());
     memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
     let generated = generate::write(context, memory, outlook.generated).await;
     for effect in outlook.effects {
         // Without the rule that has its subset the canary could answer nobody.
         if generated.is_err() && !effect.takes_away {
+            continue;
+        }
+        if let Some(slots) = into.slots.get(&effect.object) {
+            let written = slots::write(context, subject, &effect, slots, into.desired).await;
+            if let Err(error @ Error::Refused { .. }) = &written {
+                memory.obstacle = Some(error.to_string());
+            }
+            outcome = outcome.and(written);
             continue;
         }
         match write_route(context, &effect).await {

@@ -20,6 +20,7 @@ mod persist;
 mod reconcile;
 mod relist;
 mod shards;
+mod slots;
 mod stores;
 mod subject;
 mod telemetry;

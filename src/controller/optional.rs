@@ -41,6 +41,11 @@ pub(super) fn istio(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
+/// Seldon Core's kind, read and written as it is.
+pub(super) fn seldon() -> ApiResource {
+    ApiResource::erase::<super::stores::SeldonObject>(&())
+}
+
 /// Whether an answer says that an object is not there, and not that its kind is not.
 pub(super) fn object_is_missing(error: &Error, name: &str) -> bool {
     // The server names the object that it looked for.

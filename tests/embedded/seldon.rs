@@ -1,6 +1,12 @@
 //! Predictors of SeldonDeployments: which are refused, who goes live, and deployments that need no second manifest.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -245,4 +251,162 @@ async fn a_rollout_of_that_name_that_is_no_copy_is_not_touched() {
         &before,
         "the Rollout of a person",
     );
+}
+
+// === where Seldon Core's operator owns the routes ===
+
+/// What the operator makes of the SeldonDeployment `iris`.
+fn operators_route(deployment: &Value) -> Value {
+    let predictors = deployment["spec"]["predictors"].as_array().cloned().unwrap_or_default();
+    let to = |predictor: &Value, port: u16| {
+        let name = predictor["name"].as_str().unwrap();
+        let host = format!("iris-{name}.{NAMESPACE}.svc.cluster.local");
+        json!({
+            "destination": {"host": host, "port": {"number": port}, "subset": name},
+            "weight": predictor["traffic"],
+        })
+    };
+    let route =
+        |port: u16| -> Vec<Value> { predictors.iter().map(|predictor| to(predictor, port)).collect() };
+    json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "iris", "ownerReferences": [{
+            "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "name": "iris",
+            "uid": deployment["metadata"]["uid"], "controller": true,
+        }]},
+        "spec": {
+            "hosts": ["*"], "gateways": ["istio-system/seldon-gateway"],
+            "http": [
+                {"match": [{"uri": {"prefix": "/seldon/models/iris/"}}], "rewrite": {"uri": "/"}, "route": route(8000)},
+                {"match": [{"headers": {"seldon": {"exact": "iris"}}}], "route": route(5001)},
+            ],
+        },
+    })
+}
+
+fn stored(world: &World) -> Value {
+    world
+        .api
+        .object("seldondeployments.machinelearning.seldon.io", NAMESPACE, "iris")
+        .unwrap()
+        .as_ref()
+        .clone()
+}
+
+/// Does what Seldon Core's operator does with routes, until dropped; while `works` is false it does nothing, as while a
+/// deployment is unready.
+fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+    let (client, works) = (world.api.client_as("operator"), works.clone());
+    tokio::spawn(async move {
+        let api = |group: &str, kind: &str| {
+            let gvk = kube::core::GroupVersionKind::gvk(group, "v1", kind);
+            kube::Api::<kube::api::DynamicObject>::namespaced_with(
+                client.clone(),
+                NAMESPACE,
+                &kube::api::ApiResource::from_gvk(&gvk),
+            )
+        };
+        let (deployments, routes) = (
+            api("machinelearning.seldon.io", "SeldonDeployment"),
+            api("networking.istio.io", "VirtualService"),
+        );
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if !works.load(Ordering::Relaxed) {
+                continue;
+            }
+            let (Ok(deployment), Ok(route)) = (deployments.get("iris").await, routes.get("iris").await)
+            else {
+                continue;
+            };
+            let wanted = operators_route(&serde_json::to_value(&deployment).unwrap())["spec"].clone();
+            if route.data["spec"] != wanted {
+                let patch = Patch::Merge(json!({"spec": wanted}));
+                let _ = routes.patch("iris", &PatchParams::default(), &patch).await;
+            }
+        }
+    })
+}
+
+async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
+    let (world, served) = world().await;
+    world.create(deployment(&both())).await;
+    world.create(operators_route(&stored(&world))).await;
+    for predictor in ["main", "green"] {
+        let rule = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": format!("iris-{predictor}")},
+            "spec": {"host": format!("iris-{predictor}"), "subsets": [{"name": predictor, "labels": {"version": predictor}}]},
+        });
+        world.create(rule).await;
+    }
+    (world, served, Arc::new(AtomicBool::new(true)))
+}
+
+fn slotted(steps: Value) -> Value {
+    let mut object = rollout("iris", "green");
+    object["spec"].as_object_mut().unwrap().remove("expose");
+    object["spec"]["routes"] = json!([{"virtualService": "iris"}]);
+    object["spec"]["steps"] = steps;
+    object
+}
+
+/// The traffic of `main` and `green` in every state of the SeldonDeployment, each once while it lasted.
+fn traffic(world: &World) -> Vec<[i64; 2]> {
+    let mut seen = Vec::new();
+    for write in world.api.history().iter().filter(|write| write.resource == "seldondeployments") {
+        let Some(after) = &write.after else { continue };
+        let of = |at: usize| after["spec"]["predictors"][at]["traffic"].as_i64().unwrap();
+        let now = [of(0), of(1)];
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_operator_owns_the_routes_the_traffic_is_moved_in_the_deployment() {
+    let (world, _served, works) = operated().await;
+    let operator = operator(&world, &works);
+    let _users = users(&world, "/seldon/models/iris");
+    world.create(slotted(json!([{"weight": 25, "for": "5s"}]))).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    same(&traffic(&world), &vec![[100, 0], [75, 25], [0, 100]], "the traffic in the SeldonDeployment");
+    operator.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_is_taken_out_of_the_route_though_the_operator_stands_still() {
+    let (world, [_main, green], works) = operated().await;
+    let operator = operator(&world, &works);
+    let _users = users(&world, "/seldon/models/iris");
+    world.create(slotted(json!([{"weight": 50, "for": "10m"}]))).await;
+    let _sluice = world.controller();
+    let route = |weights: [u64; 2]| {
+        let world = &world;
+        move || async move {
+            let spec = virtual_service(world).unwrap()["spec"].clone();
+            let of = |at: usize| spec["http"][0]["route"][at]["weight"].as_u64().unwrap_or(0);
+            let seen = [of(0), of(1)];
+            if seen == weights { Ok(()) } else { Err(format!("{seen:?}, {}", summary(&world.status()))) }
+        }
+    };
+    eventually(LIMIT, "half is on the route", route([50, 50])).await.unwrap();
+    works.store(false, Ordering::Relaxed);
+    green.predictor.set_errors(0.5);
+    world.stands("RolledBack", "CheckFailed").await;
+    eventually(LIMIT, "nothing is on the route", route([100, 0])).await.unwrap();
+    same(&traffic(&world), &vec![[100, 0], [50, 50], [100, 0]], "the traffic in the SeldonDeployment");
+    operator.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_traffic_cannot_say_is_refused_where_the_operator_owns_the_routes() {
+    let (world, _served, _works) = operated().await;
+    world.create(slotted(json!([{"mirror": 50, "for": "5s"}]))).await;
+    let _sluice = world.controller();
+    world.stands("Pending", "RouteConflict").await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    same(&traffic(&world), &vec![[100, 0]], "the traffic in the SeldonDeployment");
 }

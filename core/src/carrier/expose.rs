@@ -168,7 +168,7 @@ pub(super) fn shown(
 }
 
 /// The same traffic to another port of the same predictors.
-fn on_port(desired: &Setting, port: u16) -> Setting {
+pub(super) fn on_port(desired: &Setting, port: u16) -> Setting {
     let moved = |predictor: &Predictor| Predictor { port, ..predictor.clone() };
     Setting {
         stable: moved(&desired.stable),

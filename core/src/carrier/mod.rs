@@ -1,4 +1,5 @@
-//! Where weights are written: VirtualServices of the user, or one that is generated.
+//! Where weights are written: VirtualServices of the user, one that is generated, or a
+//! SeldonDeployment's traffic.
 //!
 //! [`see`] reads from them what the machine needs to know, [`accept`] says what keeps a rollout from starting on
 //! them, and [`effects`] is the difference between them and what is desired, at most one write per object.
@@ -9,6 +10,7 @@ mod expose;
 mod permit;
 mod rules;
 mod see;
+mod slots;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ pub use permit::permit;
 pub use rules::{accept_rules, accept_subset, rule_names, rules};
 pub use see::see;
 use serde_json::Value;
+pub use slots::{accept_slots, as_route, deployment_of, lowered, written_back};
 
 use crate::{
     plan::{Plan, PlannedRoute},

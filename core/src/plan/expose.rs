@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{PlanErrors, is_object_name};
-use crate::api::{Expose, RolloutSpec};
+use crate::{
+    api::{Expose, RolloutSpec},
+    target::seldon::GRPC_PORT,
+};
 
 /// The keys of Seldon Core that mean something here.
 const GATEWAY: &str = "seldon.io/istio-gateway";
@@ -15,8 +18,6 @@ const TLS_MODE: &str = "seldon.io/istio-tls-mode";
 const ISTIO: &str = "seldon.io/istio";
 /// What there is no Gateway object for: the sidecars of the mesh.
 pub(crate) const MESH: &str = "mesh";
-/// The port on which Seldon Core's predictors speak gRPC.
-const SELDON_GRPC: u16 = 5001;
 
 /// What a generated VirtualService looks like, but for its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub(super) fn plan(
         gateways,
         prefix,
         rewrite,
-        grpc_port: expose.grpc_port.or(seldon.map(|_| SELDON_GRPC)),
+        grpc_port: expose.grpc_port.or(seldon.map(|_| GRPC_PORT)),
         retries: annotations.retries(errors, warnings),
         tls: annotations.tls(errors),
         delegate: expose.delegate,

@@ -14,6 +14,8 @@ use crate::{
 const SERVICE_NAME: &str = "seldon.io/svc-name";
 /// The port on which predictors speak HTTP.
 pub const HTTP_PORT: u16 = 8000;
+/// The port on which they speak gRPC.
+pub const GRPC_PORT: u16 = 5001;
 /// The longest name that a Service may have; above it the operator names Services by a hash.
 const LONGEST_NAME: usize = 63;
 

@@ -52,7 +52,7 @@ pub(super) async fn refused(
         }
     }
     let starting = wanted.filter(|wanted| {
-        plan.expose.is_none() && !state.in_flight() && state.stable.as_ref() != Some(wanted)
+        plan.expose.is_none() && !state.in_flight() && state.stable.as_ref() != Some(*wanted)
     });
     match starting {
         Some(wanted) if wanted.subset.is_some() => subset_is_missing(context, wanted, memory).await,

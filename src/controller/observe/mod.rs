@@ -23,8 +23,8 @@ use sluice_core::{
 use tokio::time::Instant;
 
 pub(super) use self::pods::SeenPod;
-use self::{endpoints::ready_endpoints, plans::Plans};
-use super::{context::Context, memory::Memory, subject::Subject};
+use self::{endpoints::ready_endpoints, plans::Plans, routes::Routes};
+use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.
 pub(super) struct Observation {
@@ -35,6 +35,8 @@ pub(super) struct Observation {
     pub(super) objects: BTreeMap<ObjectName, Value>,
     /// The DestinationRules of generated routes that exist.
     pub(super) rules: BTreeMap<ObjectName, Value>,
+    /// Those of the VirtualServices that are a SeldonDeployment's.
+    pub(super) slots: BTreeMap<ObjectName, Slots>,
     /// When the facts were complete: decisions are timed from here.
     pub(super) at: Instant,
 }
@@ -43,11 +45,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let (objects, unreadable) = routes::virtual_services(context, subject, &plans, memory).await;
+    let Routes { objects, slots, unreadable } =
+        routes::virtual_services(context, subject, &plans, memory).await;
     let wanted = wanted(context, subject);
     let rules = gateways::rules(context, subject, plan, &state, wanted.as_ref().ok(), memory).await;
     let mut sight = with_world(context, subject, &objects, |world| {
-        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &rules)
+        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &rules, &slots)
     });
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle.clone_from(&memory.obstacle);
@@ -97,7 +100,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
-    Observation { state, plans, facts, objects, rules, at: Instant::now() }
+    Observation { state, plans, facts, objects, rules, slots, at: Instant::now() }
 }
 
 /// Runs `what` on the VirtualServices as the pure core sees them.

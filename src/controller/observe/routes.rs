@@ -13,17 +13,34 @@ use sluice_core::{
 };
 
 use super::{outlook, plans::Plans, seldon};
-use crate::controller::{Error, act::read_route, context::Context, memory::Memory, subject::Subject};
+use crate::controller::{
+    Error,
+    act::read_route,
+    context::Context,
+    memory::Memory,
+    slots::{self, Slots},
+    subject::Subject,
+};
 
-/// The VirtualServices that exist and that the Rollout may see, of all plans that may count, and why one could not be
-/// read.
+/// What there is of routes.
+#[derive(Default)]
+pub(super) struct Routes {
+    /// The VirtualServices that exist and that the Rollout may see, of all plans that may count.
+    pub(super) objects: BTreeMap<ObjectName, Value>,
+    /// Those of them that are a SeldonDeployment's, and are shown as it says.
+    pub(super) slots: BTreeMap<ObjectName, Slots>,
+    /// Why one could not be read.
+    pub(super) unreadable: Option<Error>,
+}
+
+/// What there is of routes.
 pub(super) async fn virtual_services(
     context: &Context,
     subject: &Subject,
     plans: &Plans,
     memory: &mut Memory,
-) -> (BTreeMap<ObjectName, Value>, Option<Error>) {
-    let (mut objects, mut unreadable) = (BTreeMap::new(), None);
+) -> Routes {
+    let mut routes = Routes::default();
     for route in plans.all().flat_map(|plan| &plan.routes).filter(|_| context.optional.istio) {
         let name = (route.namespace.clone(), route.name.clone());
         let cached = if context.watches(&route.namespace) {
@@ -34,7 +51,7 @@ pub(super) async fn virtual_services(
                 Ok(read) => Some(Arc::new(read)),
                 Err(Error::Refused { code: 404, .. }) => None,
                 Err(error) => {
-                    unreadable.get_or_insert(error);
+                    routes.unreadable.get_or_insert(error);
                     None
                 }
             }
@@ -61,10 +78,22 @@ pub(super) async fn virtual_services(
         if let Some(value) = newest.to_value()
             && carrier::may_see(&value, &name, &subject.namespace, &subject.name)
         {
-            objects.insert(name, value);
+            let generated = plans.all().any(|plan| plan.expose.is_some());
+            let owner = carrier::deployment_of(&value).filter(|_| !generated && name.0 == subject.namespace);
+            match owner {
+                None => drop(routes.objects.insert(name, value)),
+                Some(owner) => match slots::read(context, &name.0, owner).await {
+                    Ok(deployment) => {
+                        let shown = carrier::as_route(&deployment, &name.1, &context.names);
+                        routes.objects.insert(name.clone(), shown.clone());
+                        routes.slots.insert(name, Slots { deployment, shown });
+                    }
+                    Err(error) => drop(routes.unreadable.get_or_insert(error)),
+                },
+            }
         }
     }
-    (objects, unreadable)
+    routes
 }
 
 /// What the routes show, and what keeps them from being moved.
@@ -82,6 +111,7 @@ pub(super) fn look_at_routes(
     wanted: Option<&Predictor>,
     world: &World<'_>,
     rules: &BTreeMap<ObjectName, Value>,
+    slots: &BTreeMap<ObjectName, Slots>,
 ) -> Sight {
     let Some(plan) = plan else { return Sight::default() };
     if !context.optional.istio {
@@ -115,6 +145,11 @@ pub(super) fn look_at_routes(
         let claims = context.claims_beside(subject, plan);
         carrier::accept_generated(world, plan, &subject.uid, pair.as_ref(), delegators.as_deref())
             .and_then(|()| carrier::accept(world, plan, pair.as_ref(), subject.created, &claims))
+            .and_then(|()| {
+                let predictor = wanted.and_then(|wanted| wanted.subset.as_deref());
+                let mut all = slots.values();
+                all.try_for_each(|slots| carrier::accept_slots(plan, &slots.deployment, predictor))
+            })
             .and_then(|()| match &pair {
                 Some(pair) => carrier::accept_rules(world, plan, pair, &subject.uid, rules),
                 None => Ok(()),

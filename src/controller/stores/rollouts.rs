@@ -128,6 +128,7 @@ mod tests {
         let text = |thing: &Thing| match thing {
             Thing::VirtualService(name) => format!("route {name}"),
             Thing::Service(name) => format!("service {name}"),
+            Thing::SeldonDeployment(name) => format!("deployment {name}"),
         };
         concern.things.iter().map(text).collect()
     }

@@ -161,6 +161,11 @@ impl<'s> Seen<'s> {
         if self.plural() != "virtualservices" || !self.by_controller {
             return Vec::new();
         }
+        // What Seldon Core's operator owns says what the SeldonDeployment says, and is lowered only in its place.
+        let mut owners = objects::list(&before["metadata"]["ownerReferences"]);
+        if owners.any(|owner| owner["kind"] == "SeldonDeployment" && owner["controller"] == true) {
+            return Vec::new();
+        }
         let stamps = [objects::stamps(before), objects::stamps(after)];
         let change = |rollout: Name| {
             let object = self.world.rollout(&rollout).and_then(|rollout| rollout.object.clone());

@@ -1,0 +1,252 @@
+//! Weights where Seldon Core's operator owns the VirtualService: in the SeldonDeployment's `spec.predictors[].traffic`.
+//!
+//! The SeldonDeployment is shown as a VirtualService with one http route that lists its predictors, so that whatever reads
+//! and edits routes reads and edits this one, and what became of it is written back as one patch of the
+//! SeldonDeployment: the traffic adds up to 100 in every state that anybody can see.
+
+use json_patch::Patch;
+use serde_json::{Value, json};
+
+use super::{World, expose::on_port};
+use crate::{
+    HostNames,
+    api::{Reason, STAMP},
+    machine::Refusal,
+    plan::Plan,
+    target::{
+        SeldonView,
+        seldon::{GRPC_PORT, HTTP_PORT},
+    },
+    traffic::{self, Selection, Setting},
+};
+
+/// The SeldonDeployment that an object belongs to, if it does.
+pub fn deployment_of(virtual_service: &Value) -> Option<&str> {
+    let owners = virtual_service.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true)?;
+    (owner["kind"] == "SeldonDeployment").then(|| owner["name"].as_str()).flatten()
+}
+
+/// The SeldonDeployment as a route, under the name of the VirtualService that its operator makes of it. It has the
+/// SeldonDeployment's version and stamp.
+pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) -> Value {
+    let namespace = deployment.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+    let view = SeldonView::read(deployment);
+    let live = view.predictors.iter().filter(|predictor| !predictor.shadow);
+    let alone = view.predictors.iter().filter(|predictor| !predictor.shadow).count() == 1;
+    let entries: Vec<Value> = live
+        .map(|predictor| {
+            json!({
+                "destination": {
+                    "host": names.host(namespace, &predictor.service), "port": {"number": HTTP_PORT},
+                    "subset": predictor.name,
+                },
+                // One alone has all, whatever it says.
+                "weight": if alone { 100 } else { predictor.traffic },
+            })
+        })
+        .collect();
+    let mut route = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {
+            "namespace": namespace, "name": virtual_service,
+            "resourceVersion": deployment.pointer("/metadata/resourceVersion"),
+        },
+        "spec": {"http": [{"route": entries}]},
+    });
+    if let Some(annotations) = deployment.pointer("/metadata/annotations") {
+        route["metadata"]["annotations"] = annotations.clone();
+    }
+    route
+}
+
+/// The patch of the SeldonDeployment that says what a patch of its [`as_route`] says; nothing where they say the same.
+///
+/// # Errors
+/// What cannot be said there, by the field.
+pub fn written_back(deployment: &Value, shown: &Value, patch: &Patch) -> Result<Option<Patch>, String> {
+    let mut route = shown.clone();
+    // The version is the server's to compare.
+    let edits = Patch(patch.0.iter().skip(1).cloned().collect());
+    json_patch::patch(&mut route, &edits).map_err(|error| format!("the route cannot be edited: {error}"))?;
+    let http = route["spec"]["http"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let [only] = http else { return Err("spec.predictors: has weights and nothing beside them".to_owned()) };
+    if only.get("mirrors").is_some() || only.get("mirror").is_some() {
+        return Err("spec.predictors: has weights and no mirrors".to_owned());
+    }
+    let entries = only["route"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let weight = |name: &str| {
+        let of_it = entries.iter().filter(|entry| entry["destination"]["subset"] == name);
+        of_it.map(|entry| entry["weight"].as_i64().unwrap_or(0)).sum::<i64>()
+    };
+    let mut after = deployment.clone();
+    let mut sum = 0;
+    for predictor in after["spec"]["predictors"].as_array_mut().into_iter().flatten() {
+        if predictor["shadow"] == true {
+            continue;
+        }
+        let name = predictor["name"].as_str().unwrap_or_default().to_owned();
+        sum += weight(&name);
+        predictor["traffic"] = weight(&name).into();
+    }
+    if sum != 100 {
+        return Err(format!("spec.predictors: the traffic would add up to {sum}: 100 is expected"));
+    }
+    if let Some(stamp) = route.pointer("/metadata/annotations").and_then(|annotations| annotations.get(STAMP))
+    {
+        if !after["metadata"]["annotations"].is_object() {
+            after["metadata"]["annotations"] = json!({});
+        }
+        after["metadata"]["annotations"][STAMP] = stamp.clone();
+    }
+    Ok(traffic::patch(deployment, &after))
+}
+
+/// Whether all that a plan asks for can be said by traffic alone.
+///
+/// # Errors
+/// A step that asks for more.
+pub fn accept_slots(plan: &Plan, deployment: &Value, wanted: Option<&str>) -> Result<(), Refusal> {
+    let name = deployment.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let more = plan.steps.iter().position(|step| !step.beside.is_nothing() || step.sticky.is_some());
+    if let Some(index) = more {
+        let message = format!(
+            "spec.steps[{index}]: the routes belong to SeldonDeployment {name}, whose predictors have traffic and nothing \
+             beside it: a weight alone is expected, or expose in place of routes with Seldon Core's own Istio routing off"
+        );
+        return Err(Refusal::new(Reason::RouteConflict, message));
+    }
+    let view = SeldonView::read(deployment);
+    let shadow = wanted.and_then(|wanted| view.predictor(wanted)).filter(|predictor| predictor.shadow);
+    match shadow {
+        None => Ok(()),
+        Some(shadow) => {
+            let message = format!(
+                "spec.target.seldonDeployment.predictor: {} is a shadow, and whoever owns the routes of SeldonDeployment {name} \
+                 restarts its pods to make it answer: set shadow to false first",
+                shadow.name
+            );
+            Err(Refusal::new(Reason::InvalidTarget, message))
+        }
+    }
+}
+
+/// The patch of the operator's VirtualService that takes the canary's weight away as the SeldonDeployment says it already;
+/// nothing where it is so.
+pub fn lowered(world: &World<'_>, virtual_service: &Value, desired: &Setting) -> Option<Patch> {
+    let text = |pointer| virtual_service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let selection = Selection {
+        namespace: text("/metadata/namespace").to_owned(),
+        name: text("/metadata/name").to_owned(),
+        rollout: world.rollout(),
+        http: Vec::new(),
+        tcp: Vec::new(),
+        tls: Vec::new(),
+    };
+    let mut after = virtual_service.clone();
+    for setting in [desired.clone(), on_port(desired, GRPC_PORT)] {
+        after = traffic::edit_what_can_be(&after, &selection, &setting, &world.cluster).after;
+    }
+    traffic::patch(virtual_service, &after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Predictor,
+        api::RolloutSpec,
+        traffic::{Cluster, stamp, stamp::Stamp},
+    };
+
+    fn deployment(traffic: [i64; 2]) -> Value {
+        json!({
+            "metadata": {"name": "iris", "namespace": "models", "resourceVersion": "7"},
+            "spec": {"predictors": [
+                {"name": "main", "traffic": traffic[0], "graph": {"modelUri": "a"}},
+                {"name": "green", "traffic": traffic[1], "graph": {"modelUri": "b"}},
+                {"name": "copy", "traffic": 30, "shadow": true},
+            ]},
+        })
+    }
+
+    fn predictor(name: &str) -> Predictor {
+        Predictor { subset: Some(name.into()), ..Predictor::new("models", format!("iris-{name}"), 8000) }
+    }
+
+    /// What is written for a weight of `green`, and what it makes of the SeldonDeployment.
+    fn written(traffic: [i64; 2], weight: u8) -> Option<(Value, Value)> {
+        let names = HostNames::default();
+        let ports = |_: &str, _: &str| Some(vec![8000, 5001]);
+        let before = deployment(traffic);
+        let shown = as_route(&before, "iris", &names);
+        let selection = Selection {
+            namespace: "models".into(),
+            name: "iris".into(),
+            rollout: "models/iris".into(),
+            http: Vec::new(),
+            tcp: Vec::new(),
+            tls: Vec::new(),
+        };
+        let setting =
+            Setting { canary: Some(predictor("green")), weight, ..Setting::all_to(predictor("main")) };
+        let cluster = Cluster { names: &names, ports: &ports };
+        let mut after = traffic::edit(&shown, &selection, &setting, &cluster).unwrap();
+        stamp::write(&mut after, "models/iris", &Stamp { seq: 3, ..Stamp::default() }).unwrap();
+        let patch = traffic::patch(&shown, &after)?;
+        let patch = written_back(&before, &shown, &patch).unwrap()?;
+        let mut result = before;
+        json_patch::patch(&mut result, &patch).unwrap();
+        Some((serde_json::to_value(patch).unwrap(), result))
+    }
+
+    #[test]
+    fn a_weight_is_one_patch_whose_traffic_adds_up() {
+        let (patch, after) = written([100, 0], 25).unwrap();
+        assert_eq!(patch[0], json!({"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}));
+        let traffic: Vec<_> = after["spec"]["predictors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["traffic"].clone())
+            .collect();
+        assert_eq!(traffic, [75, 25, 30], "a shadow keeps what it has");
+        assert_eq!(stamp::read(&after, "models/iris").unwrap().unwrap().seq, 3);
+        assert_eq!(after["spec"]["predictors"][0]["graph"], json!({"modelUri": "a"}));
+    }
+
+    #[test]
+    fn what_is_there_already_is_stamped_and_nothing_else() {
+        let (patch, _) = written([75, 25], 25).unwrap();
+        let operations: Vec<_> = patch.as_array().unwrap().iter().map(|one| one["path"].clone()).collect();
+        assert_eq!(operations, ["/metadata/resourceVersion", "/metadata/annotations"]);
+    }
+
+    #[test]
+    fn whose_an_object_is_tells_its_owner() {
+        let object = json!({"metadata": {"ownerReferences": [
+            {"kind": "Other", "name": "x"}, {"kind": "SeldonDeployment", "name": "iris", "controller": true},
+        ]}});
+        assert_eq!(deployment_of(&object), Some("iris"));
+        assert_eq!(deployment_of(&json!({"metadata": {}})), None);
+    }
+
+    #[test]
+    fn more_than_a_weight_is_refused() {
+        let plan = |steps: Value| {
+            let spec = json!({
+                "target": {"seldonDeployment": {"name": "iris", "predictor": "green"}},
+                "routes": [{"virtualService": "iris"}], "steps": steps,
+            });
+            let spec: RolloutSpec = serde_json::from_value(spec).unwrap();
+            Plan::new(&spec, "models").unwrap()
+        };
+        let weights = plan(json!([{"weight": 5}]));
+        assert!(accept_slots(&weights, &deployment([100, 0]), Some("green")).is_ok());
+        let shadow = accept_slots(&weights, &deployment([100, 0]), Some("copy")).unwrap_err();
+        assert_eq!(shadow.reason, Reason::InvalidTarget);
+        let mirror = accept_slots(&plan(json!([{"weight": 5}, {"mirror": 10}])), &deployment([100, 0]), None);
+        let refusal = mirror.unwrap_err();
+        assert!(refusal.message.starts_with("spec.steps[1]: "), "{}", refusal.message);
+    }
+}
