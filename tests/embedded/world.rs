@@ -273,8 +273,9 @@ impl World {
         let status = self.status();
         let mut spec = json!({"rollout": "iris", "do": what, "reason": "a test says so"});
         let revision = |of: &Value| {
+            let subset = of["subset"].as_str().map(|subset| format!("#{subset}")).unwrap_or_default();
             format!(
-                "{}/{}:{}",
+                "{}/{}:{}{subset}",
                 of["namespace"].as_str().unwrap(),
                 of["service"].as_str().unwrap(),
                 of["port"].as_u64().unwrap()
