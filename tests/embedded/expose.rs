@@ -131,7 +131,7 @@ async fn a_generated_route_is_the_rollouts_own_and_goes_through_the_steps() {
     gives(&world, 100).await;
     same(&canary_weights(&world, "iris-v2"), &vec![0, 50, 100], "the canary's weights");
     let report = users.stop().await;
-    assert!(report.by("v1") + report.by("v2") > 500, "{report:?}");
+    assert!(report.by("iris-v1") + report.by("iris-v2") > 500, "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]

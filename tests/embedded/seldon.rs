@@ -78,7 +78,7 @@ async fn the_wanted_predictor_goes_through_the_steps_beside_the_one_with_traffic
         let rule = world.api.object("destinationrules.networking.istio.io", NAMESPACE, service);
         assert!(rule.is_some(), "no DestinationRule {service}");
     }
-    assert!(users.stop().await.by("v2") > 50);
+    assert!(users.stop().await.by("iris-v2") > 50);
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,7 +111,7 @@ impl Controller {
 
     /// Whether it could not do what it wanted at any time, as on a machine that is too busy.
     pub fn was_disturbed(&self) -> Result<bool> {
-        Ok(self.reconciles()?.keys().any(|outcome| outcome != "ok"))
+        Ok(self.reconciles()?.iter().any(|(outcome, count)| outcome != "ok" && *count > 0))
     }
 
     /// Looks by outcome.

@@ -18,6 +18,7 @@ mod drift;
 mod examples;
 mod faults;
 mod files;
+mod generated;
 mod install;
 mod lab;
 mod life;
@@ -86,6 +87,11 @@ fn main() -> anyhow::Result<ExitCode> {
             a_superseded_rollout_ends_the_same_whatever_is_struck,
             an_abort_ends_the_same_whatever_is_struck,
             a_deletion_ends_the_same_whatever_is_struck,
+        ],
+        generated: [
+            the_example_expose_is_served_and_goes_with_its_rollout,
+            the_example_seldon_moves_predictors_behind_a_generated_route,
+            what_the_schema_can_tell_is_refused_by_the_server,
         ],
         binary: [
             the_program_does_the_whole_job,

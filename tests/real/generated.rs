@@ -1,0 +1,155 @@
+//! Generated routes on a real API server: its schema takes them, its collector takes them away with their owner.
+
+use anyhow::{Result, ensure};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
+use sluice_lab::real::wait;
+
+use crate::examples::{documents, quick};
+use crate::lab::{LIMIT, Lab};
+use crate::world::{World, same_json};
+
+/// The examples that are run here.
+pub const EXAMPLES: [&str; 2] = ["expose", "seldon"];
+
+/// The Rollout of an example, in a hurry and without checks: nobody measures here.
+fn hurried(rollout: &Value) -> Value {
+    let mut rollout = quick(rollout.clone());
+    if let Some(spec) = rollout["spec"].as_object_mut() {
+        spec.remove("checks");
+        spec.remove("metrics");
+    }
+    rollout
+}
+
+/// The Gateway of `deploy/gateway`, in this test's own namespace: the clusters of all tests are one.
+async fn gateway(world: &World<'_>) -> Result<()> {
+    let object = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "served"},
+        "spec": {"selector": {"istio": "ingressgateway"}},
+    });
+    world.create("networking.istio.io", "v1", &object).await?;
+    Ok(())
+}
+
+async fn created(world: &World<'_>, example: &str) -> Result<()> {
+    for object in documents(example)? {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        match kind {
+            // The world has them.
+            "Service" => {}
+            "Rollout" => {
+                let mut rollout = hurried(&object);
+                rollout["spec"]["expose"]["gateways"] = json!(["served"]);
+                world.create_rollout(&rollout).await?;
+            }
+            _ => {
+                let version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+                let (group, version) = version.split_once('/').unwrap_or(("", &version));
+                world.create(group, version, &object).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until there is, or is not, an object of a name.
+async fn is_there(api: &Api<DynamicObject>, name: &str, there: bool) -> Result<()> {
+    wait::until(LIMIT, format!("{name} is there: {there}"), async || {
+        let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
+        if found.is_some() == there { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await?;
+    Ok(())
+}
+
+fn weights(object: &DynamicObject) -> Vec<Value> {
+    let routes = object.data["spec"]["http"].as_array().cloned().unwrap_or_default();
+    let entries = routes.iter().flat_map(|route| route["route"].as_array().cloned().unwrap_or_default());
+    entries.map(|entry| json!([entry["destination"]["host"], entry["weight"]])).collect()
+}
+
+pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -> Result<()> {
+    let mut world = World::empty(lab, "generated-expose").await?;
+    world.serve("v1").await?;
+    world.serve("v2").await?;
+    gateway(&world).await?;
+    created(&world, "expose").await?;
+    let controller = world.controller()?;
+    world.phase("Healthy", "Live").await?;
+    let routes = world.virtual_services();
+    let route = routes.get("iris").await?;
+    let host = format!("iris-v2.{}.svc.cluster.local", world.namespace);
+    same_json("weights", &json!(weights(&route)), &json!([[host, 100]]))?;
+    same_json("gateways", &route.data["spec"]["gateways"], &json!([format!("{}/served", world.namespace)]))?;
+    // A hand changes it, and a hand takes it away.
+    let patch = Patch::Merge(json!({"spec": {"hosts": ["other.example.com"]}}));
+    routes.patch("iris", &PatchParams::default(), &patch).await?;
+    wait::until(LIMIT, "the hosts are as they were", async || {
+        let route = routes.get("iris").await.map_err(|error| error.to_string())?;
+        let hosts = &route.data["spec"]["hosts"];
+        if *hosts == json!(["iris.example.com"]) { Ok(()) } else { Err(hosts.to_string()) }
+    })
+    .await?;
+    routes.delete("iris", &DeleteParams::default()).await?;
+    is_there(&routes, "iris", true).await?;
+    world.delete_rollout().await?;
+    is_there(&routes, "iris", false).await?;
+    controller.stop().await
+}
+
+pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &Lab) -> Result<()> {
+    let world = World::empty(lab, "generated-seldon").await?;
+    gateway(&world).await?;
+    for predictor in ["iris-main", "iris-green"] {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": predictor},
+            "spec": {"ports": [{"name": "http", "port": 8000}, {"name": "grpc", "port": 5001}]},
+        });
+        world.create("", "v1", &service).await?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": predictor, "labels": {"kubernetes.io/service-name": predictor}},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.244.99.9"], "conditions": {"ready": true}}],
+            "ports": [{"name": "http", "port": 8000}],
+        });
+        world.create("discovery.k8s.io", "v1", &slice).await?;
+    }
+    created(&world, "seldon").await?;
+    let controller = world.controller()?;
+    world.phase("Waiting", "WaitingForApproval").await?;
+    world.approve().await?;
+    world.phase("Healthy", "Live").await?;
+    let route = world.virtual_services().get("iris").await?;
+    let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
+    same_json("weights", &json!(weights(&route)), &json!([[host, 100], [host, 100]]))?;
+    let rules: Api<DynamicObject> = world.api("networking.istio.io", "v1", "DestinationRule");
+    is_there(&rules, "iris-green", true).await?;
+    world.delete_rollout().await?;
+    is_there(&rules, "iris-green", false).await?;
+    is_there(&world.virtual_services(), "iris", false).await?;
+    controller.stop().await
+}
+
+pub async fn what_the_schema_can_tell_is_refused_by_the_server(lab: &Lab) -> Result<()> {
+    let world = World::empty(lab, "generated-refused").await?;
+    for (expose, routes, expected) in [
+        (json!({}), json!([{"virtualService": "iris"}]), "exactly one of routes (at least one) and expose"),
+        (Value::Null, json!([]), "exactly one of routes (at least one) and expose"),
+        (json!({"grpcPort": 0}), json!([]), "grpcPort"),
+    ] {
+        let mut rollout = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "iris"},
+            "spec": {"target": {"service": {"name": "iris-v2"}}},
+        });
+        for (field, value) in [("expose", expose), ("routes", routes)] {
+            if !value.is_null() && value != json!([]) {
+                rollout["spec"][field] = value;
+            }
+        }
+        let refused = world.create("sluice.dev", "v1alpha1", &rollout).await;
+        let message = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(message.contains(expected), "{rollout}: {message:?} lacks {expected:?}");
+    }
+    Ok(())
+}
