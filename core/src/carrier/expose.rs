@@ -7,7 +7,7 @@ use super::{ObjectName, World};
 use crate::{
     HostNames, Predictor,
     api::Reason,
-    machine::Refusal,
+    machine::{self, Refusal},
     plan::{GRPC, HTTP, MESH, Plan, PlannedExpose, PlannedRoute},
     traffic::{self, RouteError, Selection, Setting, stamp, stamp::Stamp},
 };
@@ -252,7 +252,7 @@ fn entry(world: &World<'_>, predictor: &Predictor, weight: u32) -> Value {
 }
 
 /// What keeps a Rollout with this uid from generating its VirtualService: somebody else's of that name, nobody who
-/// delegates to it, or somebody who does so in a way that Istio drops. `delegators` are the VirtualServices that delegate
+/// delegates to it, a step that its routes cannot show, or somebody who delegates in a way that Istio drops. `delegators` are the VirtualServices that delegate
 /// to it; nothing where they cannot be known.
 ///
 /// # Errors
@@ -271,20 +271,21 @@ pub fn accept_generated(
     {
         return Err(taken(there, Kind::VirtualService, &name));
     }
-    match delegators {
-        Some(delegators) if expose.delegate => {
-            if delegators.is_empty() {
-                return Err(not_delegated(route));
-            }
-            let stable = pair.map(|pair| pair.stable.clone());
-            // Whoever is stable, the matches are the same.
-            let stable = stable.unwrap_or_else(|| Predictor::new(world.namespace, "stable", 80));
-            let shown = pair.map_or_else(|| Setting::all_to(stable), Clone::clone);
-            let shown = self::shown(world, expose, &name, &shown).map_err(super::accept::refusal)?;
-            delegators.iter().try_for_each(|delegator| fits(delegator, route, &shown))
-        }
-        Some(_) | None => Ok(()),
+    if expose.delegate && delegators.is_some_and(<[Value]>::is_empty) {
+        return Err(not_delegated(route));
     }
+    // Whoever is stable, the matches are the same.
+    let nobody = || Setting::all_to(Predictor::new(world.namespace, "stable", 80));
+    let pair = pair.map_or_else(nobody, Clone::clone);
+    let beside = plan.steps.iter().enumerate();
+    let beside = beside.filter(|(_, step)| !step.beside.is_nothing() || step.sticky.is_some());
+    let steps = beside.map(|(index, _)| machine::with_step(pair.clone(), plan, index));
+    for setting in [pair.clone()].into_iter().chain(steps) {
+        let shown = self::shown(world, expose, &name, &setting).map_err(super::accept::refusal)?;
+        let delegators = delegators.filter(|_| expose.delegate).unwrap_or_default();
+        delegators.iter().try_for_each(|delegator| fits(delegator, route, &shown))?;
+    }
+    Ok(())
 }
 
 /// That an object is somebody else's.

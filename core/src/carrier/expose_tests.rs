@@ -339,3 +339,15 @@ fn matches_that_istio_would_drop_are_refused() {
         assert!(refusal.message.contains(&expected), "{}", refusal.message);
     }
 }
+
+#[test]
+fn a_step_that_the_route_for_grpc_cannot_show_is_refused_with_its_path() {
+    let spec = json!({
+        "target": {"seldonDeployment": {"name": "iris", "predictor": "canary"}}, "expose": {},
+        "steps": [{"weight": 5}, {"match": [{"uri": {"prefix": "/v2/"}}]}],
+    });
+    let plan = Plan::named(&serde_json::from_value(spec).unwrap(), "models", "iris").unwrap();
+    let refusal =
+        with_world(&[], |world| accept_generated(world, &plan, UID, Some(&setting(0)), None)).unwrap_err();
+    assert!(refusal.message.contains("match"), "{}", refusal.message);
+}
