@@ -119,6 +119,9 @@ fn fate(rollout: &DynamicObject, without_controller: bool) -> String {
     if !is_held(rollout) {
         return "moved no traffic".to_owned();
     }
+    if rollout.data["spec"]["expose"].is_object() {
+        return "its generated VirtualService goes with it: nobody is served by that any more".to_owned();
+    }
     let status = match Listed::from(rollout) {
         Listed::Readable(rollout) => rollout.status,
         Listed::Unreadable(_) => None,
@@ -223,4 +226,22 @@ fn next(session: &mut Session<'_>, args: &UninstallArgs) -> Result<(), Failure> 
         "The controller can go, and then the kinds: kubectl delete -k deploy; kubectl delete -k crds"
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_generated_route_it_is_said_that_it_goes() {
+        let rollout = |expose: serde_json::Value| {
+            let object = json!({
+                "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
+                "metadata": {"name": "iris", "finalizers": [FINALIZER]}, "spec": {"expose": expose},
+            });
+            serde_json::from_value::<DynamicObject>(object).unwrap()
+        };
+        assert!(fate(&rollout(json!({})), false).contains("generated VirtualService goes with it"));
+        assert!(fate(&rollout(json!(null)), false).contains("go back to stable"));
+    }
 }

@@ -85,7 +85,7 @@ async fn wire(common: &Arc<Common>, name: &str) -> Result<(), Trouble> {
     };
     let spec = copy(&original, &seldon)?;
     match rollout(name) {
-        None => create(&context, namespace, name, &seldon, spec).await,
+        None => create(&context, namespace, name, &seldon, &spec).await,
         Some(there) => keep(&context, namespace, &there, &seldon, spec).await,
     }
 }
@@ -132,7 +132,7 @@ async fn create(
     namespace: &str,
     name: &str,
     seldon: &Seldon,
-    spec: Value,
+    spec: &Value,
 ) -> Result<(), Trouble> {
     let object = json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",

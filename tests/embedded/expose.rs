@@ -60,7 +60,7 @@ pub fn canary_weights(world: &World, service: &str) -> Vec<u64> {
     seen
 }
 
-fn rollout(target: &str, expose: Value) -> Value {
+fn rollout(target: &str, expose: &Value) -> Value {
     json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "iris"},
         "spec": {
@@ -73,7 +73,7 @@ fn rollout(target: &str, expose: Value) -> Value {
 }
 
 /// A world whose generated route gives everything to `iris-v1`.
-async fn exposed(expose: Value) -> (World, crate::world::Sluice, Running) {
+async fn exposed(expose: &Value) -> (World, crate::world::Sluice, Running) {
     let world = World::without_routes().await;
     gateway(&world).await;
     world.create(rollout("iris-v1", expose)).await;
@@ -111,7 +111,7 @@ async fn gives(world: &World, weight: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn a_generated_route_is_the_rollouts_own_and_goes_through_the_steps() {
-    let (world, _sluice, users) = exposed(json!({})).await;
+    let (world, _sluice, users) = exposed(&json!({})).await;
     let object = stored(&world).unwrap();
     let owner = &object["metadata"]["ownerReferences"][0];
     let rollout = world.api.object("rollouts.sluice.dev", NAMESPACE, "iris").unwrap();
@@ -136,7 +136,7 @@ async fn a_generated_route_is_the_rollouts_own_and_goes_through_the_steps() {
 
 #[tokio::test(start_paused = true)]
 async fn a_breach_takes_all_traffic_back_on_a_generated_route() {
-    let (world, _sluice, _users) = exposed(json!({})).await;
+    let (world, _sluice, _users) = exposed(&json!({})).await;
     world.patch_rollout(json!({"spec": {"steps": [{"weight": 50, "for": "10m"}]}})).await;
     world.want("iris-v2").await;
     gives(&world, 50).await;
@@ -147,7 +147,7 @@ async fn a_breach_takes_all_traffic_back_on_a_generated_route() {
 
 #[tokio::test(start_paused = true)]
 async fn whatever_a_hand_changes_in_it_is_put_back() {
-    let (world, _sluice, _users) = exposed(json!({})).await;
+    let (world, _sluice, _users) = exposed(&json!({})).await;
     world.patch_rollout(json!({"spec": {"steps": [{"weight": 50, "for": "10m"}]}})).await;
     world.want("iris-v2").await;
     gives(&world, 50).await;
@@ -168,7 +168,7 @@ async fn whatever_a_hand_changes_in_it_is_put_back() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_is_deleted_is_made_again_with_what_was_decided() {
-    let (world, _sluice, _users) = exposed(json!({})).await;
+    let (world, _sluice, _users) = exposed(&json!({})).await;
     world.patch_rollout(json!({"spec": {"steps": [{"weight": 50, "for": "10m"}]}})).await;
     world.want("iris-v2").await;
     gives(&world, 50).await;
@@ -180,7 +180,7 @@ async fn one_that_is_deleted_is_made_again_with_what_was_decided() {
 
 #[tokio::test(start_paused = true)]
 async fn it_goes_with_its_rollout() {
-    let (world, _sluice, _users) = exposed(json!({})).await;
+    let (world, _sluice, _users) = exposed(&json!({})).await;
     world.delete_rollout().await;
     let look = || async { stored(&world).map_or(Ok(()), |object| Err(object.to_string())) };
     eventually(LIMIT, "the VirtualService is gone", look).await.unwrap();
@@ -193,7 +193,7 @@ async fn one_of_that_name_that_is_somebody_elses_is_not_touched() {
     let world = World::new().await;
     gateway(&world).await;
     let before = world.virtual_service();
-    world.create(rollout("iris-v2", json!({}))).await;
+    world.create(rollout("iris-v2", &json!({}))).await;
     let _sluice = world.controller();
     world.stands("Pending", "NameTaken").await;
     let message = world.status()["message"].as_str().unwrap().to_owned();
@@ -210,7 +210,7 @@ async fn one_of_that_name_that_is_somebody_elses_is_not_touched() {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_is_not_there_is_refused_until_it_is() {
     let world = World::without_routes().await;
-    world.create(rollout("iris-v1", json!({}))).await;
+    world.create(rollout("iris-v1", &json!({}))).await;
     let _sluice = world.controller();
     world.stands("Pending", "GatewayNotFound").await;
     let message = world.status()["message"].as_str().unwrap().to_owned();
@@ -231,7 +231,7 @@ async fn annotations_that_are_not_what_they_should_be_are_refused_by_name() {
     ] {
         let world = World::without_routes().await;
         gateway(&world).await;
-        let mut object = rollout("iris-v1", json!({}));
+        let mut object = rollout("iris-v1", &json!({}));
         object["spec"]["annotations"] = json!({key: value});
         world.create(object).await;
         let _sluice = world.controller();
@@ -247,7 +247,7 @@ async fn annotations_that_are_not_what_they_should_be_are_refused_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_without_retries_is_said_to_mean_nothing() {
-    let (world, _sluice, _users) = exposed(json!({})).await;
+    let (world, _sluice, _users) = exposed(&json!({})).await;
     world.patch_rollout(json!({"spec": {"annotations": {"seldon.io/istio-retries-timeout": "2"}}})).await;
     world
         .sees("the condition warns", |status| {
@@ -291,7 +291,7 @@ async fn a_subset_that_is_in_no_rule_moves_nothing() {
 async fn subsets_of_generated_routes_have_a_rule_that_is_the_rollouts_too() {
     let world = World::without_routes().await;
     gateway(&world).await;
-    let mut object = rollout("iris-v1", json!({}));
+    let mut object = rollout("iris-v1", &json!({}));
     object["spec"]["target"]["service"]["subset"] = "v1".into();
     world.create(object).await;
     let _sluice = world.controller();
@@ -314,7 +314,7 @@ async fn subsets_of_generated_routes_have_a_rule_that_is_the_rollouts_too() {
     eventually(LIMIT, "the rule is gone", look).await.unwrap();
 }
 
-fn root(matches: Value) -> Value {
+fn root(matches: &Value) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "web"},
         "spec": {
@@ -327,11 +327,11 @@ fn root(matches: Value) -> Value {
 #[tokio::test(start_paused = true)]
 async fn a_delegate_waits_for_somebody_who_delegates_to_it() {
     let world = World::without_routes().await;
-    world.create(rollout("iris-v1", json!({"delegate": true}))).await;
+    world.create(rollout("iris-v1", &json!({"delegate": true}))).await;
     let _sluice = world.controller();
     world.stands("Pending", "NotDelegated").await;
     same(&stored(&world), &None, "the VirtualService");
-    world.create(root(json!([{"uri": {"prefix": "/"}}]))).await;
+    world.create(root(&json!([{"uri": {"prefix": "/"}}]))).await;
     world.stands("Healthy", "Live").await;
     there(&world).await;
     let spec = stored(&world).unwrap()["spec"].clone();
@@ -350,13 +350,13 @@ async fn a_delegate_waits_for_somebody_who_delegates_to_it() {
 #[tokio::test(start_paused = true)]
 async fn matches_that_istio_would_drop_are_refused() {
     let world = World::without_routes().await;
-    world.create(root(json!([{"uri": {"regex": "/iris/.*"}}]))).await;
-    world.create(rollout("iris-v1", json!({"delegate": true, "prefix": "/iris/"}))).await;
+    world.create(root(&json!([{"uri": {"regex": "/iris/.*"}}]))).await;
+    world.create(rollout("iris-v1", &json!({"delegate": true, "prefix": "/iris/"}))).await;
     let _sluice = world.controller();
     world.stands("Pending", "DelegateConflict").await;
     same(&stored(&world), &None, "the VirtualService");
     let objects = world.objects("networking.istio.io", "v1", "VirtualService");
-    let fixed = json!({"spec": {"http": root(json!([{"uri": {"prefix": "/iris/"}}]))["spec"]["http"]}});
+    let fixed = json!({"spec": {"http": root(&json!([{"uri": {"prefix": "/iris/"}}]))["spec"]["http"]}});
     objects.patch("web", &PatchParams::default(), &Patch::Merge(fixed)).await.unwrap();
     world.stands("Healthy", "Live").await;
 }
@@ -386,7 +386,7 @@ async fn a_creation_that_fails_or_whose_answer_is_lost_ends_the_same() {
     for then in [unavailable(), conflict(), Then::LoseAnswer, Then::Disconnect] {
         let world = World::without_routes().await;
         gateway(&world).await;
-        world.create(rollout("iris-v1", json!({}))).await;
+        world.create(rollout("iris-v1", &json!({}))).await;
         let connection = world.api.connect(CONTROLLER);
         connection.faults().on(When::writes().resource("virtualservices").name("iris").nth(1), then);
         let _sluice = world.controller_over(connection, None);

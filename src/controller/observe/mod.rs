@@ -23,7 +23,11 @@ use sluice_core::{
 use tokio::time::Instant;
 
 pub(super) use self::pods::SeenPod;
-use self::{endpoints::ready_endpoints, plans::Plans, routes::Routes};
+use self::{
+    endpoints::ready_endpoints,
+    plans::Plans,
+    routes::{Beside, Routes},
+};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.
@@ -49,8 +53,9 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         routes::virtual_services(context, subject, &plans, memory).await;
     let wanted = wanted(context, subject);
     let rules = gateways::rules(context, subject, plan, &state, wanted.as_ref().ok(), memory).await;
+    let beside = Beside { rules: &rules, slots: &slots };
     let mut sight = with_world(context, subject, &objects, |world| {
-        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &rules, &slots)
+        routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &beside)
     });
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle.clone_from(&memory.obstacle);

@@ -96,6 +96,14 @@ pub(super) async fn virtual_services(
     routes
 }
 
+/// What there is beside routes.
+pub(super) struct Beside<'b> {
+    /// DestinationRules of generated routes.
+    pub(super) rules: &'b BTreeMap<ObjectName, Value>,
+    /// What is shown as routes.
+    pub(super) slots: &'b BTreeMap<ObjectName, Slots>,
+}
+
 /// What the routes show, and what keeps them from being moved.
 #[derive(Default)]
 pub(super) struct Sight {
@@ -110,8 +118,7 @@ pub(super) fn look_at_routes(
     plan: Option<&Plan>,
     wanted: Option<&Predictor>,
     world: &World<'_>,
-    rules: &BTreeMap<ObjectName, Value>,
-    slots: &BTreeMap<ObjectName, Slots>,
+    beside: &Beside<'_>,
 ) -> Sight {
     let Some(plan) = plan else { return Sight::default() };
     if !context.optional.istio {
@@ -135,7 +142,7 @@ pub(super) fn look_at_routes(
     {
         traffic.weighted = first;
     }
-    traffic.in_place = outlook(context, subject, world, plan, state, rules).in_place();
+    traffic.in_place = outlook(context, subject, world, plan, state, beside.rules).in_place();
     let refusal = unknown_from(from, &traffic).or_else(|| {
         // Before anything was decided: what would be.
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
@@ -147,11 +154,11 @@ pub(super) fn look_at_routes(
             .and_then(|()| carrier::accept(world, plan, pair.as_ref(), subject.created, &claims))
             .and_then(|()| {
                 let predictor = wanted.and_then(|wanted| wanted.subset.as_deref());
-                let mut all = slots.values();
+                let mut all = beside.slots.values();
                 all.try_for_each(|slots| carrier::accept_slots(plan, &slots.deployment, predictor))
             })
             .and_then(|()| match &pair {
-                Some(pair) => carrier::accept_rules(world, plan, pair, &subject.uid, rules),
+                Some(pair) => carrier::accept_rules(world, plan, pair, &subject.uid, beside.rules),
                 None => Ok(()),
             })
             .err()
