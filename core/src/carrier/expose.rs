@@ -71,7 +71,7 @@ pub fn is_ours(object: &Value, uid: &str) -> bool {
 }
 
 /// A new object of the Rollout's.
-pub(super) fn object(world: &World<'_>, kind: Kind, name: &ObjectName, uid: &str, spec: Value) -> Value {
+pub(super) fn object(world: &World<'_>, kind: Kind, name: &ObjectName, uid: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1",
         "kind": kind.name(),
@@ -97,7 +97,7 @@ pub(super) fn created(
 ) -> Result<Value, RouteError> {
     let mut object = shown(world, expose, name, desired)?;
     let spec = object["spec"].take();
-    object = self::object(world, Kind::VirtualService, name, &stamp.uid, spec);
+    object = self::object(world, Kind::VirtualService, name, &stamp.uid, &spec);
     stamp::write(&mut object, &world.rollout(), stamp)?;
     Ok(object)
 }

@@ -66,7 +66,7 @@ pub fn rules(
     let mut writes = Vec::new();
     for (name, mut spec) in wanted(world, expose, desired) {
         let write = match there.get(&name) {
-            None => Some(Write::Create(expose::object(world, Kind::DestinationRule, &name, uid, spec))),
+            None => Some(Write::Create(expose::object(world, Kind::DestinationRule, &name, uid, &spec))),
             Some(before) if is_ours(before, uid) => {
                 keep_subsets(before, &mut spec);
                 let mut after = before.clone();
