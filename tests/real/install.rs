@@ -16,7 +16,9 @@ use crate::lab::{CONTROLLER, LIMIT, PERSON};
 
 /// Istio's kind and everything of `crds/` and `deploy/`.
 pub async fn install(cluster: &Cluster) -> Result<()> {
-    cluster.apply_yaml(crds::VIRTUAL_SERVICES).await?;
+    for kind in [crds::VIRTUAL_SERVICES, crds::DESTINATION_RULES, crds::GATEWAYS, crds::SELDON_DEPLOYMENTS] {
+        cluster.apply_yaml(kind).await?;
+    }
     let mut files = resources(&repository().join("crds"))?;
     files.extend(resources(&repository().join("deploy"))?);
     // As kubectl sorts them: namespaces and kinds before what needs them.

@@ -253,6 +253,7 @@ async fn generated(world: &World<'_>) -> Result<()> {
     ];
     let texts: Vec<String> = objects.iter().map(ToString::to_string).collect();
     world.shared.cluster.apply_yaml(&texts.join("\n---\n")).await?;
+    operated(world).await?;
     is(world, "wired", "Live").await?;
     is(world, "subsets", "Live").await?;
     is(world, "listed", "SubsetNotFound").await?;
@@ -263,6 +264,52 @@ async fn generated(world: &World<'_>) -> Result<()> {
         let rule = rules.get("iris-v1").await.map_err(|error| error.to_string())?;
         let subsets = rule.data["spec"]["subsets"].as_array().map_or(0, Vec::len);
         if subsets > 1 { Ok(()) } else { Err(rule.data.to_string()) }
+    })
+    .await?;
+    Ok(())
+}
+
+/// A SeldonDeployment whose operator owns the routes: its traffic is written.
+async fn operated(world: &World<'_>) -> Result<()> {
+    let namespace = &world.namespace;
+    let predictor = |name: &str, traffic: u8| {
+        json!({
+            "name": name, "traffic": traffic, "graph": {"name": "classifier"},
+            "annotations": {"seldon.io/svc-name": format!("iris-{name}")},
+        })
+    };
+    let deployment = json!({
+        "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment",
+        "metadata": {"name": "operated", "namespace": namespace},
+        "spec": {"predictors": [predictor("v1", 100), predictor("v2", 0)]},
+    });
+    let created = world.create("machinelearning.seldon.io", "v1", &deployment).await?;
+    let host = format!("iris-v1.{namespace}.svc.cluster.local");
+    let destination = json!({"host": host, "port": {"number": 8000}, "subset": "v1"});
+    let route = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "operated", "namespace": namespace, "ownerReferences": [{
+            "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "name": "operated",
+            "uid": created["metadata"]["uid"], "controller": true,
+        }]},
+        "spec": {"hosts": ["operated"], "http": [{"route": [{"destination": destination, "weight": 100}]}]},
+    });
+    world.create("networking.istio.io", "v1", &route).await?;
+    let rollout = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
+        "metadata": {"name": "operated", "namespace": namespace},
+        "spec": {
+            "target": {"seldonDeployment": {"name": "operated", "predictor": "v1"}},
+            "routes": [{"virtualService": "operated"}],
+        },
+    });
+    world.create_rollout(&rollout).await?;
+    is(world, "operated", "Live").await?;
+    let deployments: Api<DynamicObject> = world.api("machinelearning.seldon.io", "v1", "SeldonDeployment");
+    wait::until(LIMIT, "the SeldonDeployment is stamped", async || {
+        let stored = deployments.get("operated").await.map_err(|error| error.to_string())?;
+        let annotations = stored.metadata.annotations.unwrap_or_default();
+        if annotations.contains_key("sluice.dev/stamp") { Ok(()) } else { Err(format!("{annotations:?}")) }
     })
     .await?;
     Ok(())

@@ -18,6 +18,7 @@ use crate::controller::{
     act::read_route,
     context::Context,
     memory::Memory,
+    optional::tell_of_missing_right,
     slots::{self, Slots},
     subject::Subject,
 };
@@ -62,13 +63,13 @@ pub(super) async fn virtual_services(
                 cached
             }
             // It was just created, and the cache does not know; or it is gone again.
-            None if memory.unseen.contains(&name) => match read_route(context, &name).await {
-                Ok(read) => Arc::new(read),
-                Err(_) => {
+            None if memory.unseen.contains(&name) => {
+                let Ok(read) = read_route(context, &name).await else {
                     memory.unseen.remove(&name);
                     continue;
-                }
-            },
+                };
+                Arc::new(read)
+            }
             None => continue,
         };
         if memory.virtual_services.get(&name).is_some_and(|remembered| !remembered.is_newer(&cached)) {
@@ -88,7 +89,10 @@ pub(super) async fn virtual_services(
                         routes.objects.insert(name.clone(), shown.clone());
                         routes.slots.insert(name, Slots { deployment, shown });
                     }
-                    Err(error) => drop(routes.unreadable.get_or_insert(error)),
+                    Err(error) => {
+                        tell_of_missing_right(&error);
+                        routes.unreadable.get_or_insert(error);
+                    }
                 },
             }
         }
