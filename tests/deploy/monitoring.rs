@@ -1,7 +1,7 @@
 //! The dashboard and the alerts: every query is asked of a real Prometheus that scrapes a real `/metrics`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
@@ -94,7 +94,7 @@ async fn controller(prometheus: &Prometheus) -> String {
     let plan = MetricsPlan::Source {
         name: "default".to_owned(),
         profile: Profile::Istio,
-        labels: Default::default(),
+        labels: BTreeMap::default(),
     };
     metrics.validate(&plan, "up", LIMIT).await.unwrap();
     let telemetry = Telemetry::default();

@@ -55,8 +55,7 @@ async fn applied(name: &str) -> World {
             // The world has them, with a predictor behind each.
             Some("Service") => {}
             // Its predictors are served by the test.
-            Some("SeldonDeployment") => world.create(object).await,
-            Some("VirtualService" | "Rollout") => world.create(object).await,
+            Some("SeldonDeployment" | "VirtualService" | "Rollout") => world.create(object).await,
             other => panic!("{other:?} in an example"),
         }
     }
