@@ -295,6 +295,13 @@ async fn operated(world: &World<'_>) -> Result<()> {
         "spec": {"hosts": ["operated"], "http": [{"route": [{"destination": destination, "weight": 100}]}]},
     });
     world.create("networking.istio.io", "v1", &route).await?;
+    // The operator makes this too.
+    let rule = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": "operated-v1", "namespace": namespace},
+        "spec": {"host": "iris-v1", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]},
+    });
+    world.create("networking.istio.io", "v1", &rule).await?;
     let rollout = json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout",
         "metadata": {"name": "operated", "namespace": namespace},
