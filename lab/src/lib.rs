@@ -5,8 +5,10 @@
 //! is told to, [`gateway`], which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told
 //! to, and [`scene`], which sets up a world of them through any [`kube::Client`]; [`invariants`] reads what was committed
 //! and says which guarantee was broken, and [`bench`] measures the controller's program on the real one.
+//! [`binomial`] says which counts chance explains, and [`up`] leaves the real laboratory running for a person.
 
 pub mod bench;
+pub mod binomial;
 pub mod embedded;
 pub mod exposition;
 pub mod faults;
@@ -18,3 +20,4 @@ pub mod prometheus;
 pub mod real;
 pub mod scene;
 mod share;
+pub mod up;

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_lab::bench::{self, Bench, Scenario};
+use sluice_lab::predictor::{self, ServeArgs};
 use sluice_lab::real::namespace;
+use sluice_lab::up::{self, ApplyArgs, At, UpArgs};
 
 /// A Kubernetes laboratory for Sluice
 #[derive(Debug, Parser)]
@@ -28,6 +30,18 @@ enum Command {
     ///
     /// The exit code is 0 when all of it ran, whatever the figures are, unless --strict is given.
     Bench(BenchArgs),
+    /// Bring up Kubernetes, Istio, Envoy, Prometheus and Sluice, and leave them running
+    ///
+    /// The first time on a machine it builds them with Go, about 15 minutes; then it takes about 15 seconds. All of it
+    /// runs as plain processes in a network namespace, without root where the kernel allows that, and ends by `down`.
+    Up(UpArgs),
+    /// End what `up` left running
+    Down(At),
+    /// Apply files to what `up` left running, as `kubectl apply --server-side` does
+    Apply(ApplyArgs),
+    /// Serve a model, as pods of the laboratory do
+    #[command(hide = true)]
+    Predictor(ServeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +67,13 @@ struct BenchArgs {
 fn main() -> Result<ExitCode> {
     match Lab::parse().command {
         Command::Bench(args) => measure(args),
+        Command::Up(args) => up::up(&args),
+        Command::Down(at) => up::down(&at),
+        Command::Apply(args) => up::apply(&args),
+        Command::Predictor(args) => {
+            tokio::runtime::Runtime::new()?.block_on(predictor::serve(&args))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -99,7 +120,7 @@ mod tests {
     fn scenarios_are_named_as_words_with_dashes() {
         let lab =
             Lab::try_parse_from(["lab", "bench", "--only", "breach-beside", "rest", "--quick"]).unwrap();
-        let Command::Bench(args) = lab.command;
+        let Command::Bench(args) = lab.command else { panic!("{lab:?}") };
         assert_eq!(args.only, [Scenario::BreachBeside, Scenario::Rest]);
         assert!(args.quick && !args.strict && args.controller.is_none());
         assert!(Lab::try_parse_from(["lab", "bench", "--rollouts", "0"]).is_err());

@@ -22,6 +22,7 @@ use chrono::Utc;
 use clap::ValueEnum;
 use serde::Serialize;
 
+pub(crate) use self::controller::{Controller, USER as CONTROLLER};
 pub use self::controller::{beside_this, build};
 pub use self::figure::{Figure, Latencies};
 pub use self::machine::Machine;

@@ -23,6 +23,9 @@ use crate::{http::Server, prometheus::Misbehaviour, share::Share};
 
 mod inference;
 mod metrics;
+mod program;
+
+pub use program::{ServeArgs, serve};
 
 /// The answer's header that says who answered: the predictor's name, `<model>-<version>`.
 pub const ANSWERED_BY: &str = "x-predictor";

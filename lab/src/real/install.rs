@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::GroupVersionKind;
+use kube::discovery;
 use serde_json::Value;
 
 use super::{Cluster, Error, Result, crds, wait};
@@ -18,8 +19,12 @@ const EARLY: [&str; 2] = ["kind: Namespace", "kind: CustomResourceDefinition"];
 
 /// Applies Istio's kinds, Seldon Core's, and everything of `crds/` and `deploy/` of this repository.
 pub async fn install(cluster: &Cluster, repository: &Path) -> Result<()> {
-    for kind in [crds::VIRTUAL_SERVICES, crds::DESTINATION_RULES, crds::GATEWAYS] {
-        cluster.apply_yaml(kind).await?;
+    // Where Istio is, its own kinds are stricter and stay.
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1", "VirtualService");
+    if discovery::pinned_kind(&cluster.admin()?, &kind).await.is_err() {
+        for kind in [crds::VIRTUAL_SERVICES, crds::DESTINATION_RULES, crds::GATEWAYS] {
+            cluster.apply_yaml(kind).await?;
+        }
     }
     cluster.apply_yaml(crds::SELDON_DEPLOYMENTS).await?;
     // One may name the other.

@@ -20,7 +20,8 @@ use std::process::{self, Command, ExitStatus};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use super::{Error, Result, binaries};
+use super::binaries::{self, Component};
+use super::{Error, Result};
 
 /// The address in the namespace that stands for the machine itself, for what must be neither loopback nor a pod.
 pub const NODE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
@@ -48,12 +49,17 @@ const NETWORK: [&[&str]; 3] = [
 ///
 /// With `--list` among the arguments, as test runners ask for the names of the tests, nothing is entered.
 pub fn enter() -> Result<()> {
+    enter_with(&Component::KUBERNETES)
+}
+
+/// [`enter`] with these programs, of which some may be for Istio.
+pub fn enter_with(components: &[Component]) -> Result<()> {
     if env::args_os().any(|argument| argument == "--list") {
         return Ok(());
     }
     match env::var(MARK) {
         Ok(outside) => arrive(&outside),
-        Err(_) => leave(),
+        Err(_) => leave(components),
     }
 }
 
@@ -89,8 +95,8 @@ pub(super) fn loopback_address() -> Ipv4Addr {
 
 // === outside ===
 
-fn leave() -> Result<()> {
-    binaries::locate_all()?;
+fn leave(components: &[Component]) -> Result<()> {
+    binaries::locate_all(components)?;
     let program = env::current_exe().map_err(Error::io("find this program"))?;
     let flags = permitted_flags()?;
     let status = Command::new("setpriv")

@@ -166,7 +166,8 @@ impl LabPod {
     }
 }
 
-async fn ensure_node(client: &Client) -> Result<()> {
+/// Makes the node unless it is there.
+pub(super) async fn ensure_node(client: &Client) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
     let node = Node {
         metadata: kube::core::ObjectMeta { name: Some(NODE_NAME.into()), ..Default::default() },
@@ -180,7 +181,7 @@ async fn ensure_node(client: &Client) -> Result<()> {
 }
 
 /// What the scheduler's decision is to the API.
-async fn bind(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
+pub(super) async fn bind(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let binding = json!({
         "apiVersion": "v1",

@@ -21,6 +21,7 @@ const TAIL: usize = 25;
 ///
 /// `std`'s child and not tokio's: a process then does not depend on the runtime that started it, and tests of one binary
 /// may have a runtime each.
+#[derive(Debug)]
 pub(crate) struct Process {
     program: &'static str,
     child: Child,
@@ -35,12 +36,24 @@ impl Process {
         args: impl IntoIterator<Item = A>,
         folder: &Path,
     ) -> Result<Self> {
+        Self::spawn_with(program, binary, args, [], folder)
+    }
+
+    /// [`spawn`](Self::spawn) with more in its environment.
+    pub(crate) fn spawn_with<A: AsRef<OsStr>>(
+        program: &'static str,
+        binary: &Path,
+        args: impl IntoIterator<Item = A>,
+        environment: impl IntoIterator<Item = (&'static str, String)>,
+        folder: &Path,
+    ) -> Result<Self> {
         let log = folder.join(format!("{program}.log"));
         let output =
             File::options().create(true).append(true).open(&log).map_err(Error::path("open", &log))?;
         let copy = output.try_clone().map_err(Error::path("open", &log))?;
         let child = Command::new(binary)
             .args(args)
+            .envs(environment)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(copy)

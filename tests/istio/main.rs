@@ -1,0 +1,83 @@
+//! The whole product under a steady load on a real istiod and a real Envoy: what users see, counted by users.
+//!
+//! Every request of every user is kept with its answer. A test says how many failed and who answered, and compares that
+//! with the weights that Envoy itself had at the time; the VirtualService is read only to know when to look. The controller
+//! is its own program, under the rights of `deploy/`, so it can be killed. Each test has a namespace and a controller of its
+//! own, so several run at the same time against one cluster.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test, though clippy knows only those of the usual harness"
+)]
+
+mod controller;
+mod crash;
+mod gitops;
+mod lab;
+#[allow(dead_code, reason = "what is recorded is read from Envoy here")]
+#[path = "../real/oracle.rs"]
+mod oracle;
+mod outcomes;
+mod policies;
+mod promotion;
+mod shares;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use sluice_lab::real::binaries::Component;
+use sluice_lab::real::namespace;
+use tokio::runtime::Runtime;
+
+use lab::Lab;
+
+/// Every test has users, and two processors have to serve them all.
+const AT_ONCE: usize = 4;
+
+/// Trials of a module's tests, named after both.
+macro_rules! trials {
+    ($trials:ident, $runtime:ident, $lab:ident, $($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        $($({
+            let (runtime, lab) = ($runtime.clone(), $lab.clone());
+            let name = concat!(stringify!($module), "::", stringify!($name));
+            $trials.push(Trial::test(name, move || {
+                runtime.block_on($module::$name(&lab)).map_err(|error| format!("{error:#}").into())
+            }));
+        })*)*
+    };
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    namespace::enter_with(&Component::ALL)?;
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    let runtime = Arc::new(Runtime::new()?);
+    let lab = Arc::new(Lab::default());
+    let mut trials = Vec::new();
+    trials!(trials, runtime, lab,
+        // First what takes longest.
+        gitops: [
+            a_tool_that_reapplies_is_repaired_once_each_time,
+            weights_that_a_hand_changed_are_put_back,
+        ],
+        promotion: [
+            no_request_fails_and_each_step_has_its_share,
+            no_request_of_the_mesh_fails_either,
+        ],
+        crash: [
+            a_promotion_goes_on_where_it_was,
+            a_breach_ends_though_the_controller_was_killed,
+        ],
+        outcomes: [
+            a_rollback_costs_only_what_the_canary_broke,
+            another_revision_takes_over,
+            a_deletion_gives_all_back,
+        ],
+        policies: [
+            what_the_users_route_does_it_does_during_steps,
+        ],
+    );
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}

@@ -1,0 +1,150 @@
+//! The weights that Envoy has, over time, and whether the answers of users are what chance makes of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sluice_lab::binomial;
+use sluice_lab::real::{Answer, Answers};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::lab::Lab;
+use crate::world::ROUTE;
+
+/// How often Envoy is asked.
+const EVERY: Duration = Duration::from_millis(100);
+/// Envoy's workers have what its main thread shows a moment later; a busy machine takes longer to send what is to be sent.
+const MARGIN: Duration = Duration::from_millis(250);
+/// The chance that a test fails though nothing is wrong.
+pub const MISS: f64 = 1e-6;
+
+type Weights = BTreeMap<String, u64>;
+
+/// What Envoy did with one route, from the moment this began. Dropping it ends it.
+pub struct Observed {
+    looks: Arc<Mutex<Vec<(Instant, Weights)>>>,
+    task: JoinHandle<()>,
+}
+
+/// While Envoy had the same weights.
+#[derive(Clone, Debug)]
+pub struct Window {
+    pub weights: Weights,
+    pub from: Instant,
+    pub to: Instant,
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Observed {
+    /// Watches the managed route of a host.
+    pub fn start(lab: &Arc<Lab>, host: &str) -> Self {
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let (kept, lab, host) = (looks.clone(), lab.clone(), host.to_owned());
+        let task = tokio::spawn(async move {
+            loop {
+                if let Ok(weights) = weights(&lab, &host).await {
+                    kept.lock().unwrap().push((Instant::now(), weights));
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        });
+        Self { looks, task }
+    }
+
+    /// Times of unchanged weights that lasted long enough to say something, the oldest first.
+    pub fn windows(&self) -> Vec<Window> {
+        let mut windows: Vec<Window> = Vec::new();
+        for (at, weights) in self.looks.lock().unwrap().iter() {
+            match windows.last_mut() {
+                Some(last) if last.weights == *weights => last.to = *at,
+                _ => windows.push(Window { weights: weights.clone(), from: *at, to: *at }),
+            }
+        }
+        let inner = windows.into_iter().map(|window| Window {
+            from: window.from + MARGIN,
+            to: window.to.checked_sub(MARGIN).unwrap_or(window.to),
+            ..window
+        });
+        inner.filter(|window| window.from < window.to).collect()
+    }
+
+    /// The weights that a Service had, one after the other, as Envoy had them.
+    pub fn sequence(&self, service: &str) -> Vec<u64> {
+        let looks = self.looks.lock().unwrap();
+        let mut list: Vec<u64> =
+            looks.iter().map(|(_, weights)| weights.get(service).copied().unwrap_or(0)).collect();
+        list.dedup();
+        list
+    }
+}
+
+/// What Envoy sends where of one host, by Service.
+async fn weights(lab: &Lab, host: &str) -> Result<Weights> {
+    let found = lab.shared().await?.gateway.weights(host, ROUTE).await?;
+    ensure!(!found.is_empty(), "Envoy does not know {host}");
+    // outbound|8000||iris-v1.models.svc.cluster.local
+    let service = |cluster: &str| {
+        let name = cluster.rsplit('|').next().unwrap_or_default();
+        name.split('.').next().unwrap_or_default().to_owned()
+    };
+    Ok(found.into_iter().map(|(cluster, weight)| (service(&cluster), weight)).collect())
+}
+
+/// Over all times at which a Service had a weight, the answers of its predictor are as many as chance explains; how many
+/// requests these were.
+pub fn share_is(observed: &Observed, answers: &Answers, service: &str, weight: u64) -> Result<u64> {
+    let windows = observed.windows();
+    let of_weight =
+        windows.iter().filter(|window| window.weights.get(service).copied().unwrap_or(0) == weight);
+    let counted: Vec<Answer> = of_weight.flat_map(|window| answers.between(window.from, window.to)).collect();
+    let (all, by) = (counted.len() as u64, Answer::by_predictor(&counted));
+    #[allow(clippy::cast_precision_loss, reason = "a weight is at most 100")]
+    let likely = binomial::interval(all, weight as f64 / 100.0, MISS);
+    let seen = by.get(service).copied().unwrap_or(0);
+    ensure!(
+        likely.contains(&seen),
+        "{service} at {weight}%: {seen} of {all}, and likely is {likely:?}; {by:?}"
+    );
+    Ok(all)
+}
+
+/// [`share_is`] over at least so many requests.
+pub fn share_is_over(
+    observed: &Observed,
+    answers: &Answers,
+    service: &str,
+    weight: u64,
+    requests: u64,
+) -> Result<()> {
+    let seen = share_is(observed, answers, service, weight)?;
+    ensure!(seen >= requests, "only {seen} requests were sent while {service} had {weight}%");
+    println!("{service} at {weight}%: {seen} requests");
+    Ok(())
+}
+
+/// Not one request failed.
+pub fn none_failed(answers: &[Answer]) -> Result<()> {
+    only_failed(answers, |_| false)
+}
+
+/// No request failed but those that `allowed` is about.
+pub fn only_failed(answers: &[Answer], allowed: impl Fn(&Answer) -> bool) -> Result<()> {
+    ensure!(!answers.is_empty(), "nobody asked");
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.failed() && !allowed(answer)).collect();
+    ensure!(
+        failed.is_empty(),
+        "{} of {} requests failed, the first: {:?}, the last: {:?}",
+        failed.len(),
+        answers.len(),
+        failed.first(),
+        failed.last()
+    );
+    Ok(())
+}
