@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Trial};
 use sluice_lab::bench::{Bench, Report, Scenario};
+use sluice_lab::real::binaries::Component;
 use sluice_lab::real::namespace;
 use tokio::runtime::Runtime;
 
@@ -20,7 +21,7 @@ use tokio::runtime::Runtime;
 const AT_ONCE: usize = 3;
 
 /// The scenarios, and what each must have measured.
-const SCENARIOS: [(&str, Scenario, &[&str]); 5] = [
+const SCENARIOS: [(&str, Scenario, &[&str]); 6] = [
     ("idle", Scenario::Idle, &["idle.memory"]),
     (
         "breach_beside",
@@ -35,6 +36,7 @@ const SCENARIOS: [(&str, Scenario, &[&str]); 5] = [
             "breach_beside.writes_after_rollback",
         ],
     ),
+    ("users", Scenario::Users, &["users.visible_to_last_request.max"]),
     ("rest", Scenario::Rest, &["rest.memory", "rest.processor", "rest.writes"]),
     (
         "looks",
@@ -45,7 +47,7 @@ const SCENARIOS: [(&str, Scenario, &[&str]); 5] = [
 ];
 
 fn main() -> Result<ExitCode> {
-    namespace::enter()?;
+    namespace::enter_with(&Component::ALL)?;
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = Arc::new(Runtime::new()?);

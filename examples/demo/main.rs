@@ -1,4 +1,4 @@
-//! `cargo demo`: the main job, live, in under a minute and without a cluster.
+//! `cargo demo`: the main job, live, in about a minute and without a cluster.
 //!
 //! The controller is the same code as `sluice run`; around it are a Kubernetes API in memory, predictors, a gateway and
 //! users of the laboratory. One good release is promoted in steps, a second one breaks on its way and is rolled back.
@@ -6,6 +6,7 @@
 mod check;
 mod diff;
 mod moment;
+mod real;
 mod screen;
 mod story;
 mod text;
@@ -21,6 +22,7 @@ use std::{
 
 use self::{screen::Screen, story::Story, world::World};
 use clap::Parser;
+use sluice_lab::real::{binaries::Component, namespace};
 
 /// A good release is promoted, a bad one is rolled back: live, on this machine, in under a minute.
 ///
@@ -35,11 +37,35 @@ struct Args {
     /// Write the controller's log, too, to standard error; with `RUST_LOG` for more or less of it. Implies --plain
     #[arg(long)]
     logs: bool,
+    /// On a real Kubernetes, a real Istio and a real Envoy, as processes of this machine: they are built with Go the first
+    /// time, which takes about 15 minutes
+    #[arg(long)]
+    real: bool,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return cannot(&error),
+    };
+    if args.real {
+        // The process that waits outside passes an interrupt on to nobody: the one inside gets it from the terminal, too,
+        // and has a screen to put right before both end.
+        let _waits = namespace::is_outside().then(|| runtime.spawn(told_to_stop()));
+        if let Err(error) = namespace::enter_with(&Component::ALL) {
+            return cannot(&error);
+        }
+    }
+    runtime.block_on(run(&args))
+}
+
+fn cannot(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("the demo cannot begin: {error}");
+    ExitCode::FAILURE
+}
+
+async fn run(args: &Args) -> ExitCode {
     if args.logs {
         let filter = tracing_subscriber::EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -49,7 +75,7 @@ async fn main() -> ExitCode {
     }
     let mut screen = Screen::new(args.plain || args.logs);
     let ended = tokio::select! {
-        ended = demo(&mut screen) => ended,
+        ended = demo(&mut screen, args.real) => ended,
         code = told_to_stop() => Ok(ExitCode::from(code)),
     };
     // Gives the terminal back before anything else is written.
@@ -64,8 +90,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(screen: &mut Screen) -> anyhow::Result<ExitCode> {
-    let world = World::start().await?;
+async fn demo(screen: &mut Screen, real: bool) -> anyhow::Result<ExitCode> {
+    let world = World::start(real).await?;
     let well = Story::new(&world, screen).tell().await?;
     world.stop().await?;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -62,7 +62,7 @@ impl<'a> Story<'a> {
     /// The beginning: users ask already.
     pub fn new(world: &'a World, screen: &'a mut Screen) -> Self {
         Self {
-            users: Users::start(&world.gateway),
+            users: Users::start(world.entry()),
             world,
             screen,
             began: Utc::now(),
@@ -76,7 +76,7 @@ impl<'a> Story<'a> {
 
     /// Tells it to the end. Whether it ended as it should.
     pub async fn tell(mut self) -> Result<bool> {
-        self.screen.say(&words::beginning(), 14)?;
+        self.screen.say(&words::beginning(self.world.is_real()), 14)?;
         self.until("the controller adopts iris-v1", |seen| seen.is(Phase::Healthy)).await?;
         self.watch(Duration::from_secs(2)).await?;
         let good = self.good_release().await?;
@@ -100,7 +100,7 @@ impl<'a> Story<'a> {
         self.release("A good release", "iris-v2").await?;
         let promoted = |seen: &Seen| seen.is_alone("iris-v2") && seen.is(Phase::Healthy);
         self.until("iris-v2 is promoted", promoted).await?;
-        let before = self.world.gateway.delivered();
+        let before = self.world.delivered();
         let versions = self.versions();
         let (first, last) = (&versions[from - 1], &versions[versions.len() - 1]);
         let diff = diff::changes(&first.object, &last.object);
@@ -112,7 +112,7 @@ impl<'a> Story<'a> {
         let took = format!("{}.{} s", took.num_seconds(), took.num_milliseconds() % 1000 / 100);
         Ok(vec![
             check::took_this_way(&versions[from - 1..], "iris-v2", &way, "iris-v2"),
-            check::all_went_to("iris-v2", &before, &self.world.gateway.delivered()),
+            check::all_went_to("iris-v2", &before, &self.world.delivered()),
             Finding::new(failed == 0, format!("it took {took}, and {} failed", requests(failed))),
         ])
     }
@@ -127,7 +127,7 @@ impl<'a> Story<'a> {
         self.release(&format!("A release that breaks when it gets {BREAKS_AT}%"), "iris-v3").await?;
         let gone = |seen: &Seen| seen.is_alone("iris-v2") && seen.is(Phase::RolledBack);
         self.until("iris-v3 is rolled back", gone).await?;
-        let before = self.world.gateway.delivered();
+        let before = self.world.delivered();
         let versions = self.versions()[from - 1..].to_vec();
         let (first, last) = (&versions[0], &versions[versions.len() - 1]);
         let heaviest = versions.iter().max_by_key(|version| check::weight(&version.route, "iris-v3"));
@@ -141,7 +141,7 @@ impl<'a> Story<'a> {
         self.watch(Duration::from_secs(2)).await?;
         let mut findings = vec![
             check::took_this_way(&versions, "iris-v3", &way, "iris-v2"),
-            check::all_went_to("iris-v2", &before, &self.world.gateway.delivered()),
+            check::all_went_to("iris-v2", &before, &self.world.delivered()),
         ];
         findings.push(self.price(&versions, asked));
         Ok(findings)
@@ -248,7 +248,7 @@ impl<'a> Story<'a> {
     }
 
     fn versions(&self) -> Vec<Version> {
-        check::versions(&self.world.api.history())
+        self.world.versions()
     }
 
     fn requests(&self) -> u64 {

@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sluice_lab::gateway::Gateway;
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-use crate::world::{HOST, MODEL};
+use crate::world::{Entry, MODEL};
 
 /// Requests a second.
 pub const RATE: u32 = 240;
@@ -71,9 +69,9 @@ pub struct Users {
 
 impl Users {
     /// Lets them ask.
-    pub fn start(gateway: &Gateway) -> Self {
+    pub fn start(entry: Entry) -> Self {
         let log: Arc<Mutex<Log>> = Arc::default();
-        let task = tokio::spawn(ask(gateway.clone(), log.clone()));
+        let task = tokio::spawn(ask(entry, log.clone()));
         Self { log, task }
     }
 
@@ -114,27 +112,21 @@ fn timed(seen: &Seen, mut times: Vec<Duration>) -> Seen {
     Seen { p50: at(50), p99: at(99), ..seen.clone() }
 }
 
-async fn ask(gateway: Gateway, log: Arc<Mutex<Log>>) {
+async fn ask(entry: Entry, log: Arc<Mutex<Log>>) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / RATE);
     // A busy machine asks late, but never less.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         ticks.tick().await;
-        tokio::spawn(one(gateway.clone(), log.clone()));
+        tokio::spawn(one(entry.clone(), log.clone()));
     }
 }
 
-async fn one(gateway: Gateway, log: Arc<Mutex<Log>>) {
-    let uri = format!("http://{HOST}/v2/models/{MODEL}/infer");
-    let mut request = http::Request::new(Bytes::from_static(BODY.as_bytes()));
-    *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = uri.parse().unwrap_or_default();
+async fn one(entry: Entry, log: Arc<Mutex<Log>>) {
     let started = Instant::now();
-    let answer = gateway.send(request).await;
-    let took = started.elapsed();
-    let by = answer.headers().get("x-predictor").and_then(|by| by.to_str().ok()).unwrap_or_default();
-    let failed = answer.status().is_server_error();
-    lock(&log).note(Answer { at: Instant::now(), by: by.to_owned(), failed, took }, Utc::now());
+    let (status, by) = entry.ask(&format!("/v2/models/{MODEL}/infer"), BODY).await;
+    let (took, failed) = (started.elapsed(), status == 0 || status >= 500);
+    lock(&log).note(Answer { at: Instant::now(), by, failed, took }, Utc::now());
 }
 
 impl Log {

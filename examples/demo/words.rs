@@ -15,13 +15,18 @@ use crate::{
 pub const INDENT: usize = 8;
 
 /// What is here.
-pub fn beginning() -> Vec<Line> {
+pub fn beginning(real: bool) -> Vec<Line> {
+    let (kubernetes, gateway) = if real {
+        ("a real kube-apiserver", "a real Envoy that a real istiod tells what the VirtualService `iris` says")
+    } else {
+        ("a Kubernetes API in memory", "does what the VirtualService `iris` says")
+    };
     let item = |what: &str, text: String| Line::of(Paint::Bold, format!("  {what:<12}")).plain(text);
     vec![
         Line::of(Paint::Bold, "Sluice, live: a good release is promoted, a bad one is rolled back."),
-        item("controller", "the one of `sluice run`, on a Kubernetes API in memory".into()),
+        item("controller", format!("the one of `sluice run`, on {kubernetes}")),
         item("predictors", "iris-v1 (live), iris-v2, iris-v3; they export MLServer's metrics".into()),
-        item("gateway", "does what the VirtualService `iris` says".into()),
+        item("gateway", gateway.into()),
         item("users", format!("{RATE} requests a second")),
         Line::new(),
     ]
@@ -108,6 +113,7 @@ pub fn what_next() -> Vec<Line> {
         Line::new(),
         Line::of(Paint::Bold, "Try next"),
         item("cargo demo --logs", "the same as a log, with the controller's own"),
+        item("cargo demo --real", "the same on a real Kubernetes, Istio and Envoy"),
         item("cargo test --workspace", "everything, on a real Kubernetes too"),
         item("examples/demo/world.rs", "this demo's Rollout: change its steps, run again"),
         item("README.md", "install it on a cluster, write a first Rollout"),

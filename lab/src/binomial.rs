@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(interval(2, 0.5, 0.6), 1..=1);
         // Ten coins: 1/1024 for none, 10/1024 for one.
         assert_eq!(interval(10, 0.5, 2.0 / 1024.0), 1..=9);
-        assert_eq!(interval(10, 0.5, 22.0 / 1024.0), 2..=8);
+        assert_eq!(interval(10, 0.5, 22.1 / 1024.0), 2..=8);
         assert_eq!(interval(10, 0.5, 21.9 / 1024.0), 1..=9);
     }
 

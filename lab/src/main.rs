@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sluice_lab::bench::{self, Bench, Scenario};
 use sluice_lab::predictor::{self, ServeArgs};
+use sluice_lab::real::binaries::Component;
 use sluice_lab::real::namespace;
 use sluice_lab::up::{self, ApplyArgs, At, UpArgs};
 
@@ -85,8 +86,9 @@ fn measure(args: BenchArgs) -> Result<ExitCode> {
     }
     let program =
         args.controller.map_or_else(bench::beside_this, |program| Ok(std::path::absolute(program)?))?;
-    namespace::enter()?;
     let scenarios = if args.only.is_empty() { Scenario::value_variants().to_vec() } else { args.only };
+    let has_istio = scenarios.contains(&Scenario::Users);
+    namespace::enter_with(if has_istio { &Component::ALL[..] } else { &Component::KUBERNETES })?;
     let bench = Bench {
         program,
         repository: bench::repository().to_owned(),

@@ -235,10 +235,10 @@ async fn a_client_reaches_the_mesh_by_its_own_proxy(lab: &Lab) -> Result<()> {
     object["spec"]["hosts"] = json!([name]);
     object["spec"]["gateways"] = json!(["mesh"]);
     shared.cluster.apply_yaml(&object.to_string()).await?;
-    let client = Envoy::client(&shared.istio, "mesh").await?;
+    let client = Envoy::client(&shared.cluster, &shared.istio, "mesh", 8000).await?;
     client.reaches("mesh", "iris-v2").await?;
     let proxy = client.proxy().ok_or_else(|| anyhow!("a client has a proxy"))?;
-    let users = Users::infer(proxy, &format!("{name}:8000"), "iris");
+    let users = Users::infer(proxy, name, "iris");
     wait::until(LIMIT, "the client's proxy obeys", || async {
         let answer = users.ask(1).await.remove(0);
         if answer.by == "iris-v2" { Ok(()) } else { Err(format!("{answer:?}")) }

@@ -85,7 +85,11 @@ impl Shared {
     /// Prometheus scrapes these, too.
     pub async fn scrape_too(&self, more: impl IntoIterator<Item = Target>) -> Result<()> {
         let mut targets = self.targets.lock().await;
-        targets.extend(more);
+        for target in more {
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
         Ok(self.prometheus.set_targets(targets.clone()).await?)
     }
 }

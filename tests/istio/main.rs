@@ -14,6 +14,8 @@ mod controller;
 mod crash;
 mod gitops;
 mod lab;
+mod mlserver;
+mod modes;
 #[allow(dead_code, reason = "what is recorded is read from Envoy here")]
 #[path = "../real/oracle.rs"]
 mod oracle;
@@ -21,6 +23,7 @@ mod outcomes;
 mod policies;
 mod promotion;
 mod shares;
+mod strategies;
 mod world;
 
 use std::process::ExitCode;
@@ -50,7 +53,8 @@ macro_rules! trials {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    namespace::enter_with(&Component::ALL)?;
+    let components = [&Component::ALL[..], &[Component::Mlserver]].concat();
+    namespace::enter_with(&components)?;
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = Arc::new(Runtime::new()?);
@@ -58,6 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let mut trials = Vec::new();
     trials!(trials, runtime, lab,
         // First what takes longest.
+        mlserver: [a_real_model_is_replaced_by_another],
         gitops: [
             a_tool_that_reapplies_is_repaired_once_each_time,
             weights_that_a_hand_changed_are_put_back,
@@ -75,6 +80,12 @@ fn main() -> anyhow::Result<ExitCode> {
             another_revision_takes_over,
             a_deletion_gives_all_back,
         ],
+        modes: [
+            a_mirror_gets_its_percentage_and_never_answers,
+            a_cohort_sees_the_canary_and_nobody_else_does,
+            a_cookie_keeps_a_client_on_its_arm,
+        ],
+        strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
         policies: [
             what_the_users_route_does_it_does_during_steps,
         ],

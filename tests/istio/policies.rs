@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use http::Method;
 use serde_json::{Value, json};
-use sluice_lab::real::wait;
+use sluice_lab::real::{Users, wait};
 
 use crate::lab::{LIMIT, Lab};
 use crate::world::{IRIS, ROUTE, World, same};
@@ -35,21 +35,40 @@ fn rich(world: &World<'_>) -> Value {
 pub async fn what_the_users_route_does_it_does_during_steps(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "policies").await?;
     world.replace_route(rich(&world)).await?;
-    works(&world, "before").await?;
-    let observed = world.observe(lab);
+    let all = world.users().path(format!("{PREFIX}/v2/models/{IRIS}/infer"));
+    let beta = all.clone().header("x-group", "beta");
+    works(&world, &all, "before").await?;
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v2", json!([{"weight": 50, "for": "1h"}]));
+    let beta_only = json!([{"headers": {"x-group": {"exact": "beta"}}}]);
+    let steps = json!([
+        {"weight": 50, "approve": true}, {"match": beta_only, "approve": true}, {"mirror": 100, "approve": true},
+    ]);
+    let mut rollout = world.rollout("v2", steps);
     // The predictors fail on purpose.
     rollout["spec"]["checks"] = json!([]);
     world.create_rollout(&rollout).await?;
-    world.obeyed(&observed, "iris-v2", 50).await?;
-    works(&world, "at a weight").await?;
+    world.phase("Waiting", "WaitingForApproval").await?;
+    works(&world, &all, "at a weight").await?;
+    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.answered_by(&beta, "iris-v2").await?;
+    works(&world, &beta, "for those who match").await?;
+    works(&world, &all, "beside a match").await?;
+    world.phase("Waiting", "WaitingForApproval").await?;
+    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.answered_by(&beta, "iris-v1").await?;
+    let before = world.predictor("v2").served().total();
+    wait::until(LIMIT, "copies are made", || async {
+        all.ask(1).await;
+        let now = world.predictor("v2").served().total();
+        if now > before { Ok(()) } else { Err(now.to_string()) }
+    })
+    .await?;
+    works(&world, &all, "beside a mirror").await?;
     world.end(controller)
 }
 
 /// All of the route's policies have their effect, whoever answers.
-async fn works(world: &World<'_>, when: &str) -> Result<()> {
-    let users = world.users().path(format!("{PREFIX}/v2/models/{IRIS}/infer"));
+async fn works(world: &World<'_>, users: &Users, when: &str) -> Result<()> {
     wait::until(LIMIT, format!("{when}: the rewrite works"), || async {
         let answer = users.ask(1).await.remove(0);
         if answer.failed() { Err(format!("{answer:?}")) } else { Ok(()) }

@@ -48,9 +48,12 @@ pub async fn no_request_of_the_mesh_fails_either(lab: &Arc<Lab>) -> Result<()> {
     route["spec"]["hosts"] = json!([world.host(), inside]);
     route["spec"]["gateways"] = json!([crate::lab::GATEWAY, "mesh"]);
     world.replace_route(route).await?;
-    let client = Envoy::client(&world.shared.istio, &world.namespace).await?;
+    let client = Envoy::client(&world.shared.cluster, &world.shared.istio, &world.namespace, 8000).await?;
     let proxy = client.proxy().ok_or_else(|| anyhow!("a client has a proxy"))?;
-    let clients = Users::infer(proxy, &format!("{inside}:8000"), IRIS);
+    for service in ["iris-v1", "iris-v2"] {
+        client.reaches(&world.namespace, service).await?;
+    }
+    let clients = Users::infer(proxy, &inside, IRIS);
     wait::until(LIMIT, "the client's proxy has the route", || async {
         let answer = clients.ask(1).await.remove(0);
         if answer.failed() { Err(format!("{answer:?}")) } else { Ok(()) }

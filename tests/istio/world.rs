@@ -29,7 +29,7 @@ const POD_PORT: u16 = 8082;
 pub struct World<'a> {
     pub shared: &'a Shared,
     pub namespace: String,
-    client: Client,
+    pub client: Client,
     /// What the API server was asked since the test began.
     pub audit: Audit,
     served: BTreeMap<String, (Predictor, LabPod)>,
@@ -64,14 +64,20 @@ impl<'a> World<'a> {
         Ok(Self { shared, namespace: namespace.to_owned(), client, audit, served: BTreeMap::new() })
     }
 
-    /// Starts `iris-<version>`: a predictor on a pod address, its pod, and its Service on port 8000.
-    pub async fn serve(&mut self, version: &str) -> Result<()> {
+    /// The Service `iris-<version>` on port 8000, without anything behind it.
+    pub async fn service(&self, version: &str) -> Result<()> {
         let name = format!("{IRIS}-{version}");
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 8000, "targetPort": "http"}]},
         });
-        self.create("", "v1", &service).await?;
+        self.create("", "v1", &service).await.map(drop)
+    }
+
+    /// Starts `iris-<version>`: a predictor on a pod address, its pod, and its Service.
+    pub async fn serve(&mut self, version: &str) -> Result<()> {
+        self.service(version).await?;
+        let name = format!("{IRIS}-{version}");
         let address = pod_address();
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
@@ -265,6 +271,32 @@ impl<'a> World<'a> {
             Err(format!("{weights:?}, {}", brief(&status)))
         });
         Ok(seen.await?)
+    }
+
+    /// Waits until these users are answered by a predictor.
+    pub async fn answered_by(&self, users: &Users, predictor: &str) -> Result<()> {
+        wait::until(LIMIT, format!("{}: {predictor} answers", self.namespace), || async {
+            let answer = users.ask(1).await.remove(0);
+            if answer.by == predictor { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a person types after `sluice`, about this namespace. Asked again while the step's traffic is not in place.
+    pub async fn says(&self, words: &[&str]) -> Result<()> {
+        let kubeconfig = self.shared.cluster.kubeconfig("admin")?;
+        wait::until(LIMIT, format!("{}: sluice {}", self.namespace, words.join(" ")), || async {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+            command.args(words).args(["-n", &self.namespace]).env("KUBECONFIG", &kubeconfig);
+            let output = command.output().await.map_err(|error| error.to_string())?;
+            if output.status.success() {
+                return Ok(());
+            }
+            Err(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        })
+        .await?;
+        Ok(())
     }
 
     /// Waits until Envoy sends this share of the managed route to a Service.

@@ -12,6 +12,7 @@ mod machine;
 mod objects;
 mod rest;
 mod source;
+mod users;
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub enum Scenario {
     Breach,
     /// The same beside the Rollouts at rest
     BreachBeside,
+    /// From a breach in Prometheus to the last request that the canary gets, through a real Envoy
+    Users,
     /// Memory, processor time and requests with the Rollouts at rest
     Rest,
     /// Punctuality and questions with all Rollouts in flight, on one core
@@ -126,6 +129,7 @@ impl Bench {
                 Scenario::Idle => rest::idle(self).await,
                 Scenario::Breach => breach::run(self, "breach", 0).await,
                 Scenario::BreachBeside => breach::run(self, "breach_beside", self.rollouts).await,
+                Scenario::Users => users::run(self).await,
                 Scenario::Rest => rest::at_rest(self).await,
                 Scenario::Looks => looks::run(self).await,
                 Scenario::Many => rest::many(self).await,

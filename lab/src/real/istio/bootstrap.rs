@@ -25,18 +25,38 @@ impl Node {
         }
     }
 
-    /// The proxy of a client that is told of it: an HTTP proxy at a port of 127.0.0.1. It redirects nothing to itself, so
-    /// it has no listener for what comes in, which would wait for certificates.
-    pub(super) fn client(namespace: &str, address: Ipv4Addr, port: u16) -> Self {
+    /// The proxy of a client, known to istiod by a label. It redirects nothing to itself, so it has no listener for what
+    /// comes in, which would wait for certificates.
+    pub(super) fn client(namespace: &str, address: Ipv4Addr) -> Self {
         Self {
             id: format!("sidecar~{address}~client.{namespace}~{namespace}.svc.cluster.local"),
             cluster: format!("client.{namespace}"),
             metadata: json!({
-                "NAMESPACE": namespace, "CLUSTER_ID": "Kubernetes", "LABELS": {"app": "client"},
-                "INTERCEPTION_MODE": "NONE", "HTTP_PROXY_PORT": port.to_string(),
+                "NAMESPACE": namespace, "CLUSTER_ID": "Kubernetes", "INTERCEPTION_MODE": "NONE",
+                "LABELS": {(CLIENT): address.to_string()},
             }),
         }
     }
+}
+
+/// The label that tells one client's proxy from others.
+const CLIENT: &str = "lab-client";
+
+/// What makes a client's proxy listen at one port of its own address, and nowhere else: by itself it would listen at the
+/// ports of all Services on 127.0.0.1, as every other client's proxy.
+pub(super) fn sidecar(namespace: &str, address: Ipv4Addr, port: u16) -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Sidecar",
+        "metadata": {"namespace": namespace, "name": format!("{CLIENT}-{address}")},
+        "spec": {
+            "workloadSelector": {"labels": {(CLIENT): address.to_string()}},
+            "egress": [{
+                "bind": address, "captureMode": "NONE", "hosts": ["./*"],
+                "port": {"number": port, "protocol": "HTTP", "name": "http"},
+            }],
+        },
+    })
 }
 
 /// The name of the one cluster that is not istiod's to tell.
@@ -96,9 +116,11 @@ mod tests {
 
     #[test]
     fn a_client_is_a_sidecar_that_redirects_nothing() {
-        let node = Node::client("models", Ipv4Addr::new(10, 244, 1, 8), 15002);
+        let address = Ipv4Addr::new(10, 244, 1, 8);
+        let node = Node::client("models", address);
         assert_eq!(node.id, "sidecar~10.244.1.8~client.models~models.svc.cluster.local");
         assert_eq!(node.metadata["INTERCEPTION_MODE"], "NONE");
-        assert_eq!(node.metadata["HTTP_PROXY_PORT"], "15002");
+        let selected = sidecar("models", address, 8000);
+        assert_eq!(selected["spec"]["workloadSelector"]["labels"], node.metadata["LABELS"]);
     }
 }

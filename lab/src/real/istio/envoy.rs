@@ -10,9 +10,9 @@ use tokio::net::TcpStream;
 use super::super::binaries::Component;
 use super::super::folder::Folder;
 use super::super::namespace::pod_address;
-use super::super::process::{Process, free_ports};
-use super::super::{Error, Result, wait};
-use super::bootstrap::{Node, bootstrap};
+use super::super::process::Process;
+use super::super::{Cluster, Error, Result, wait};
+use super::bootstrap::{Node, bootstrap, sidecar};
 use super::{Istio, answers};
 
 /// A listener that istiod knows of is there within a second; a busy machine may take longer.
@@ -24,7 +24,7 @@ const ADMIN: u16 = 15000;
 pub struct Envoy {
     _process: Process,
     address: Ipv4Addr,
-    proxy: Option<u16>,
+    proxy: Option<SocketAddr>,
     _folder: Folder,
 }
 
@@ -36,14 +36,18 @@ impl Envoy {
         Self::start(istio, &Node::gateway(address), address, None).await
     }
 
-    /// The proxy of a client in a namespace: an HTTP proxy that knows the mesh's Services and VirtualServices.
-    pub async fn client(istio: &Istio, namespace: &str) -> Result<Self> {
+    /// The proxy of a client in a namespace, which sends what comes at [`proxy`](Self::proxy) to the Service of the
+    /// namespace that the header `host` names, by the VirtualServices of the mesh. `port` is the Services'.
+    pub async fn client(cluster: &Cluster, istio: &Istio, namespace: &str, port: u16) -> Result<Self> {
         let address = pod_address();
-        let [port] = free_ports()?;
-        Self::start(istio, &Node::client(namespace, address, port), address, Some(port)).await
+        cluster.apply_yaml(&sidecar(namespace, address, port).to_string()).await?;
+        let entry = SocketAddr::from((address, port));
+        let envoy = Self::start(istio, &Node::client(namespace, address), address, Some(entry)).await?;
+        envoy.listens_at(entry).await?;
+        Ok(envoy)
     }
 
-    async fn start(istio: &Istio, node: &Node, address: Ipv4Addr, proxy: Option<u16>) -> Result<Self> {
+    async fn start(istio: &Istio, node: &Node, address: Ipv4Addr, proxy: Option<SocketAddr>) -> Result<Self> {
         let folder = Folder::new()?;
         let admin = SocketAddr::from((address, ADMIN));
         let path = folder.path().join("bootstrap.json");
@@ -56,11 +60,7 @@ impl Envoy {
         let mut process = Process::spawn(program.program(), &program.locate()?, args, folder.path())?;
         let ready = format!("http://{admin}/ready");
         process.ready(|| answers(&ready)).await?;
-        let envoy = Self { _process: process, address, proxy, _folder: folder };
-        if let Some(port) = envoy.proxy {
-            envoy.listens_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-        }
-        Ok(envoy)
+        Ok(Self { _process: process, address, proxy, _folder: folder })
     }
 
     /// The proxy's address among those of pods.
@@ -73,9 +73,9 @@ impl Envoy {
         SocketAddr::from((self.address, ADMIN))
     }
 
-    /// The address of the HTTP proxy, of a client's Envoy.
+    /// Where a client's proxy takes requests.
     pub fn proxy(&self) -> Option<SocketAddr> {
-        self.proxy.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        self.proxy
     }
 
     /// Waits until something listens there, as a Gateway says.

@@ -1,0 +1,132 @@
+//! What the canary gets besides a share of all users: a cohort, clients that stay, copies.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow, ensure};
+use serde_json::{Value, json};
+use sluice_lab::binomial;
+use sluice_lab::real::{Answer, Answers, wait};
+use tokio::time::Instant;
+
+use crate::lab::{LIMIT, Lab};
+use crate::shares::{MISS, none_failed};
+use crate::world::{IRIS, World, same};
+
+/// Requests of a moment, one of each sort, in which nobody may be counted as one of the wrong arm.
+const SLACK: u64 = 5;
+
+fn beta() -> Value {
+    json!([{"headers": {"x-group": {"exact": "beta"}}}])
+}
+
+/// Waits until a stream of users has had so many answers since a moment.
+async fn answered(users: &Answers, since: Instant, count: usize) -> Result<Vec<Answer>> {
+    let seen = wait::until(LIMIT, format!("{count} more answers"), || {
+        let answers = users.between(since, Instant::now());
+        std::future::ready(if answers.len() >= count { Ok(answers) } else { Err(answers.len().to_string()) })
+    });
+    Ok(seen.await?)
+}
+
+fn all_by(what: &str, answers: &[Answer], predictor: &str) -> Result<()> {
+    let by = Answer::by_predictor(answers);
+    same(what, &by, &[(predictor.to_owned(), answers.len() as u64)].into())
+}
+
+pub async fn a_cohort_sees_the_canary_and_nobody_else_does(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "cohort").await?;
+    let cohort = world.users().header("x-group", "beta");
+    let members = cohort.clone().rate(60.0).start();
+    let others = world.users().header("x-group", "gamma").rate(60.0).start();
+    let controller = world.controller()?;
+    let mut rollout = world.rollout("v2", json!([{"match": beta(), "for": "4s"}]));
+    rollout["spec"]["finish"] = json!("Wait");
+    world.create_rollout(&rollout).await?;
+    world.answered_by(&cohort, "iris-v2").await?;
+    let obeyed = Instant::now();
+    world.phase("Waiting", "WaitingForDecision").await?;
+    all_by("the cohort", &answered(&members, obeyed, 200).await?, "iris-v2")?;
+
+    world.says(&["decide", IRIS, "--winner", "stable", "--reason", "no difference"]).await?;
+    world.answered_by(&cohort, "iris-v1").await?;
+    let over = Instant::now();
+    world.status_is("stable has won", |status| status["phase"] == "Healthy").await?;
+    all_by("the cohort afterwards", &answered(&members, over, 60).await?, "iris-v1")?;
+    let (members, others) = (members.stop().await, others.stop().await);
+    all_by("all others, always", &others, "iris-v1")?;
+    none_failed(&members)?;
+    none_failed(&others)?;
+    world.end(controller)
+}
+
+pub async fn a_cookie_keeps_a_client_on_its_arm(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "sticky").await?;
+    let load = world.users().rate(50.0).start();
+    let observed = world.observe(lab);
+    let controller = world.controller()?;
+    let steps = json!([{"weight": 50, "sticky": {"cookie": {"name": "arm"}}, "for": "1h"}]);
+    world.create_rollout(&world.rollout("v2", steps)).await?;
+    world.obeyed(&observed, "iris-v2", 50).await?;
+    let mut arms = BTreeMap::<String, u32>::new();
+    for client in 0..24 {
+        let first = world.users().ask_once().await.map_err(|error| anyhow!(error))?;
+        let header = |name: &str| first.headers().get(name).and_then(|value| value.to_str().ok());
+        let arm = header("x-predictor").unwrap_or_default().to_owned();
+        let cookie = header("set-cookie").and_then(|cookie| cookie.split(';').next());
+        let cookie = cookie.ok_or_else(|| anyhow!("client {client} got no cookie from {arm}"))?;
+        let answers = world.users().header("cookie", cookie).ask(8).await;
+        all_by(&format!("client {client} with {cookie}"), &answers, &arm)?;
+        *arms.entry(arm).or_default() += 1;
+    }
+    // Chance leaves out an arm once in eight million times.
+    same("arms", &arms.len(), &2)?;
+    none_failed(&load.stop().await)?;
+    world.end(controller)
+}
+
+pub async fn a_mirror_gets_its_percentage_and_never_answers(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "shadow").await?;
+    // What the canary makes of the copies is nobody's business.
+    world.predictor("v2").set_errors(1.0);
+    let users = world.users().rate(150.0).start();
+    let controller = world.controller()?;
+    let mut rollout = world.rollout("v2", json!([{"mirror": 30, "for": "16s"}]));
+    rollout["spec"]["checks"] = json!([]);
+    rollout["spec"]["finish"] = json!("KeepStable");
+    world.create_rollout(&rollout).await?;
+    let counts = || [world.predictor("v1"), world.predictor("v2")].map(|one| one.served().total());
+    let more_than = async |what: &str, before: u64, count: u64, of: usize| {
+        wait::until(LIMIT, what.to_owned(), || {
+            let now = counts()[of];
+            std::future::ready(if now >= before + count { Ok(()) } else { Err(now.to_string()) })
+        })
+        .await
+    };
+    more_than("the first copies have arrived", 0, 20, 1).await?;
+    let before = counts();
+    more_than("two thousand requests later", before[0], 2000, 0).await?;
+    let after = counts();
+    let (requests, copies) = (after[0] - before[0], after[1] - before[1]);
+    let likely = binomial::interval(requests, 0.3, MISS);
+    let near = likely.start().saturating_sub(SLACK)..=likely.end() + SLACK;
+    println!("{copies} copies of {requests} requests");
+    ensure!(near.contains(&copies), "{copies} copies of {requests} requests, and likely is {likely:?}");
+
+    world.phase("Healthy", "Live").await?;
+    // What was sent before the end may still arrive; then there are no copies any more.
+    let mut last = counts();
+    wait::until(LIMIT, "no copies are made any more", || {
+        let now = counts();
+        let quiet = now[0] >= last[0] + 100 && now[1] == last[1];
+        if now[1] != last[1] {
+            last = now;
+        }
+        std::future::ready(if quiet { Ok(()) } else { Err(format!("{now:?}")) })
+    })
+    .await?;
+    let answers = users.stop().await;
+    none_failed(&answers)?;
+    all_by("users", &answers, "iris-v1")?;
+    world.end(controller)
+}
