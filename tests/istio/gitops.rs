@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::lab::Lab;
 use crate::lab::{CONTROLLER, LIMIT};
-use crate::shares::{none_failed, share_is, share_is_over};
+use crate::shares::{none_failed, only_failed, share_is, share_is_over};
 use crate::world::{IRIS, World, same};
 
 /// As often as the tool applies.
@@ -31,6 +31,7 @@ pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) ->
     let applied: Mutex<Vec<Instant>> = Mutex::default();
     let apply = || async {
         // As Argo CD does, by force: the weights of Git, and no stamp.
+        observed.disturbed_for(REPAIRED_WITHIN);
         applied.lock().unwrap().push(Instant::now());
         let params = PatchParams::apply("argocd-controller").force();
         let manifest = world.virtual_service();
@@ -70,10 +71,9 @@ pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) ->
     let promoted =
         observed.windows().iter().find(|window| window.weights.get("iris-v2") == Some(&100)).map(|w| w.from);
     let promoted = promoted.ok_or_else(|| anyhow!("Envoy never gave all to iris-v2"))?;
-    let between = |at: &Instant| applied.iter().any(|apply| (*apply..*apply + REPAIRED_WITHIN).contains(at));
     let late: Vec<_> = users.between(promoted, Instant::now());
     let late: Vec<_> =
-        late.iter().filter(|answer| answer.by == "iris-v1" && !between(&answer.sent)).collect();
+        late.iter().filter(|answer| answer.by == "iris-v1" && !observed.was_disturbed(answer.sent)).collect();
     ensure!(late.is_empty(), "the old one was asked {} times, the first: {:?}", late.len(), late.first());
     none_failed(&users.stop().await)?;
 
@@ -102,6 +102,37 @@ pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) ->
     world.end(controller)
 }
 
+pub async fn a_tool_that_names_a_service_that_is_gone_costs_only_moments(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "gone").await?;
+    let users = world.users().rate(100.0).start();
+    let observed = world.observe(lab);
+    let controller = world.controller()?;
+    world.create_rollout(&world.rollout("v2", json!([{"weight": 50, "for": "1s"}]))).await?;
+    world.phase("Healthy", "Live").await?;
+    world.only("iris-v2").await?;
+    world.obeyed(&observed, "iris-v2", 100).await?;
+    world.delete_service("iris-v1").await?;
+    for _ in 0..2 {
+        observed.disturbed_for(REPAIRED_WITHIN);
+        let params = PatchParams::apply("argocd-controller").force();
+        world.virtual_services().patch(IRIS, &params, &Patch::Apply(&world.virtual_service())).await?;
+        world.weight_is("iris-v1", 0).await?;
+        world.weight_is("iris-v2", 100).await?;
+        let repaired = Instant::now();
+        wait::until(LIMIT, "Envoy has obeyed for a while", || {
+            let answers = users.between(repaired, Instant::now());
+            let well = answers.iter().rev().take_while(|answer| !answer.failed()).count();
+            std::future::ready(if well >= 200 { Ok(()) } else { Err(format!("{well} answers")) })
+        })
+        .await?;
+    }
+    let answers = users.stop().await;
+    only_failed(&answers, |answer| observed.was_disturbed(answer.sent))?;
+    let failed = answers.iter().filter(|answer| answer.failed()).count();
+    println!("{failed} of {} requests failed for a Service that is gone, in two applies", answers.len());
+    world.end(controller)
+}
+
 pub async fn weights_that_a_hand_changed_are_put_back(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "drift").await?;
     let users = world.users().rate(150.0).start();
@@ -114,6 +145,7 @@ pub async fn weights_that_a_hand_changed_are_put_back(lab: &Arc<Lab>) -> Result<
         let to = |host: &str, weight: u64| json!({"destination": {"host": host, "port": {"number": 8000}}, "weight": weight});
         let patch = json!([{"op": "replace", "path": "/spec/http/0/route", "value": [to("iris-v1", v1), to("iris-v2", v2)]}]);
         let patch = Patch::Json::<()>(serde_json::from_value(patch)?);
+        observed.disturbed_for(REPAIRED_WITHIN);
         world.virtual_services().patch(IRIS, &PatchParams::default(), &patch).await?;
         world.weight_is("iris-v2", 20).await?;
         world.obeyed(&observed, "iris-v2", 20).await?;
@@ -121,7 +153,7 @@ pub async fn weights_that_a_hand_changed_are_put_back(lab: &Arc<Lab>) -> Result<
     let changed = Instant::now();
     wait::until(LIMIT, "there were some requests afterwards", || {
         let sent = users.between(changed, Instant::now()).len();
-        std::future::ready(if sent >= 500 { Ok(()) } else { Err(format!("{sent}")) })
+        std::future::ready(if sent >= 1000 { Ok(()) } else { Err(format!("{sent}")) })
     })
     .await?;
     share_is(&observed, &users, "iris-v2", 20)?;

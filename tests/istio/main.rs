@@ -12,6 +12,7 @@
 
 mod controller;
 mod crash;
+mod generated;
 mod gitops;
 mod lab;
 mod mlserver;
@@ -66,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         gitops: [
             a_tool_that_reapplies_is_repaired_once_each_time,
             weights_that_a_hand_changed_are_put_back,
+            a_tool_that_names_a_service_that_is_gone_costs_only_moments,
         ],
         promotion: [
             no_request_fails_and_each_step_has_its_share,
@@ -79,6 +81,11 @@ fn main() -> anyhow::Result<ExitCode> {
             a_rollback_costs_only_what_the_canary_broke,
             another_revision_takes_over,
             a_deletion_gives_all_back,
+        ],
+        generated: [
+            nobody_fights_over_a_delegate,
+            predictors_of_a_seldon_deployment_change_places,
+            a_generated_route_is_promoted,
         ],
         modes: [
             a_mirror_gets_its_percentage_and_never_answers,

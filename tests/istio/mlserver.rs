@@ -87,7 +87,7 @@ pub async fn a_real_model_is_replaced_by_another(lab: &Arc<Lab>) -> Result<()> {
     for version in ["v1", "v2"] {
         let folder = folder.path().join(version);
         fit(&modules, &folder, version)?;
-        world.service(version).await?;
+        world.service(&format!("{IRIS}-{version}")).await?;
         world.create("apps", "v1", &deployment(version, &folder)).await?;
     }
     world.create("networking.istio.io", "v1", &world.virtual_service()).await?;

@@ -1,6 +1,7 @@
 //! The weights that Envoy has, over time, and whether the answers of users are what chance makes of them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ type Weights = BTreeMap<String, u64>;
 /// What Envoy did with one route, from the moment this began. Dropping it ends it.
 pub struct Observed {
     looks: Arc<Mutex<Vec<(Instant, Weights)>>>,
+    disturbed: Mutex<Vec<Range<Instant>>>,
     task: JoinHandle<()>,
 }
 
@@ -45,17 +47,34 @@ impl Drop for Observed {
 impl Observed {
     /// Watches the managed route of a host.
     pub fn start(lab: &Arc<Lab>, host: &str) -> Self {
+        Self::of_route(lab, host, ROUTE)
+    }
+
+    /// Watches the route of this name.
+    pub fn of_route(lab: &Arc<Lab>, host: &str, route: &str) -> Self {
         let looks = Arc::new(Mutex::new(Vec::new()));
-        let (kept, lab, host) = (looks.clone(), lab.clone(), host.to_owned());
+        let (kept, lab, host, route) = (looks.clone(), lab.clone(), host.to_owned(), route.to_owned());
         let task = tokio::spawn(async move {
             loop {
-                if let Ok(weights) = weights(&lab, &host).await {
+                if let Ok(weights) = weights(&lab, &host, &route).await {
                     kept.lock().unwrap().push((Instant::now(), weights));
                 }
                 tokio::time::sleep(EVERY).await;
             }
         });
-        Self { looks, task }
+        Self { looks, disturbed: Mutex::default(), task }
+    }
+
+    /// Others write the route now, and for so long what users see does not count. Between two looks at Envoy a change may
+    /// come and go.
+    pub fn disturbed_for(&self, time: Duration) {
+        let now = Instant::now();
+        self.disturbed.lock().unwrap().push(now..now + time);
+    }
+
+    /// Whether somebody else had written the route a moment before.
+    pub fn was_disturbed(&self, at: Instant) -> bool {
+        self.disturbed.lock().unwrap().iter().any(|time| time.contains(&at))
     }
 
     /// Times of unchanged weights that lasted long enough to say something, the oldest first.
@@ -75,6 +94,29 @@ impl Observed {
         inner.filter(|window| window.from < window.to).collect()
     }
 
+    /// [`share_is`] for a Service whose predictor calls itself something else.
+    pub fn share_is(
+        &self,
+        answers: &Answers,
+        (service, predictor): (&str, &str),
+        weight: u64,
+    ) -> Result<u64> {
+        let windows = self.windows();
+        let of_weight =
+            windows.iter().filter(|window| window.weights.get(service).copied().unwrap_or(0) == weight);
+        let answers = of_weight.flat_map(|window| answers.between(window.from, window.to));
+        let counted: Vec<Answer> = answers.filter(|answer| !self.was_disturbed(answer.sent)).collect();
+        let (all, by) = (counted.len() as u64, Answer::by_predictor(&counted));
+        #[allow(clippy::cast_precision_loss, reason = "a weight is at most 100")]
+        let likely = binomial::interval(all, weight as f64 / 100.0, MISS);
+        let seen = by.get(predictor).copied().unwrap_or(0);
+        ensure!(
+            likely.contains(&seen),
+            "{service} at {weight}%: {seen} of {all}, and likely is {likely:?}; {by:?}"
+        );
+        Ok(all)
+    }
+
     /// The weights that a Service had, one after the other, as Envoy had them.
     pub fn sequence(&self, service: &str) -> Vec<u64> {
         let looks = self.looks.lock().unwrap();
@@ -86,8 +128,8 @@ impl Observed {
 }
 
 /// What Envoy sends where of one host, by Service.
-async fn weights(lab: &Lab, host: &str) -> Result<Weights> {
-    let found = lab.shared().await?.gateway.weights(host, ROUTE).await?;
+async fn weights(lab: &Lab, host: &str, route: &str) -> Result<Weights> {
+    let found = lab.shared().await?.gateway.weights(host, route).await?;
     ensure!(!found.is_empty(), "Envoy does not know {host}");
     // outbound|8000||iris-v1.models.svc.cluster.local
     let service = |cluster: &str| {
@@ -100,19 +142,7 @@ async fn weights(lab: &Lab, host: &str) -> Result<Weights> {
 /// Over all times at which a Service had a weight, the answers of its predictor are as many as chance explains; how many
 /// requests these were.
 pub fn share_is(observed: &Observed, answers: &Answers, service: &str, weight: u64) -> Result<u64> {
-    let windows = observed.windows();
-    let of_weight =
-        windows.iter().filter(|window| window.weights.get(service).copied().unwrap_or(0) == weight);
-    let counted: Vec<Answer> = of_weight.flat_map(|window| answers.between(window.from, window.to)).collect();
-    let (all, by) = (counted.len() as u64, Answer::by_predictor(&counted));
-    #[allow(clippy::cast_precision_loss, reason = "a weight is at most 100")]
-    let likely = binomial::interval(all, weight as f64 / 100.0, MISS);
-    let seen = by.get(service).copied().unwrap_or(0);
-    ensure!(
-        likely.contains(&seen),
-        "{service} at {weight}%: {seen} of {all}, and likely is {likely:?}; {by:?}"
-    );
-    Ok(all)
+    observed.share_is(answers, (service, service), weight)
 }
 
 /// [`share_is`] over at least so many requests.

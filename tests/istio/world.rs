@@ -32,7 +32,14 @@ pub struct World<'a> {
     pub client: Client,
     /// What the API server was asked since the test began.
     pub audit: Audit,
-    served: BTreeMap<String, (Predictor, LabPod)>,
+    served: BTreeMap<String, Served>,
+}
+
+/// A predictor, its pod, and the Service that they are behind.
+struct Served {
+    service: String,
+    predictor: Predictor,
+    pod: LabPod,
 }
 
 /// A kind as the API's paths have it.
@@ -64,9 +71,8 @@ impl<'a> World<'a> {
         Ok(Self { shared, namespace: namespace.to_owned(), client, audit, served: BTreeMap::new() })
     }
 
-    /// The Service `iris-<version>` on port 8000, without anything behind it.
-    pub async fn service(&self, version: &str) -> Result<()> {
-        let name = format!("{IRIS}-{version}");
+    /// A Service on port 8000, without anything behind it.
+    pub async fn service(&self, name: &str) -> Result<()> {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 8000, "targetPort": "http"}]},
@@ -76,32 +82,37 @@ impl<'a> World<'a> {
 
     /// Starts `iris-<version>`: a predictor on a pod address, its pod, and its Service.
     pub async fn serve(&mut self, version: &str) -> Result<()> {
-        self.service(version).await?;
-        let name = format!("{IRIS}-{version}");
+        self.serve_as(&format!("{IRIS}-{version}"), version, &[]).await
+    }
+
+    /// [`serve`](Self::serve) behind a Service of another name, with more labels on the pod.
+    pub async fn serve_as(&mut self, service: &str, version: &str, labels: &[(&str, &str)]) -> Result<()> {
+        self.service(service).await?;
         let address = pod_address();
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
-        let spec = PodSpec::new(&self.namespace, format!("{name}-0"), address);
-        let pod = pods::run(&self.client, &spec.label("app", &name).port("http", POD_PORT)).await?;
-        self.served.insert(version.to_owned(), (predictor, pod));
+        let spec = PodSpec::new(&self.namespace, format!("{service}-0"), address).label("app", service);
+        let spec = labels.iter().fold(spec, |spec, (name, value)| spec.label(*name, *value));
+        let pod = pods::run(&self.client, &spec.port("http", POD_PORT)).await?;
+        self.served.insert(version.to_owned(), Served { service: service.to_owned(), predictor, pod });
         Ok(())
     }
 
     /// Prometheus scrapes the predictors, and labels them as an operator's `ServiceMonitor` does.
     pub async fn scraped(&self) -> Result<()> {
-        let targets = self.served.iter().map(|(version, (predictor, pod))| {
-            Target::new(predictor.address())
+        let targets = self.served.values().map(|one| {
+            Target::new(one.predictor.address())
                 .label("namespace", &self.namespace)
-                .label("service", format!("{IRIS}-{version}"))
-                .label("pod", pod.name())
+                .label("service", &one.service)
+                .label("pod", one.pod.name())
         });
         self.shared.scrape_too(targets).await
     }
 
     /// Waits until users get answers, by the gateway, and would from every predictor.
     pub async fn routed(&self) -> Result<()> {
-        for version in self.served.keys() {
-            self.shared.gateway.reaches(&self.namespace, &format!("{IRIS}-{version}")).await?;
+        for one in self.served.values() {
+            self.shared.gateway.reaches(&self.namespace, &one.service).await?;
         }
         let users = self.users();
         wait::until(LIMIT, format!("{}: the gateway has the route", self.namespace), || async {
@@ -113,7 +124,7 @@ impl<'a> World<'a> {
     }
 
     pub fn predictor(&self, version: &str) -> &Predictor {
-        &self.served[version].0
+        &self.served[version].predictor
     }
 
     /// The host that users ask.
@@ -197,8 +208,18 @@ impl<'a> World<'a> {
     }
 
     pub async fn want(&self, version: &str) -> Result<()> {
-        let spec = json!({"spec": {"target": {"service": {"name": format!("{IRIS}-{version}")}}}});
-        self.rollouts().patch(IRIS, &PatchParams::default(), &Patch::Merge(spec)).await?;
+        self.edit(json!({"target": {"service": {"name": format!("{IRIS}-{version}")}}})).await
+    }
+
+    /// Changes the Rollout's spec, as `kubectl patch --type merge` does.
+    pub async fn edit(&self, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?;
+        Ok(())
+    }
+
+    pub async fn delete_service(&self, name: &str) -> Result<()> {
+        self.api("", "v1", "Service").delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
