@@ -113,7 +113,7 @@ pub async fn a_mirror_gets_its_percentage_and_never_answers(lab: &Arc<Lab>) -> R
     println!("{copies} copies of {requests} requests");
     ensure!(near.contains(&copies), "{copies} copies of {requests} requests, and likely is {likely:?}");
 
-    world.phase("Healthy", "Live").await?;
+    world.phase("Healthy", "Observed").await?;
     // What was sent before the end may still arrive; then there are no copies any more.
     let mut last = counts();
     wait::until(LIMIT, "no copies are made any more", || {
