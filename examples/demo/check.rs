@@ -87,15 +87,20 @@ pub fn took_this_way(versions: &[Version], service: &str, expected: &[u64], keep
     Finding::new(alone && course == expected, text)
 }
 
-/// Between two counts of the gateway, one Service answered everything.
-pub fn all_went_to(service: &str, before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Finding {
+/// Between two counts, one Service answered everything.
+pub fn all_went_to(
+    counted_by: &str,
+    service: &str,
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+) -> Finding {
     let mut own = 0;
     let mut others = 0;
     for (name, delivered) in after {
         let new = delivered - before.get(name).copied().unwrap_or(0);
         if name == service { own += new } else { others += new }
     }
-    let text = format!("gateway: of the {} requests after that {own} went to {service}", own + others);
+    let text = format!("{counted_by}: of the {} requests after that {own} went to {service}", own + others);
     Finding::new(own > 0 && others == 0, text)
 }
 
@@ -180,8 +185,8 @@ mod tests {
     #[test]
     fn the_gateway_counts_for_itself() {
         let counts = |v1, v2| BTreeMap::from([("v1".to_owned(), v1), ("v2".to_owned(), v2)]);
-        assert!(all_went_to("v2", &counts(10, 5), &counts(10, 9)).holds);
-        assert!(!all_went_to("v2", &counts(10, 5), &counts(11, 9)).holds, "one went to another");
-        assert!(!all_went_to("v2", &counts(10, 5), &counts(10, 5)).holds, "nobody asked");
+        assert!(all_went_to("gateway", "v2", &counts(10, 5), &counts(10, 9)).holds);
+        assert!(!all_went_to("gateway", "v2", &counts(10, 5), &counts(11, 9)).holds, "one went to another");
+        assert!(!all_went_to("gateway", "v2", &counts(10, 5), &counts(10, 5)).holds, "nobody asked");
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Story<'a> {
         let mut all: Vec<Finding> = good.into_iter().chain(bad).collect();
         all.extend([check::weights_add_up(&versions), check::rest_is_unchanged(&versions)]);
         let well = all.iter().all(|finding| finding.holds);
-        self.screen.say(&words::end(well, self.elapsed()), 2)?;
+        self.screen.say(&words::end(well, self.elapsed(), self.world.counted_by()), 2)?;
         self.screen.say(&words::findings(&all), 4)?;
         self.screen.say(&words::what_next(), 26)?;
         Ok(well)
@@ -112,7 +112,7 @@ impl<'a> Story<'a> {
         let took = format!("{}.{} s", took.num_seconds(), took.num_milliseconds() % 1000 / 100);
         Ok(vec![
             check::took_this_way(&versions[from - 1..], "iris-v2", &way, "iris-v2"),
-            check::all_went_to("iris-v2", &before, &self.world.delivered()),
+            check::all_went_to(self.world.counted_by(), "iris-v2", &before, &self.world.delivered()),
             Finding::new(failed == 0, format!("it took {took}, and {} failed", requests(failed))),
         ])
     }
@@ -141,7 +141,7 @@ impl<'a> Story<'a> {
         self.watch(Duration::from_secs(2)).await?;
         let mut findings = vec![
             check::took_this_way(&versions, "iris-v3", &way, "iris-v2"),
-            check::all_went_to("iris-v2", &before, &self.world.delivered()),
+            check::all_went_to(self.world.counted_by(), "iris-v2", &before, &self.world.delivered()),
         ];
         findings.push(self.price(&versions, asked));
         Ok(findings)

@@ -86,14 +86,16 @@ pub fn difference(title: &str, diff: Vec<Line>, none: &str) -> Vec<Line> {
 }
 
 /// The end, and how it is known.
-pub fn end(well: bool, elapsed: Duration) -> Vec<Line> {
+pub fn end(well: bool, elapsed: Duration, counted_by: &str) -> Vec<Line> {
     let title = if well { "Both ended as they should" } else { "This did not end as it should" };
     vec![
         Line::new(),
         Line::of(Paint::Bold, format!("■ {title}, after {} s", elapsed.as_secs())),
         Line::of(
             Paint::Dim,
-            "  as the stored VirtualService and the gateway's counts say, not the controller",
+            format!(
+                "  as the stored VirtualService and the counts of the {counted_by} say, not the controller"
+            ),
         ),
     ]
 }

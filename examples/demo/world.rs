@@ -150,6 +150,11 @@ impl World {
         Ok(serde_json::from_value(stored.context("the Rollout is gone")?)?)
     }
 
+    /// Who counts what each Service got.
+    pub fn counted_by(&self) -> &'static str {
+        if self.is_real() { "predictors" } else { "gateway" }
+    }
+
     /// How many requests each Service got so far: as the gateway says, or where that is Envoy, the predictors.
     pub fn delivered(&self) -> BTreeMap<String, u64> {
         match &self.stage {

@@ -24,7 +24,7 @@ const RATE: f64 = 100.0;
 /// Their share of them.
 const WEIGHT: u64 = 20;
 /// How long a canary is well, a little different each time, so that its breach comes at any time between two looks.
-const WELL: Duration = Duration::from_millis(4000);
+const WELL: Duration = Duration::from_secs(4);
 /// How often Prometheus and Envoy are asked.
 const EVERY: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_mins(2);
