@@ -1,5 +1,9 @@
 //! The real laboratory with Istio, shown to be what it says: one cluster, one istiod, one gateway, shared by the tests below.
-#![allow(clippy::unwrap_used, reason = "a test, though clippy knows only those of the usual harness")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test, though clippy knows only those of the usual harness; and JSON is written where it is passed"
+)]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
 //! `cargo lab up`, `apply` and `down`, as a person uses them from the machine around the laboratory.
+#![allow(clippy::unwrap_used, reason = "what is shared by tests is a test's, too")]
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

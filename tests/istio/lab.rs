@@ -10,7 +10,7 @@ use sluice_lab::real::{Cluster, Envoy, Istio, Options, Prometheus, Target, insta
 use tokio::sync::{Mutex, OnceCell};
 
 /// Nothing here takes this long; a busy machine may.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// Who the controller is, as far as the API server knows: what `deploy/` binds its roles to, and nothing else.
 pub const CONTROLLER: &str = "system:serviceaccount:sluice-system:sluice-controller";

@@ -122,7 +122,7 @@ mod tests {
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 9);
 
-    fn pod(container: Value) -> Pod {
+    fn pod(container: &Value) -> Pod {
         let metadata = json!({"name": "iris-0", "namespace": "models"});
         let spec = json!({"containers": [container], "terminationGracePeriodSeconds": 5});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_image_is_a_program_and_variables_are_expanded() {
-        let pod = pod(json!({
+        let pod = pod(&json!({
             "name": "a", "image": "lab/predictor", "args": ["--at=$(POD_IP):80", "$(NAME)", "$(NONE)"],
             "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
             "ports": [{"name": "http", "containerPort": 80}],
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_probe_may_name_the_port() {
         let with = |port: Value| {
-            let pod = pod(json!({
+            let pod = pod(&json!({
                 "name": "a", "command": ["/bin/true"], "ports": [{"name": "http", "containerPort": 8080}],
                 "readinessProbe": {"httpGet": {"path": "/ready", "port": port}},
             }));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_image_without_a_program_is_left_to_others() {
-        let pod = pod(json!({"name": "a", "image": "nginx"}));
+        let pod = pod(&json!({"name": "a", "image": "nginx"}));
         assert!(!runs(&pod, &images()));
         assert!(Plan::of(&pod, ADDRESS, &images()).unwrap_err().contains("no program for image \"nginx\""));
     }
