@@ -7,6 +7,7 @@ mod act;
 mod connect;
 pub mod crd;
 mod exit;
+mod explain;
 mod freeze;
 mod get;
 mod output;
@@ -30,6 +31,7 @@ pub use self::{
     act::{AskArgs, DecideArgs, PromoteArgs, Winner, act, ask},
     connect::Cluster,
     exit::{Exit, Failure},
+    explain::{ExplainArgs, explain},
     freeze::{FreezeArgs, Home, ThawArgs},
     get::{GetArgs, get},
     output::{Format, Plain},
@@ -73,6 +75,8 @@ pub enum Command {
 pub enum Ask {
     /// Show Rollouts: a table, or everything about one
     Get(GetArgs),
+    /// Say why a decision was made, with the numbers it was made on
+    Explain(ExplainArgs),
     /// Open the gate of the current step
     Approve(AskArgs),
     /// Pass the current gate or step, or all that are left
@@ -184,6 +188,7 @@ impl Ask {
     pub async fn run(&self, session: &mut Session<'_>) -> Result<(), Failure> {
         match self {
             Self::Get(args) => get(session, args, interrupted()).await,
+            Self::Explain(args) => explain(session, args).await,
             Self::Approve(args) => act(session, Do::Approve, args).await,
             Self::Promote(args) if args.full => act(session, Do::PromoteFull, &args.ask).await,
             Self::Promote(args) => act(session, Do::Promote, &args.ask).await,

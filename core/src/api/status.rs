@@ -313,6 +313,40 @@ pub struct CheckRecord {
     /// Looks in a row that breached the rule.
     #[serde(default)]
     pub failures: u32,
+    /// How the canary compares with stable, where the check asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<EffectRecord>,
+    /// Whether a step may end on this although it is Inconclusive: there is no evidence of harm, and the check asks for no
+    /// proof that there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suffices: bool,
+    /// Whether the check reports and never acts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
+}
+
+/// How the canary compares with stable: over all looks at this revision, and valid however often one looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectRecord {
+    /// The canary's share of bad requests over stable's; nothing where stable gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+    /// The ratio is at least this, with the check's confidence.
+    pub from: f64,
+    /// The ratio is at most this, with the check's confidence; nothing where no end is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<f64>,
+    /// Evidence that the canary is worse than the check allows, 1 without any.
+    pub worse: f64,
+    /// Evidence that the canary is better than the ratio it is cleared at, 1 without any.
+    pub better: f64,
+    /// The evidence that a verdict needs.
+    pub needed: f64,
+    /// The ratio that is still all right.
+    pub max_ratio: f64,
+    /// The ratio below which the canary is cleared.
+    pub clear_ratio: f64,
 }
 
 /// The requests of one arm that a check judged.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, Counts, Measurement};
-use crate::api::GoDuration;
+use super::{Bound, Comparison, Counts, Measurement};
+use crate::{api::GoDuration, plan::PlannedCheck};
 
 /// How many blocks are kept. Above that neighbours are merged, the oldest first, so that the newest looks stay apart
 /// and a status stays a few kilobytes.
@@ -19,6 +19,9 @@ pub struct Evidence {
     blocks: Vec<Block>,
     /// Requests that the canary answered in this step.
     pub requests: u64,
+    /// Comparisons with stable, by check: they go on through all steps of a revision.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    comparisons: BTreeMap<String, Comparison>,
 }
 
 /// One look, or several neighbours.
@@ -41,25 +44,45 @@ pub struct Window {
 }
 
 impl Evidence {
-    /// Adds what one look saw when the step was `age` old.
-    pub fn add(&mut self, age: Duration, seen: &Measurement) {
+    /// Adds what one look saw when the step was `age` old. Of slow requests only what the `limits` need is kept.
+    pub fn add(&mut self, age: Duration, seen: &Measurement, limits: &[Bound]) {
         self.requests = self.requests.saturating_add(seen.canary.requests);
         self.blocks.push(Block {
             until: age.into(),
-            stable: seen.stable.clone(),
-            canary: seen.canary.clone(),
+            stable: seen.stable.near(limits),
+            canary: seen.canary.near(limits),
         });
         if self.blocks.len() > KEPT_BLOCKS {
             self.merge();
         }
     }
 
+    /// Adds what one look saw to the comparisons of `checks`.
+    pub fn compare<'a>(&mut self, checks: impl Iterator<Item = &'a PlannedCheck>, seen: &Measurement) {
+        for check in checks {
+            if let Some((versus, indicator)) = check.comparison() {
+                self.comparisons.entry(check.name.clone()).or_default().add(versus, indicator, seen);
+            }
+        }
+    }
+
+    /// What is left of it when the next step begins: the comparisons.
+    #[must_use]
+    pub fn carried_over(&self) -> Self {
+        Self { comparisons: self.comparisons.clone(), ..Self::default() }
+    }
+
+    /// The comparison of a check, if anything was seen.
+    pub(super) fn comparison(&self, check: &str) -> Option<&Comparison> {
+        self.comparisons.get(check)
+    }
+
     /// The looks of the last `length` before the step was `age` old, stretched back until the canary answered
-    /// `min_requests`, or to the start of the step.
-    pub fn window(&self, age: Duration, length: Duration, min_requests: u64) -> Window {
+    /// `min_requests`, or to the start of the step; none that was made before the step was `not_before` old.
+    pub fn window(&self, age: Duration, length: Duration, min_requests: u64, not_before: Duration) -> Window {
         let mut window = Window::default();
         let start = age.saturating_sub(length);
-        for block in self.blocks.iter().rev() {
+        for block in self.blocks.iter().rev().take_while(|block| block.until.0 >= not_before) {
             if block.until.0 <= start && window.canary.requests >= min_requests {
                 break;
             }
@@ -122,10 +145,10 @@ mod tests {
     #[test]
     fn a_window_reaches_back_its_length_and_no_further() {
         let mut evidence = Evidence::default();
-        evidence.add(at(10), &seen(100, 50));
-        evidence.add(at(20), &seen(100, 1));
-        evidence.add(at(30), &seen(100, 2));
-        let window = evidence.window(at(30), at(20), 50);
+        evidence.add(at(10), &seen(100, 50), &[]);
+        evidence.add(at(20), &seen(100, 1), &[]);
+        evidence.add(at(30), &seen(100, 2), &[]);
+        let window = evidence.window(at(30), at(20), 50, Duration::ZERO);
         assert_eq!((window.canary.requests, window.canary.errors), (200, 3));
     }
 
@@ -133,10 +156,10 @@ mod tests {
     fn a_window_is_stretched_until_enough_requests_are_in_it() {
         let mut evidence = Evidence::default();
         for second in 1..=10 {
-            evidence.add(at(second), &seen(5, 0));
+            evidence.add(at(second), &seen(5, 0), &[]);
         }
-        assert_eq!(evidence.window(at(10), at(2), 30).canary.requests, 30);
-        assert_eq!(evidence.window(at(10), at(2), 1000).canary.requests, 50);
+        assert_eq!(evidence.window(at(10), at(2), 30, Duration::ZERO).canary.requests, 30);
+        assert_eq!(evidence.window(at(10), at(2), 1000, Duration::ZERO).canary.requests, 50);
     }
 
     #[test]
@@ -148,9 +171,10 @@ mod tests {
         };
         let mut evidence = Evidence::default();
         for bounds in [&[100, 500][..], &[100]] {
-            evidence.add(at(1), &Measurement { canary: slower(bounds), ..Measurement::default() });
+            let seen = Measurement { canary: slower(bounds), ..Measurement::default() };
+            evidence.add(at(1), &seen, &[Bound(100), Bound(500)]);
         }
-        let window = evidence.window(at(1), at(5), 0);
+        let window = evidence.window(at(1), at(5), 0, Duration::ZERO);
         assert_eq!(window.canary.slower, BTreeMap::from([(Bound(100), 2)]));
     }
 
@@ -159,10 +183,10 @@ mod tests {
         fn nothing_is_lost_however_many_looks_there_were(looks in proptest::collection::vec((0u64..1000, 0u64..10), 0..300)) {
             let mut evidence = Evidence::default();
             for (second, (requests, errors)) in looks.iter().enumerate() {
-                evidence.add(at(second as u64), &seen(*requests, *errors));
+                evidence.add(at(second as u64), &seen(*requests, *errors), &[]);
             }
             prop_assert!(evidence.blocks.len() <= KEPT_BLOCKS);
-            let all = evidence.window(at(1000), at(2000), u64::MAX);
+            let all = evidence.window(at(1000), at(2000), u64::MAX, Duration::ZERO);
             prop_assert_eq!(all.canary.requests, looks.iter().map(|(requests, _)| requests).sum::<u64>());
             prop_assert_eq!(all.canary.errors, looks.iter().map(|(_, errors)| errors).sum::<u64>());
             prop_assert_eq!(evidence.requests, all.canary.requests);

@@ -4,13 +4,19 @@
 //! [`Evidence`], small enough for a status. [`judge`] asks every check what it says of them.
 
 mod availability;
+mod check;
+mod compare;
 mod evidence;
 mod limits;
 mod measurement;
+mod opinion;
 mod verdict;
+mod versus;
+mod words;
 
 pub use availability::{Availability, Said};
+pub use check::{Moment, judge, lacks_evidence, overall};
 pub use evidence::{Evidence, Window};
-pub use limits::{judge, overall};
 pub use measurement::{Bound, Counts, Look, Measurement, Trouble, TroubleKind};
 pub use verdict::Verdict;
+pub use versus::{Comparison, Indicator};

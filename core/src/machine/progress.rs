@@ -6,7 +6,7 @@ use super::turn::{By, Turn, end_of_evidence, know, remember};
 use super::{Outcome, RevisionOutcome, Stage, State, StepState};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, Finish, GoDuration, Reason},
-    judge::{Verdict, judge, overall},
+    judge::{Moment, Verdict, judge, lacks_evidence, overall},
     plan::{Plan, PlannedStep},
 };
 
@@ -54,7 +54,10 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
             turn.state.checks.clear();
         }
     }
-    let worse = (settled || restless) && look(plan, turn.facts, step, &mut turn.state.checks);
+    // Where it does not settle, that is asked of nobody.
+    let in_place = step.in_place.0.saturating_sub(plan.settle);
+    let moment = Moment { age: step.age.0, settled_since: step.age.0.saturating_sub(in_place) };
+    let worse = (settled || restless) && look(plan, turn.facts, step, moment, &mut turn.state.checks);
     miss_evidence(turn, elapsed);
     worse
 }
@@ -70,13 +73,20 @@ fn capped(clock: GoDuration, elapsed: Duration, limit: Duration) -> GoDuration {
     GoDuration((clock.0 + elapsed).min(limit.max(clock.0)))
 }
 
-fn look(plan: &Plan, facts: &super::Facts, step: &mut StepState, checks: &mut Vec<CheckRecord>) -> bool {
+fn look(
+    plan: &Plan,
+    facts: &super::Facts,
+    step: &mut StepState,
+    moment: Moment,
+    checks: &mut Vec<CheckRecord>,
+) -> bool {
     let Some(look) = &facts.look else { return false };
-    let age = step.age.0;
+    let asked = plan.checks_at(step.index);
     if let Ok(measurement) = &look.counts {
-        step.evidence.add(age, measurement);
+        step.evidence.add(moment.age, measurement, &plan.latency_limits());
+        step.evidence.compare(asked.clone().filter(|check| moment.is_past(check.lag)), measurement);
     }
-    let records = judge(&plan.checks, &step.evidence, age, look, checks);
+    let records = judge(asked, &step.evidence, moment, look, checks);
     let worse = records.iter().any(|record| {
         let before = checks.iter().find(|before| before.name == record.name);
         // Not a verdict that was lost: a source that is there and gone by turns would be written down at every look,
@@ -117,8 +127,9 @@ pub(super) fn lacks_evidence_alone(turn: &Turn<'_>) -> bool {
 fn enough_evidence(plan: &Plan, step: &StepState, checks: &[CheckRecord]) -> bool {
     let min_requests = plan.steps.get(step.index).map_or(0, |planned| planned.min_requests);
     step.evidence.requests >= min_requests
-        && checks.len() == plan.checks.len()
-        && overall(checks) == Verdict::Pass
+        && checks.len() == plan.checks_at(step.index).count()
+        && overall(checks) != Verdict::Fail
+        && !checks.iter().any(lacks_evidence)
 }
 
 /// What a step still waits for, in the order in which people want to hear it; nothing when it may end.
@@ -293,7 +304,8 @@ fn enter_step(
     let kind = if promoting { DecisionKind::Promoting } else { DecisionKind::Entered };
     let checks = turn.state.checks.clone();
     let decision = turn.decide(kind, reason, message, by, |state| {
-        Turn::enter(state, StepState { index, losses, ..StepState::default() });
+        let evidence = state.step().map(|step| step.evidence.carried_over()).unwrap_or_default();
+        Turn::enter(state, StepState { index, losses, evidence, ..StepState::default() });
     });
     // The record shows what the step was entered on.
     Decision { checks, ..decision }

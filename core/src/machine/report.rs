@@ -267,8 +267,7 @@ fn obstacle(turn: &Turn<'_>) -> String {
 
 /// Which checks lack evidence, without the numbers that change at every look.
 fn lacking(turn: &Turn<'_>) -> String {
-    let lacking =
-        turn.state.checks.iter().filter(|check| check.verdict == crate::judge::Verdict::Inconclusive);
+    let lacking = turn.state.checks.iter().filter(|check| crate::judge::lacks_evidence(check));
     let names: Vec<&str> = lacking.map(|check| check.name.as_str()).collect();
     if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) }
 }

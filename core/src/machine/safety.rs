@@ -5,7 +5,8 @@ use super::turn::{LONGEST_ANSWER, Turn};
 use super::{Outcome, Pause, Stage, StepState, Withdrawn};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, GoDuration, Reason, Then},
-    judge::{Verdict, overall},
+    judge::{Verdict, lacks_evidence, overall},
+    plan::Plan,
     text::fit,
 };
 
@@ -53,7 +54,7 @@ pub(super) fn failed_check(turn: &mut Turn<'_>) -> Option<Decision> {
     if step.withdrawn.is_some() || overall(&turn.state.checks) != Verdict::Fail || must_hold(turn) {
         return None;
     }
-    let failed = turn.state.checks.iter().filter(|check| check.verdict == Verdict::Fail);
+    let failed = turn.state.checks.iter().filter(|check| check.verdict == Verdict::Fail && !check.advisory);
     let message = failed.map(describe).collect::<Vec<_>>().join("; ");
     Some(turn.end(DecisionKind::RolledBack, Outcome::RolledBack, Reason::CheckFailed, message, None))
 }
@@ -87,8 +88,9 @@ pub(super) fn lost_endpoints(turn: &mut Turn<'_>) -> Option<Decision> {
     let message =
         "the canary lost its last ready endpoint: no traffic until it is ready, then the step starts anew";
     Some(turn.decide(DecisionKind::Withdrawn, Reason::CanaryNotReady, message, None, |state| {
-        let step = StepState { index, losses, withdrawn: Some(Withdrawn::default()), ..StepState::default() };
-        Turn::enter(state, step);
+        let evidence = state.step().map(|step| step.evidence.carried_over()).unwrap_or_default();
+        let withdrawn = Some(Withdrawn::default());
+        Turn::enter(state, StepState { index, losses, withdrawn, evidence, ..StepState::default() });
     }))
 }
 
@@ -117,7 +119,7 @@ pub(super) fn missing_evidence(turn: &mut Turn<'_>) -> Option<Decision> {
     }
     let lacking = lacking_evidence(&turn.state.checks, step.evidence.requests);
     let message = format!("no evidence for {}: {lacking}", GoDuration(plan.evidence_limit));
-    match plan.without_evidence {
+    match without_evidence(plan, &turn.state.checks) {
         Then::Pause => {
             Some(turn.decide(DecisionKind::Paused, Reason::Inconclusive, message.clone(), None, |state| {
                 let message = Some(fit(message, LONGEST_ANSWER));
@@ -131,10 +133,25 @@ pub(super) fn missing_evidence(turn: &mut Turn<'_>) -> Option<Decision> {
     }
 }
 
+/// What the checks that lack evidence want done, each for itself or as the Rollout says: the more careful counts.
+fn without_evidence(plan: &Plan, checks: &[CheckRecord]) -> Then {
+    let wants = |record: &CheckRecord| {
+        let check = plan.checks.iter().find(|check| check.name == record.name);
+        check.and_then(|check| check.without_evidence).unwrap_or(plan.without_evidence)
+    };
+    let mut wanted = checks.iter().filter(|check| lacks_evidence(check)).map(wants).peekable();
+    let nobody = wanted.peek().is_none();
+    if nobody && plan.without_evidence == Then::Rollback || wanted.any(|then| then == Then::Rollback) {
+        Then::Rollback
+    } else {
+        Then::Pause
+    }
+}
+
 /// What evidence is lacking, in a sentence.
 pub(super) fn lacking_evidence(checks: &[CheckRecord], requests: u64) -> String {
     let lacking: Vec<String> =
-        checks.iter().filter(|check| check.verdict == Verdict::Inconclusive).map(describe).collect();
+        checks.iter().filter(|check| lacks_evidence(check)).map(describe).collect();
     if lacking.is_empty() {
         format!("the canary answered {requests} requests in this step")
     } else {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::PlanErrors;
+use super::{PlanErrors, PlannedStep, Versus, versus};
 use crate::{
-    api::{Check, ErrorsCheck, GoDuration, LatencyCheck, QueryCheck, Share},
-    judge::Bound,
+    api::{Check, ErrorsCheck, GoDuration, LatencyCheck, QueryCheck, Share, Then, VersusStable},
+    judge::{Bound, Indicator},
 };
 
 /// Intervals that one look reaches back when the check does not say.
@@ -24,8 +24,36 @@ pub struct PlannedCheck {
     pub window: Duration,
     /// Requests of the canary that a verdict needs; 0 for a query.
     pub min_requests: u64,
-    /// Looks in a row that must breach the rule, 1 at least.
+    /// Looks in a row that must breach the limit, 1 at least.
     pub consecutive_failures: u32,
+    /// The comparison with stable that stands beside the limit, or alone.
+    pub versus: Option<Versus>,
+    /// Whether it reports and never acts.
+    pub advisory: bool,
+    /// Names of the steps that it is for; all of them when empty.
+    pub steps: Vec<String>,
+    /// How old the traffic is that its numbers describe.
+    pub lag: Duration,
+    /// What to do when its evidence never comes; what the Rollout says when nothing.
+    pub without_evidence: Option<Then>,
+}
+
+impl PlannedCheck {
+    /// Whether it is for the step of this name and weight. A ramp's name means all of its steps.
+    pub fn is_for(&self, step: &str, weight: u8) -> bool {
+        self.steps.is_empty()
+            || self.steps.iter().any(|name| name == step || step == format!("{name}-{weight}"))
+    }
+
+    /// What it compares with stable, and how.
+    pub fn comparison(&self) -> Option<(&Versus, Indicator)> {
+        let indicator = match self.rule {
+            Rule::Errors { .. } => Indicator::Errors,
+            Rule::Latency { .. } => Indicator::Latency,
+            Rule::Query { .. } => return None,
+        };
+        Some((self.versus.as_ref()?, indicator))
+    }
 }
 
 /// What must hold of the canary.
@@ -33,15 +61,15 @@ pub struct PlannedCheck {
 pub enum Rule {
     /// At most this share of the requests failed.
     Errors {
-        /// The largest share that passes.
-        max: Share,
+        /// The largest share that passes; no limit where there is only a comparison.
+        max: Option<Share>,
     },
     /// At most a share of `1 - quantile` of the requests took longer than `max`.
     Latency {
         /// Above 0, below 1.
         quantile: f64,
-        /// The longest that passes.
-        max: Bound,
+        /// The longest that passes; no limit where there is only a comparison.
+        max: Option<Bound>,
     },
     /// The query's number lies between the two.
     Query {
@@ -54,19 +82,23 @@ pub enum Rule {
     },
 }
 
-pub(super) fn plan(checks: &[Check], interval: Duration, errors: &mut PlanErrors) -> Vec<PlannedCheck> {
+pub(super) fn plan(
+    checks: &[Check],
+    interval: Duration,
+    steps: &[PlannedStep],
+    errors: &mut PlanErrors,
+) -> Vec<PlannedCheck> {
     let mut planned: Vec<PlannedCheck> = Vec::new();
     for (index, check) in checks.iter().enumerate() {
         let path = format!("spec.checks[{index}]");
-        refuse_what_is_not_there_yet(check, &path, errors);
         if planned.iter().any(|other| other.name == check.name) {
             errors.invalid(
                 &format!("{path}.name"),
                 format!("{:?} is there already: names are unique", check.name),
             );
         }
-        let Some((rule, window, min_requests)) = rule(check, &path, errors) else { continue };
-        let window = window.map_or(interval * DEFAULT_WINDOW_INTERVALS, |window| window.0);
+        let Some(parts) = parts(check, &path, errors) else { continue };
+        let window = parts.window.map_or(interval * DEFAULT_WINDOW_INTERVALS, |window| window.0);
         if window < interval {
             errors.invalid(&path, format!("a window of {} is shorter than the interval", GoDuration(window)));
         }
@@ -75,33 +107,47 @@ pub(super) fn plan(checks: &[Check], interval: Duration, errors: &mut PlanErrors
             errors
                 .invalid(&format!("{path}.consecutiveFailures"), "0 is out of range: 1 or more is expected");
         }
-        planned.push(PlannedCheck {
+        let planned_check = PlannedCheck {
             name: check.name.clone(),
-            rule,
+            rule: parts.rule,
             window,
-            min_requests,
+            min_requests: parts.min_requests,
             consecutive_failures,
-        });
+            versus: parts.versus,
+            advisory: check.advisory,
+            steps: check.steps.clone(),
+            lag: check.lag.unwrap_or_default().0,
+            without_evidence: check.inconclusive,
+        };
+        refuse_unknown_steps(&planned_check, steps, &path, errors);
+        planned.push(planned_check);
     }
     planned
 }
 
-fn refuse_what_is_not_there_yet(check: &Check, path: &str, errors: &mut PlanErrors) {
-    for (field, given) in [
-        ("advisory", check.advisory),
-        ("steps", !check.steps.is_empty()),
-        ("lag", check.lag.is_some()),
-        ("inconclusive", check.inconclusive.is_some()),
-    ] {
-        if given {
-            errors.unsupported(&format!("{path}.{field}"), "every check acts at every step");
+fn refuse_unknown_steps(check: &PlannedCheck, steps: &[PlannedStep], path: &str, errors: &mut PlanErrors) {
+    for (index, name) in check.steps.iter().enumerate() {
+        let alone = PlannedCheck { steps: vec![name.clone()], ..check.clone() };
+        if !steps.iter().any(|step| alone.is_for(&step.name, step.weight)) {
+            let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+            let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            errors.invalid(
+                &format!("{path}.steps[{index}]"),
+                format!("no step is called {name:?}: expected one of {there}"),
+            );
         }
     }
 }
 
-type Parts = (Rule, Option<GoDuration>, u64);
+/// What the three kinds of check have in common.
+struct Parts {
+    rule: Rule,
+    window: Option<GoDuration>,
+    min_requests: u64,
+    versus: Option<Versus>,
+}
 
-fn rule(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
+fn parts(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
     match (&check.errors, &check.latency, &check.query) {
         (Some(rule), None, None) => errors_rule(rule, &format!("{path}.errors"), errors),
         (None, Some(rule), None) => latency_rule(rule, &format!("{path}.latency"), errors),
@@ -113,19 +159,26 @@ fn rule(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
     }
 }
 
+fn compared(versus: Option<&VersusStable>, path: &str, errors: &mut PlanErrors) -> Option<Versus> {
+    versus.map(|versus| versus::plan(versus, &format!("{path}.versusStable"), errors))
+}
+
 fn errors_rule(rule: &ErrorsCheck, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
-    no_comparison_yet(rule.versus_stable.is_some(), path, errors);
-    let Some(max) = rule.max else {
-        if rule.versus_stable.is_none() {
-            errors.invalid(path, "max is expected");
-        }
+    let versus = compared(rule.versus_stable.as_ref(), path, errors);
+    if rule.max.is_none() && versus.is_none() {
+        errors.invalid(path, "max or versusStable is expected");
         return None;
-    };
-    Some((Rule::Errors { max }, rule.window, rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS)))
+    }
+    Some(Parts {
+        rule: Rule::Errors { max: rule.max },
+        window: rule.window,
+        min_requests: rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
+        versus,
+    })
 }
 
 fn latency_rule(rule: &LatencyCheck, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
-    no_comparison_yet(rule.versus_stable.is_some(), path, errors);
+    let versus = compared(rule.versus_stable.as_ref(), path, errors);
     let quantile = rule.quantile.unwrap_or(DEFAULT_QUANTILE);
     if !(quantile > 0.0 && quantile < 1.0) {
         errors.invalid(
@@ -133,27 +186,35 @@ fn latency_rule(rule: &LatencyCheck, path: &str, errors: &mut PlanErrors) -> Opt
             format!("{quantile} is out of range: above 0 and below 1 is expected"),
         );
     }
-    let Some(max) = rule.max else {
-        if rule.versus_stable.is_none() {
-            errors.invalid(path, "max is expected");
+    if rule.max.is_none() && versus.is_none() {
+        errors.invalid(path, "max or versusStable is expected");
+        return None;
+    }
+    let mut limit = None;
+    if let Some(max) = rule.max {
+        limit = Bound::from_seconds(max.0.as_secs_f64()).filter(|bound| bound.0 > 0);
+        if limit.is_none() {
+            errors.invalid(&format!("{path}.max"), format!("{max} is out of range: 1us or more is expected"));
+            return None;
         }
-        return None;
-    };
-    let Some(bound) = Bound::from_seconds(max.0.as_secs_f64()).filter(|bound| bound.0 > 0) else {
-        errors.invalid(&format!("{path}.max"), format!("{max} is out of range: 1us or more is expected"));
-        return None;
-    };
-    Some((
-        Rule::Latency { quantile, max: bound },
-        rule.window,
-        rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
-    ))
+    }
+    Some(Parts {
+        rule: Rule::Latency { quantile, max: limit },
+        window: rule.window,
+        min_requests: rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
+        versus,
+    })
 }
 
 fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Parts {
-    no_comparison_yet(rule.versus_stable.is_some(), path, errors);
+    if rule.versus_stable.is_some() {
+        errors.unsupported(
+            &format!("{path}.versusStable"),
+            "comparison of queries with stable; use max and min, or compare in PromQL",
+        );
+    }
     if rule.direction.is_some() {
-        errors.unsupported(&format!("{path}.direction"), "comparison with stable; use min and max");
+        errors.unsupported(&format!("{path}.direction"), "comparison of queries; use min and max");
     }
     match (rule.min, rule.max) {
         (None, None) if rule.versus_stable.is_some() => {}
@@ -161,11 +222,10 @@ fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Parts {
         (Some(min), Some(max)) if min > max => errors.invalid(path, format!("min {min} is above max {max}")),
         _ => {}
     }
-    (Rule::Query { promql: rule.promql.clone(), min: rule.min, max: rule.max }, rule.window, 0)
-}
-
-fn no_comparison_yet(asked: bool, path: &str, errors: &mut PlanErrors) {
-    if asked {
-        errors.unsupported(&format!("{path}.versusStable"), "comparison with stable; use max and min");
+    Parts {
+        rule: Rule::Query { promql: rule.promql.clone(), min: rule.min, max: rule.max },
+        window: rule.window,
+        min_requests: 0,
+        versus: None,
     }
 }

@@ -8,6 +8,7 @@ mod expose;
 mod matches;
 mod metrics;
 mod steps;
+mod versus;
 
 use std::time::Duration;
 
@@ -18,8 +19,12 @@ pub use expose::{PlannedExpose, Retries, TlsMode};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
 pub use steps::PlannedStep;
+pub use versus::Versus;
 
-use crate::api::{Finish, Given, GoDuration, PredictorTarget, RolloutSpec, ServiceTarget, Then};
+use crate::{
+    api::{Finish, Given, GoDuration, PredictorTarget, RolloutSpec, ServiceTarget, Then},
+    judge::Bound,
+};
 
 const DEFAULT_INTERVAL: GoDuration = GoDuration::seconds(10);
 const DEFAULT_SETTLE: GoDuration = GoDuration::seconds(15);
@@ -139,7 +144,7 @@ impl Plan {
         }
         let steps = steps::expand(&spec.steps, &mut errors);
         refuse_more_than_weights(&steps, &routes, &mut errors);
-        let checks = checks::plan(&spec.checks, interval, &mut errors);
+        let checks = checks::plan(&spec.checks, interval, &steps, &mut errors);
         let needs_numbers = !checks.is_empty() || steps.iter().any(|step| step.min_requests > 0);
         let metrics = metrics::plan(spec.metrics.as_ref(), needs_numbers, &mut errors);
         metrics::refuse_queries_without_a_source(&checks, metrics.as_ref(), &mut errors);
@@ -174,6 +179,21 @@ impl Plan {
     /// What the canary gets at step `index`; all requests at the promotion.
     pub fn given(&self, index: usize) -> Given {
         self.steps.get(index).map_or_else(|| Given::weight(100), PlannedStep::given)
+    }
+
+    /// The latency limits of the checks.
+    pub fn latency_limits(&self) -> Vec<Bound> {
+        let limit = |check: &PlannedCheck| match check.rule {
+            Rule::Latency { max, .. } => max,
+            Rule::Errors { .. } | Rule::Query { .. } => None,
+        };
+        self.checks.iter().filter_map(limit).collect()
+    }
+
+    /// The checks that are for step `index`.
+    pub fn checks_at(&self, index: usize) -> impl Iterator<Item = &PlannedCheck> + Clone {
+        let (name, weight) = (self.step_name(index), self.given(index).weight);
+        self.checks.iter().filter(move |check| check.is_for(name, weight))
     }
 
     /// Name of step `index`.
@@ -454,10 +474,8 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 4] = [
+        let cases: [(Change, &str); 2] = [
             (|s| s["steps"][0]["sticky"] = json!({"header": "x-user"}), "spec.steps[0].sticky.header"),
-            (|s| s["checks"][0]["errors"]["versusStable"] = json!({}), "spec.checks[0].errors.versusStable"),
-            (|s| s["checks"][0]["advisory"] = json!(true), "spec.checks[0].advisory"),
             (|s| s["metrics"] = json!({"profile": "seldon"}), "spec.metrics.profile"),
         ];
         for (change, field) in cases {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sluice_core::{
     api::{ArmRecord, CheckRecord, GoDuration, Rollout, RolloutStatus, Share},
     judge::Verdict,
-    plan::Rule,
+    plan::{PlannedCheck, Rule},
 };
 
 use super::{
@@ -46,16 +46,26 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
     lines.extend(
         plan.checks
             .iter()
-            .map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(&check.rule))),
+            .map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(check))),
     );
     lines
 }
 
-fn rule(rule: &Rule) -> String {
-    match rule {
-        Rule::Errors { max } => format!("at most {max} of the requests fail"),
+fn rule(check: &PlannedCheck) -> String {
+    let compared = check.versus.map(|versus| {
+        let bad = if matches!(check.rule, Rule::Errors { .. }) { "fails" } else { "is slow" };
+        let times = if versus.max_ratio > 1.0 { format!("{} times as often as", versus.max_ratio) } else { "more often than".to_owned() };
+        format!("no evidence that it {bad} {times} stable")
+    });
+    let rules: Vec<String> = limit(&check.rule).into_iter().chain(compared).collect();
+    rules.join("; ")
+}
+
+fn limit(rule: &Rule) -> Option<String> {
+    Some(match rule {
+        Rule::Errors { max } => format!("at most {} of the requests fail", (*max)?),
         Rule::Latency { quantile, max } => {
-            let limit = GoDuration(Duration::from_micros(max.0));
+            let limit = GoDuration(Duration::from_micros((*max)?.0));
             let slow = Share::new(1.0 - quantile).map_or_else(String::new, |share| share.to_string());
             format!("at most {slow} of the requests take longer than {limit}")
         }
@@ -65,7 +75,7 @@ fn rule(rule: &Rule) -> String {
             (None, Some(max)) => format!("the query answers at most {max}"),
             (None, None) => "the query answers a number".to_owned(),
         },
-    }
+    })
 }
 
 /// A line for each check, and below it why where it does not pass.
@@ -101,7 +111,7 @@ fn table(checks: &[CheckRecord], screen: &Screen) -> Vec<String> {
     lines
 }
 
-fn mark(verdict: Verdict) -> (&'static str, Paint) {
+pub(super) fn mark(verdict: Verdict) -> (&'static str, Paint) {
     match verdict {
         Verdict::Pass => ("✓", Paint::Green),
         Verdict::Inconclusive => ("?", Paint::Yellow),
@@ -110,7 +120,7 @@ fn mark(verdict: Verdict) -> (&'static str, Paint) {
 }
 
 /// Bad requests of all, and their share.
-fn arm(arm: Option<ArmRecord>) -> String {
+pub(super) fn arm(arm: Option<ArmRecord>) -> String {
     match arm {
         None => "-".to_owned(),
         Some(ArmRecord { requests: 0, .. }) => "no requests".to_owned(),

@@ -132,6 +132,18 @@ pub(crate) fn rolled_back(name: &str) -> Rollout {
     rollout(name, 7000, &status)
 }
 
+/// Taken out of traffic because it failed more often than stable.
+pub(crate) fn explained() -> Rollout {
+    let mut one = rolled_back("iris");
+    let status = one.status.as_mut().unwrap();
+    let last = status.decisions.last_mut().unwrap();
+    last.revision = Some("models/iris-v2:8000".into());
+    last.step = Some(3);
+    let effect = json!({ "ratio": 46.08, "from": 10.0, "worse": 1e9, "better": 0.0, "needed": 100.0, "maxRatio": 1.0, "clearRatio": 2.0 });
+    last.checks[0].effect = Some(serde_json::from_value(effect).unwrap());
+    one
+}
+
 /// On its way through step 1, with a spec that was edited and is wrong now.
 pub(crate) fn edited(name: &str) -> Rollout {
     let mut one = waiting(name);

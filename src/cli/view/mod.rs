@@ -4,6 +4,7 @@ mod age;
 mod checks;
 mod decisions;
 mod detail;
+mod explain;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod listed;
@@ -15,6 +16,7 @@ mod text;
 
 pub use age::age;
 pub use detail::rollout;
+pub use explain::explanation;
 pub(crate) use listed::created;
 pub use listed::{Listed, Unreadable};
 pub use log::changes;

@@ -1,0 +1,156 @@
+//! The canary against stable: a sequential test that stays valid however often one looks.
+//!
+//! What is kept of a test is small, lives in the status, and grows over the steps of one revision: the evidence of every
+//! weight counts. The mathematics is in [`ratio`], its correction for bad answers that come in clumps in [`dispersion`];
+//! [`verdict`] says what follows.
+
+mod dispersion;
+mod fixed;
+mod ratio;
+mod verdict;
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    dispersion::Dispersion,
+    fixed::Fixed,
+    ratio::{Grid, Pair},
+};
+pub use self::{
+    ratio::log_mean_exp,
+    verdict::{Effect, Finding, Standing, stand},
+};
+use super::{Bound, Counts, Measurement};
+use crate::{api::ArmRecord, plan::Versus};
+
+/// Of a histogram so many bounds are compared at most.
+const MOST_BOUNDS: usize = 8;
+
+/// What the looks of one revision say about the canary against stable, for one check.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Comparison {
+    /// Requests of both arms, over all looks.
+    canary: u64,
+    stable: u64,
+    /// One for errors, one a bound for latency.
+    series: Vec<Series>,
+}
+
+/// One sort of bad answer: a failed one, or one slower than a bound.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Series {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bound: Option<Bound>,
+    canary_bad: u64,
+    stable_bad: u64,
+    dispersion: Dispersion,
+    /// Log-likelihoods of the grid's ratios; before the dispersion is known, not yet divided by it.
+    sums: Vec<Fixed>,
+}
+
+/// What a comparison counts as bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indicator {
+    /// Failed requests.
+    Errors,
+    /// Slow requests, by every bound of the histogram.
+    Latency,
+}
+
+impl Comparison {
+    /// Takes in what one look saw.
+    pub fn add(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement) {
+        // Which sorts there are is chosen on one look and counted from the next: a choice must not know what it judges.
+        if self.series.is_empty() {
+            match indicator {
+                Indicator::Errors => self.series.push(Series::default()),
+                Indicator::Latency => {
+                    self.series = bounds(seen).into_iter().map(Series::of).collect();
+                    return;
+                }
+            }
+        }
+        self.canary = self.canary.saturating_add(seen.canary.requests);
+        self.stable = self.stable.saturating_add(seen.stable.requests);
+        let grid = Grid::new(versus.max_ratio, versus.clear_ratio);
+        for series in &mut self.series {
+            let bad = |counts: &Counts| match series.bound {
+                None => Some(counts.errors),
+                // Without requests there are no slow ones either.
+                Some(_) if counts.requests == 0 => Some(0),
+                Some(bound) => counts.slower.get(&bound).copied(),
+            };
+            let Some((canary_bad, stable_bad)) = bad(&seen.canary).zip(bad(&seen.stable)) else { continue };
+            let pair = Pair {
+                canary_bad,
+                stable_bad,
+                canary: seen.canary.requests,
+                stable: seen.stable.requests,
+            };
+            series.add(&grid, pair);
+        }
+    }
+
+    fn of(&self, series: &Series) -> (ArmRecord, ArmRecord) {
+        let arm = |requests, bad| ArmRecord { requests, bad };
+        (arm(self.canary, series.canary_bad), arm(self.stable, series.stable_bad))
+    }
+}
+
+impl Series {
+    fn of(bound: Bound) -> Self {
+        Self { bound: Some(bound), ..Self::default() }
+    }
+
+    fn log_likelihoods(&self) -> Vec<f64> {
+        self.sums.iter().map(|sum| sum.get()).collect()
+    }
+
+    fn add(&mut self, grid: &Grid, pair: Pair) {
+        // Written by another version: it starts anew.
+        if self.sums.len() != Grid::LEN {
+            *self = Self { bound: self.bound, sums: vec![Fixed::default(); Grid::LEN], ..Self::default() };
+        }
+        self.canary_bad = self.canary_bad.saturating_add(pair.canary_bad);
+        self.stable_bad = self.stable_bad.saturating_add(pair.stable_bad);
+        let known_before = self.dispersion.factor().is_some();
+        if pair.stable > 0 {
+            self.dispersion.saw(pair.stable_bad);
+        }
+        self.sums.iter_mut().zip(grid.log_likelihoods(pair)).for_each(|(sum, more)| {
+            sum.add(match self.dispersion.factor() {
+                Some(factor) if known_before => more / factor,
+                Some(_) | None => more,
+            });
+        });
+        if let (false, Some(factor)) = (known_before, self.dispersion.factor()) {
+            self.sums.iter_mut().for_each(|sum| *sum = Fixed::new(sum.get() / factor));
+        }
+    }
+}
+
+/// Bounds that tell something: those that some requests of stable were slower than, and others were not, and the next
+/// higher one; evenly thinned out where there are many.
+fn bounds(seen: &Measurement) -> Vec<Bound> {
+    let Counts { requests, slower, .. } = &seen.stable;
+    let common: Vec<(Bound, u64)> = slower
+        .iter()
+        .filter(|(bound, _)| seen.canary.requests == 0 || seen.canary.slower.contains_key(bound))
+        .map(|(bound, slow)| (*bound, *slow))
+        .collect();
+    let telling = |slow: u64| slow > 0 && slow < *requests;
+    let last = common.iter().rposition(|(_, slow)| telling(*slow));
+    let chosen: Vec<Bound> = common
+        .iter()
+        .enumerate()
+        .filter(|(index, (_, slow))| telling(*slow) || last.is_some_and(|last| *index == last + 1))
+        .map(|(_, (bound, _))| *bound)
+        .collect();
+    let every = chosen.len().div_ceil(MOST_BOUNDS).max(1);
+    chosen.into_iter().rev().step_by(every).collect()
+}
+
+#[cfg(test)]
+mod tests;

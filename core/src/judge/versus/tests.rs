@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::judge::Verdict;
+
+const VERSUS: Versus = Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove: false };
+
+fn counts(requests: u64, errors: u64, slower: &[(u64, u64)]) -> Counts {
+    let slower = slower.iter().map(|(bound, slow)| (Bound(*bound), *slow)).collect();
+    Counts { requests, errors, slower }
+}
+
+fn errors(canary_bad: u64, stable_bad: u64) -> Measurement {
+    Measurement {
+        canary: counts(1000, canary_bad, &[]),
+        stable: counts(9000, stable_bad, &[]),
+        retiring: BTreeMap::new(),
+    }
+}
+
+fn after(looks: u32, indicator: Indicator, seen: &Measurement) -> Standing {
+    let mut comparison = Comparison::default();
+    (0..looks).for_each(|_| comparison.add(&VERSUS, indicator, seen));
+    stand(&comparison, &VERSUS)
+}
+
+#[test]
+fn nothing_is_said_before_stable_was_seen_ten_times() {
+    assert_eq!(after(0, Indicator::Errors, &errors(90, 90)), Standing::Nothing);
+    assert_eq!(after(9, Indicator::Errors, &errors(90, 90)), Standing::Learning(9, 10));
+    assert!(matches!(after(10, Indicator::Errors, &errors(90, 90)), Standing::Known(_)));
+}
+
+#[test]
+fn a_canary_that_fails_three_times_as_often_is_found_and_its_effect_said() {
+    let Standing::Known(finding) = after(10, Indicator::Errors, &errors(30, 90)) else { panic!() };
+    assert_eq!(finding.verdict(&VERSUS), Verdict::Fail);
+    assert!((finding.effect.ratio.unwrap() - 3.0).abs() < 1e-9);
+    let (from, to) = finding.effect.interval;
+    assert!(from >= 1.5 && to.is_some_and(|to| to <= 5.0), "{from} {to:?}");
+}
+
+#[test]
+fn a_canary_that_is_as_good_is_cleared() {
+    let Standing::Known(finding) = after(20, Indicator::Errors, &errors(10, 90)) else { panic!() };
+    assert_eq!(finding.verdict(&VERSUS), Verdict::Pass);
+}
+
+#[test]
+fn clumps_weaken_the_evidence() {
+    let clumpy = |comparison: &mut Comparison, look: u64| {
+        let stable = if look.is_multiple_of(3) { 270 } else { 0 };
+        comparison.add(&VERSUS, Indicator::Errors, &errors(30, stable));
+    };
+    let mut comparison = Comparison::default();
+    (0..12).for_each(|look| clumpy(&mut comparison, look));
+    let (Standing::Known(clumps), Standing::Known(even)) =
+        (stand(&comparison, &VERSUS), after(12, Indicator::Errors, &errors(30, 90)))
+    else {
+        panic!()
+    };
+    assert!(clumps.log_worse < even.log_worse / 50.0, "{} {}", clumps.log_worse, even.log_worse);
+}
+
+#[test]
+fn latency_is_compared_at_the_bounds_that_tell_something() {
+    let seen = |canary: &[(u64, u64)], stable: &[(u64, u64)]| Measurement {
+        canary: counts(1000, 0, canary),
+        stable: counts(9000, 0, stable),
+        retiring: BTreeMap::new(),
+    };
+    let stable = [(1, 9000), (100, 900), (250, 90), (500, 0), (1000, 0)];
+    let slow = seen(&[(1, 1000), (100, 100), (250, 40), (500, 0), (1000, 0)], &stable);
+    assert_eq!(bounds(&slow), [Bound(500), Bound(250), Bound(100)]);
+    let Standing::Known(finding) = after(11, Indicator::Latency, &slow) else { panic!() };
+    assert_eq!((finding.verdict(&VERSUS), finding.effect.bound), (Verdict::Fail, Some(Bound(250))));
+    let equal = seen(&[(1, 1000), (100, 100), (250, 10), (500, 0), (1000, 0)], &stable);
+    let Standing::Known(finding) = after(40, Indicator::Latency, &equal) else { panic!() };
+    assert_ne!(finding.verdict(&VERSUS), Verdict::Fail);
+}
+
+#[test]
+fn of_many_bounds_eight_are_compared_the_highest_among_them() {
+    let slower: Vec<(u64, u64)> = (1..=20).map(|bound| (bound, 1000 - bound * 40)).collect();
+    let arm = counts(1000, 0, &slower);
+    let chosen = bounds(&Measurement { canary: arm.clone(), stable: arm, retiring: BTreeMap::new() });
+    assert!(chosen.len() <= MOST_BOUNDS && chosen.contains(&Bound(20)), "{chosen:?}");
+}
+
+#[test]
+fn a_comparison_is_small_and_survives_a_status() {
+    let mut comparison = Comparison::default();
+    (0..1000).for_each(|look| comparison.add(&VERSUS, Indicator::Errors, &errors(look % 7, look % 50)));
+    let text = serde_json::to_string(&comparison).unwrap();
+    assert!(text.len() < 1500, "{} bytes", text.len());
+    assert_eq!(serde_json::from_str::<Comparison>(&text).unwrap(), comparison);
+}
+
+#[test]
+fn sums_of_another_version_start_anew() {
+    let mut comparison: Comparison =
+        serde_json::from_str(r#"{"series": [{"sums": [1, 2], "dispersion": {"looks": 50}}]}"#).unwrap();
+    comparison.add(&VERSUS, Indicator::Errors, &errors(1, 1));
+    assert_eq!(stand(&comparison, &VERSUS), Standing::Learning(1, 10));
+}

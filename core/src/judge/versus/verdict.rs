@@ -1,0 +1,97 @@
+//! What follows from the evidence.
+
+use super::{
+    Comparison, Series,
+    dispersion::LOOKS,
+    ratio::{interval, log_better, log_mean_exp, log_worse},
+};
+use crate::{
+    api::ArmRecord,
+    judge::{Bound, Verdict},
+    plan::Versus,
+};
+
+/// How the canary compares with stable: the effect and how sure one can be of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Effect {
+    /// The bound that slow requests were slower than; nothing for errors.
+    pub bound: Option<Bound>,
+    /// What the canary gave in all looks.
+    pub canary: ArmRecord,
+    /// What stable gave in them.
+    pub stable: ArmRecord,
+    /// The canary's share of bad requests over that of stable; nothing where stable gave none.
+    pub ratio: Option<f64>,
+    /// Where the ratio lies with the check's confidence, whenever one looks; no upper end where none is known.
+    pub interval: (f64, Option<f64>),
+}
+
+/// What is known of the canary against stable, for one check.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Standing {
+    /// Stable was not seen often enough to know how much its bad answers vary: so often, of so often.
+    Learning(u32, u32),
+    /// The histograms of both arms share no bound that tells anything, or nobody has asked anything yet.
+    Nothing,
+    /// There is evidence.
+    Known(Finding),
+}
+
+/// The evidence for and against a canary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Logarithm of the evidence that it is worse than the check allows.
+    pub log_worse: f64,
+    /// Logarithm of the evidence that it is better than the ratio it is cleared at.
+    pub log_better: f64,
+    /// The effect where the evidence against the canary is strongest.
+    pub effect: Effect,
+}
+
+impl Finding {
+    /// The verdict, as far as this check alone is concerned.
+    pub fn verdict(&self, versus: &Versus) -> Verdict {
+        let needed = -versus.alpha.ln();
+        if self.log_worse >= needed {
+            Verdict::Fail
+        } else if self.log_better >= needed {
+            Verdict::Pass
+        } else {
+            Verdict::Inconclusive
+        }
+    }
+}
+
+/// Where a comparison stands.
+pub fn stand(comparison: &Comparison, versus: &Versus) -> Standing {
+    let series = comparison.series.iter().filter(|series| !series.sums.is_empty());
+    let Some(looks) = series.clone().map(|series| series.dispersion.looks).min() else {
+        return Standing::Nothing;
+    };
+    if looks < LOOKS {
+        return Standing::Learning(looks, LOOKS);
+    }
+    let likelihoods: Vec<Vec<f64>> = series.clone().map(Series::log_likelihoods).collect();
+    let worse: Vec<f64> = likelihoods.iter().map(|sums| log_worse(sums)).collect();
+    let together = series.zip(&likelihoods).zip(&worse);
+    let strongest = together.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    let Some(((strongest, sums), _)) = strongest else { return Standing::Nothing };
+    let (canary, stable) = comparison.of(strongest);
+    let effect = Effect {
+        bound: strongest.bound,
+        canary,
+        stable,
+        ratio: ratio_of(canary, stable),
+        interval: interval(sums, versus.alpha),
+    };
+    // Worse at any bound is worse, and the mean of e-values is one. No worse is no worse at all of them.
+    let log_better = likelihoods.iter().map(|sums| log_better(sums)).fold(f64::INFINITY, f64::min);
+    Standing::Known(Finding { log_worse: log_mean_exp(&worse), log_better, effect })
+}
+
+#[allow(clippy::cast_precision_loss)] // for people to read
+fn ratio_of(canary: ArmRecord, stable: ArmRecord) -> Option<f64> {
+    let share = |arm: ArmRecord| (arm.requests > 0).then(|| arm.bad as f64 / arm.requests as f64);
+    let (canary, stable) = (share(canary)?, share(stable).filter(|share| *share > 0.0)?);
+    Some(canary / stable)
+}

@@ -1,0 +1,61 @@
+//! `sluice explain`: why a decision was made, in sentences with the numbers it was made on.
+
+use chrono::Utc;
+use clap::Args;
+use sluice_core::api::{Decision, RolloutStatus};
+
+use super::{
+    Session,
+    exit::Failure,
+    get::{api, one},
+    output::{self, Plain, write},
+    view::{self, Listed},
+};
+
+/// Say why a decision was made, with the numbers it was made on
+#[derive(Clone, Debug, Default, Args)]
+pub struct ExplainArgs {
+    /// The Rollout
+    pub name: String,
+    /// Number of the decision; the last one where nothing is said
+    #[arg(short, long, value_name = "N")]
+    pub decision: Option<u64>,
+    /// The form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Plain,
+}
+
+/// Explains a decision.
+pub async fn explain(session: &mut Session<'_>, args: &ExplainArgs) -> Result<(), Failure> {
+    let object = one(session, &api(session, false), &args.name).await?;
+    let rollout = match Listed::from(&object) {
+        Listed::Readable(rollout) => rollout,
+        Listed::Unreadable(unreadable) => {
+            let view::Unreadable { namespace, name, cause, .. } = unreadable;
+            return Err(Failure::Unreadable { namespace, name, cause });
+        }
+    };
+    let status = rollout.status.clone().unwrap_or_default();
+    let decision = chosen(&status, args)?;
+    let text = match args.output {
+        Plain::Text => view::explanation(&rollout, &status, decision, Utc::now(), &session.screen),
+        Plain::Json => output::json(decision)?,
+        Plain::Yaml => output::yaml(decision)?,
+        Plain::Name => format!("{}\n", decision.seq),
+    };
+    write(session.out, &text)
+}
+
+fn chosen<'s>(status: &'s RolloutStatus, args: &ExplainArgs) -> Result<&'s Decision, Failure> {
+    let name = &args.name;
+    let (Some(first), Some(last)) = (status.decisions.first(), status.decisions.last()) else {
+        return Err(Failure::Other(format!("nothing was decided about the Rollout {name:?} yet")));
+    };
+    let Some(wanted) = args.decision else { return Ok(last) };
+    status.decisions.iter().find(|decision| decision.seq == wanted).ok_or_else(|| {
+        Failure::Other(format!(
+            "decision {wanted} of the Rollout {name:?} is not on record: the last ones are, {} to {}",
+            first.seq, last.seq
+        ))
+    })
+}

@@ -1,0 +1,179 @@
+//! One decision, in sentences.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use kube::ResourceExt;
+use sluice_core::{
+    api::{CheckRecord, Decision, DecisionKind, EffectRecord, Rollout, RolloutStatus},
+    judge::Verdict,
+};
+
+use super::{
+    Screen, age,
+    checks::{arm, mark},
+    detail::{indented, title},
+    text::{Paint, plain, wrap},
+};
+
+/// Why `decision` was made, of the Rollout whose `status` it is in.
+pub fn explanation(
+    rollout: &Rollout,
+    status: &RolloutStatus,
+    decision: &Decision,
+    now: DateTime<Utc>,
+    screen: &Screen,
+) -> String {
+    let sections = [
+        head(rollout, decision, now, screen),
+        checks(decision, screen),
+        written(decision, screen),
+        meanwhile(status, decision, screen),
+    ];
+    let shown: Vec<String> =
+        sections.into_iter().filter(|lines| !lines.is_empty()).map(|lines| lines.join("\n")).collect();
+    shown.join("\n\n") + "\n"
+}
+
+fn head(rollout: &Rollout, decision: &Decision, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
+    let name = format!("{}/{}", rollout.namespace().unwrap_or_default(), rollout.name_any());
+    let at = decision.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let mut lines = vec![Paint::Bold.on(screen.colour, &format!("{name}  decision {}", decision.seq))];
+    let about = decision.revision.as_deref().map_or_else(String::new, |revision| format!(" {}", plain(revision)));
+    let by = decision.by.as_deref().map_or_else(
+        || "The controller decided by itself".to_owned(),
+        |by| format!("{} asked for it", plain(by)),
+    );
+    let told = format!("{}{about}. {by}, {at} ({} ago).", told(decision.kind), age(decision.at, now));
+    lines.extend(wrap(&told, screen.width));
+    let why = format!("Why: {} ({})", plain(&decision.message), decision.reason);
+    lines.extend(wrap(&why, screen.width));
+    lines
+}
+
+/// What was decided, as the beginning of a sentence about a revision.
+fn told(kind: DecisionKind) -> &'static str {
+    match kind {
+        DecisionKind::Adopted => "Stable was found:",
+        DecisionKind::Started => "A rollout was started, of",
+        DecisionKind::Entered => "A step was entered, with",
+        DecisionKind::Approved => "A gate was opened for",
+        DecisionKind::Paused => "Increases were stopped of",
+        DecisionKind::Resumed => "Increases go on of",
+        DecisionKind::Withdrawn => "Taken out of traffic until it is ready:",
+        DecisionKind::Overdue => "Not ready in time:",
+        DecisionKind::RolledBack => "Rolled back:",
+        DecisionKind::Superseded => "Another revision was wanted than",
+        DecisionKind::Cancelled => "Stable was wanted again in place of",
+        DecisionKind::Observed => "Observed to the end, and not promoted:",
+        DecisionKind::Promoting => "All traffic was given to",
+        DecisionKind::Promoted => "Promoted, and stable now:",
+        DecisionKind::Retired => "Out of the route now:",
+        DecisionKind::Retried => "To be tried again:",
+        DecisionKind::Recovered => "The status was lost, stable keeps all:",
+        DecisionKind::Released => "The routes were given back:",
+        DecisionKind::Unknown => "Decided by another version, about",
+    }
+}
+
+fn checks(decision: &Decision, screen: &Screen) -> Vec<String> {
+    if decision.checks.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![title("WHAT THE CHECKS SAID", "", screen)];
+    for check in &decision.checks {
+        let (mark, paint) = mark(check.verdict);
+        let advisory = if check.advisory { ", advisory" } else { "" };
+        let line = format!("{mark} {}: {}{advisory}", plain(&check.name), check.verdict);
+        lines.push(format!("  {}", paint.on(screen.colour, &line)));
+        for sentence in sentences(check) {
+            lines.extend(indented(&sentence, 4, screen));
+        }
+    }
+    lines
+}
+
+fn sentences(check: &CheckRecord) -> Vec<String> {
+    let mut sentences = vec![plain(&check.message)];
+    if check.canary.is_some() && check.stable.is_some() {
+        sentences.push(format!("Counted: canary {}, stable {}.", arm(check.canary), arm(check.stable)));
+    }
+    if let Some(value) = check.value {
+        sentences.push(format!("The query answered {value}."));
+    }
+    if let Some(effect) = &check.effect {
+        sentences.push(compared(effect));
+    }
+    if check.failures > 0 {
+        sentences.push(format!("Looks in a row that breached it: {}.", check.failures));
+    }
+    if check.verdict == Verdict::Inconclusive && check.suffices {
+        sentences.push("That holds no step up: there is no evidence of harm, and no proof was asked for.".to_owned());
+    }
+    sentences
+}
+
+fn compared(effect: &EffectRecord) -> String {
+    let EffectRecord { from, to, worse, better, needed, max_ratio, clear_ratio, .. } = effect;
+    let ratio = effect.ratio.map_or_else(|| "unknown, stable gave none".to_owned(), |ratio| format!("{ratio:.2}"));
+    let to = to.map_or_else(|| "no known end".to_owned(), |to| to.to_string());
+    format!(
+        "Compared with stable: ratio {ratio}, between {from} and {to}. Evidence {worse:.1} that it is above {max_ratio}, \
+         {better:.1} that it is below {clear_ratio}; a verdict needs {needed:.0}."
+    )
+}
+
+fn written(decision: &Decision, screen: &Screen) -> Vec<String> {
+    let step = decision.step.map_or_else(String::new, |step| format!(", step {step}"));
+    let change = if decision.from_weight == decision.weight {
+        format!("The canary's weight stays {}%{step}.", decision.weight)
+    } else if decision.kind == DecisionKind::Promoted {
+        format!("The new stable keeps {}% of the pair's traffic.", decision.from_weight)
+    } else {
+        format!("The canary's weight: {}% before, {}% after{step}.", decision.from_weight, decision.weight)
+    };
+    let mut lines = vec![title("WHAT WAS WRITTEN", "", screen)];
+    lines.extend(indented(&change, 2, screen));
+    let record = format!(
+        "It is decision {} of the status, and on the stamp of the VirtualService that shows it.",
+        decision.seq
+    );
+    lines.extend(indented(&record, 2, screen));
+    lines
+}
+
+/// What has become of it, where it was not the last one.
+fn meanwhile(status: &RolloutStatus, decision: &Decision, screen: &Screen) -> Vec<String> {
+    let later = status.decisions.iter().filter(|other| other.seq > decision.seq).count();
+    let mut lines = vec![title("SINCE THEN", "", screen)];
+    let reason = status.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let decided = match later {
+        0 => "Nothing else was decided".to_owned(),
+        1 => "1 more decision was made".to_owned(),
+        more => format!("{more} more decisions were made"),
+    };
+    let stands = format!("{decided}. It is {} now{reason}: {}", status.phase, plain(&status.message));
+    lines.extend(indented(&stands, 2, screen));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::fixtures::{explained, now, screen};
+
+    #[test]
+    fn a_rollback_is_told_with_its_numbers() {
+        let rollout = explained();
+        let status = rollout.status.clone().unwrap();
+        let last = status.decisions.last().unwrap();
+        insta::assert_snapshot!(explanation(&rollout, &status, last, now(), &screen(80)));
+    }
+
+    #[test]
+    fn an_earlier_decision_says_how_many_came_after() {
+        let rollout = explained();
+        let status = rollout.status.clone().unwrap();
+        let text = explanation(&rollout, &status, &status.decisions[0], now(), &screen(None));
+        assert!(text.contains("more decision"), "{text}");
+        assert!(!text.contains("WHAT THE CHECKS SAID"), "{text}");
+    }
+}
