@@ -11,15 +11,9 @@ use sluice_core::{
 use crate::{read, root, schema};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
-const NOT_YET: [&str; 13] = [
-    "spec.checks[].advisory",
-    "spec.checks[].errors.versusStable",
-    "spec.checks[].inconclusive",
-    "spec.checks[].lag",
-    "spec.checks[].latency.versusStable",
+const NOT_YET: [&str; 7] = [
     "spec.checks[].query.direction",
     "spec.checks[].query.versusStable",
-    "spec.checks[].steps",
     "spec.steps[].sticky.header",
     "spec.target.deployment",
     "spec.target.inferenceService",

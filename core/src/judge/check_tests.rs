@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 
 use super::*;
+use crate::plan::Versus;
 use crate::judge::{Bound, Counts, Measurement, Trouble, TroubleKind};
 
 const AGE: Duration = Duration::from_mins(1);
@@ -168,4 +169,111 @@ fn the_worst_verdict_counts_and_no_checks_pass() {
     assert_eq!(overall(&records), Verdict::Fail);
     assert_eq!(overall(&records[..2]), Verdict::Inconclusive);
     assert_eq!(overall(&[]), Verdict::Pass);
+}
+
+fn versus(prove: bool) -> Option<Versus> {
+    Some(Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove })
+}
+
+fn comparing(prove: bool) -> PlannedCheck {
+    PlannedCheck { versus: versus(prove), ..check(Rule::Errors { max: None }, 1) }
+}
+
+/// What the checks say after so many looks, each of which saw 1,000 requests of the canary and 9,000 of stable.
+fn after(checks: &[PlannedCheck], looks: u32, canary_bad: u64, stable_bad: u64) -> Vec<CheckRecord> {
+    let seen = Measurement {
+        canary: counts(1000, canary_bad, &[]),
+        stable: counts(9000, stable_bad, &[]),
+        ..Measurement::default()
+    };
+    let look = Look { counts: Ok(seen.clone()), ..look(Counts::default()) };
+    let mut evidence = Evidence::default();
+    for _ in 0..looks {
+        evidence.add(AGE, &seen, &[]);
+        evidence.compare(checks.iter(), &seen);
+    }
+    judge(checks.iter(), &evidence, at(AGE), &look, &[])
+}
+
+#[test]
+fn a_comparison_fails_passes_or_does_not_know() {
+    for (looks, canary_bad, verdict) in [
+        (9, 90, Verdict::Inconclusive),
+        (12, 90, Verdict::Fail),
+        (30, 10, Verdict::Pass),
+        (12, 12, Verdict::Inconclusive),
+    ] {
+        let record = after(&[comparing(true)], looks, canary_bad, 90).remove(0);
+        assert_eq!(record.verdict, verdict, "{looks} looks, {canary_bad}: {}", record.message);
+    }
+}
+
+#[test]
+fn without_a_proof_asked_for_no_evidence_of_harm_is_enough_to_go_on() {
+    let undecided = |prove, looks| after(&[comparing(prove)], looks, 12, 90).remove(0);
+    assert!(!lacks_evidence(&undecided(false, 12)), "{}", undecided(false, 12).message);
+    assert!(lacks_evidence(&undecided(true, 12)));
+    assert!(lacks_evidence(&undecided(false, 9)), "stable is not known yet");
+}
+
+#[test]
+fn the_numbers_of_a_comparison_are_on_record() {
+    let record = after(&[comparing(true)], 12, 30, 90).remove(0);
+    assert_eq!(record.canary, Some(ArmRecord { requests: 12_000, bad: 360 }));
+    let effect = record.effect.unwrap();
+    assert!(effect.worse >= effect.needed && effect.from > 1.0, "{effect:?}");
+    assert!(
+        record.message.starts_with("3% (360 of 12000) of the canary's requests failed, 3 times stable's, against 1% (1080 of 108000)"),
+        "{}",
+        record.message
+    );
+}
+
+#[test]
+fn comparisons_act_together_and_one_of_many_alone_needs_more_evidence() {
+    let named = |name: &str, rule| PlannedCheck { name: name.into(), rule, ..comparing(true) };
+    let errors = || named("errors", Rule::Errors { max: None });
+    let latency = |index: usize| named(&format!("p{index}"), Rule::Latency { quantile: 0.99, max: None });
+    let seen = |looks, others: usize| {
+        let checks: Vec<PlannedCheck> = std::iter::once(errors()).chain((0..others).map(latency)).collect();
+        after(&checks, looks, 13, 90).remove(0)
+    };
+    let fails = |others: usize| (10..200).find(|looks| seen(*looks, others).verdict == Verdict::Fail).unwrap();
+    assert!(fails(0) < fails(10), "{} looks alone, {} among eleven", fails(0), fails(10));
+}
+
+#[test]
+fn an_advisory_check_reports_and_is_not_asked() {
+    let advisory = PlannedCheck { advisory: true, ..comparing(true) };
+    let records = after(&[advisory], 12, 90, 90);
+    assert_eq!(records[0].verdict, Verdict::Fail);
+    assert_eq!(overall(&records), Verdict::Pass);
+    let undecided = after(&[PlannedCheck { advisory: true, ..comparing(true) }], 12, 12, 90);
+    assert!(!lacks_evidence(&undecided[0]));
+}
+
+#[test]
+fn a_limit_and_a_comparison_stand_side_by_side_and_the_worse_counts() {
+    let both = PlannedCheck { versus: versus(true), ..check(one_percent(), 1) };
+    for (canary_bad, stable_bad, verdict) in
+        [(20, 180, Verdict::Fail), (9, 9, Verdict::Fail), (5, 90, Verdict::Pass), (9, 70, Verdict::Inconclusive)]
+    {
+        let record = after(std::slice::from_ref(&both), 12, canary_bad, stable_bad).remove(0);
+        assert_eq!(record.verdict, verdict, "{canary_bad}, {stable_bad}: {}", record.message);
+    }
+}
+
+#[test]
+fn numbers_of_the_past_are_not_those_of_this_step() {
+    let lagging = PlannedCheck { lag: Duration::from_secs(40), ..check(one_percent(), 1) };
+    let look = look(counts(100, 50, &[]));
+    let mut evidence = Evidence::default();
+    evidence.add(Duration::from_secs(20), look.counts.as_ref().unwrap(), &[]);
+    let at = |age| Moment { age: Duration::from_secs(age), settled_since: Duration::from_secs(15) };
+    let say = |evidence: &Evidence, age| judge([&lagging].into_iter(), evidence, at(age), &look, &[]).remove(0);
+    assert_eq!(say(&evidence, 54).verdict, Verdict::Inconclusive);
+    // What was seen before the lag had passed counts for nothing.
+    assert_eq!(say(&evidence, 55).canary, Some(ArmRecord::default()));
+    evidence.add(Duration::from_secs(60), look.counts.as_ref().unwrap(), &[]);
+    assert_eq!(say(&evidence, 60).verdict, Verdict::Fail);
 }

@@ -486,6 +486,48 @@ mod tests {
     }
 
     #[test]
+    fn checks_are_for_steps_that_exist_and_a_ramps_name_means_all_of_it() {
+        let asked = |steps: Value| {
+            Plan::new(
+                &spec(|s| {
+                    s["steps"] = json!([
+                        {"weight": 5, "name": "first"},
+                        {"ramp": {"from": 10, "to": 20, "by": 10, "every": "1m"}, "name": "rise"},
+                    ]);
+                    s["checks"][0]["steps"] = steps;
+                }),
+                "models",
+            )
+        };
+        let plan = asked(json!(["rise"])).unwrap();
+        let counted: Vec<usize> = (0..=plan.promotion()).map(|index| plan.checks_at(index).count()).collect();
+        assert_eq!(counted, [1, 2, 2, 1]);
+        let refused = asked(json!(["first", "second"])).unwrap_err().to_string();
+        assert!(refused.contains(r#"spec.checks[0].steps[1]: no step is called "second""#), "{refused}");
+    }
+
+    #[test]
+    fn a_comparison_has_defaults_and_limits() {
+        let versus = |versus: Value| {
+            Plan::new(&spec(|s| s["checks"][0]["errors"] = json!({"versusStable": versus})), "models")
+        };
+        let plan = versus(json!({})).unwrap();
+        let expected = Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove: false };
+        assert_eq!(plan.checks[0].versus, Some(expected));
+        let plan = versus(json!({"maxRatio": 1.5, "confidence": "95%"})).unwrap();
+        assert_eq!(plan.checks[0].versus, Some(Versus { max_ratio: 1.5, alpha: 0.05, clear_ratio: 3.0, ..expected }));
+        for (wrong, field) in [
+            (json!({"maxRatio": 0.5}), "maxRatio: 0.5"),
+            (json!({"maxRatio": 2, "clearRatio": 2}), "clearRatio: 2"),
+            (json!({"confidence": "100%"}), "confidence: 100%"),
+            (json!({"confidence": "10%"}), "confidence: 10%"),
+        ] {
+            let refused = versus(wrong).unwrap_err().to_string();
+            assert!(refused.contains(&format!("spec.checks[0].errors.versusStable.{field}")), "{refused}");
+        }
+    }
+
+    #[test]
     fn exactly_one_target_is_wanted() {
         let none = spec(|s| s["target"] = json!({}));
         let problem = target(&none).unwrap_err().to_string();
