@@ -1,12 +1,13 @@
 //! The pure core of Sluice: data in, data out.
 //!
 //! Everything that decides what users get lives here, without a Kubernetes client, without a runtime and
-//! without a clock, so that the controller, the property tests and (later) the simulator run the same code.
+//! without a clock, so that the controller, the property tests and the simulator run the same code.
 //!
 //! - [`api`]: the custom resources as people write and read them;
 //! - [`plan`]: a spec, checked and expanded into steps that cannot be wrong;
 //! - [`judge`]: measurements in, verdicts out;
 //! - [`machine`]: what happens next, and what the world should look like then;
+//! - [`simulate`]: a plan and a scenario in, a timeline out;
 //! - [`traffic`]: a `VirtualService` and a setting in, the edited one out;
 //! - [`target`] and [`carrier`]: where predictors come from and where weights are written: facts about the world,
 //!   and the difference between it and what is desired, as the fewest writes.
@@ -21,6 +22,7 @@ pub mod judge;
 pub mod machine;
 pub mod plan;
 mod predictor;
+pub mod simulate;
 pub mod target;
 mod text;
 pub mod traffic;

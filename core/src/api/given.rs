@@ -24,6 +24,11 @@ impl Percent {
         ((0.0..=f64::from(Self::ALL.0)).contains(&parts) && exact).then_some(Self(parts as u32))
     }
 
+    /// As a fraction, 0 to 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::ALL.0)
+    }
+
     /// Whether it is 0.
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "for serde")]
     pub fn is_nothing(&self) -> bool {

@@ -24,6 +24,26 @@ impl Bound {
     }
 }
 
+/// Next to these, buckets are looked for that a comparison of latencies can use: 1 ms to 5 min.
+pub const LADDER: [Bound; 16] = [
+    Bound(1_000),
+    Bound(2_000),
+    Bound(5_000),
+    Bound(10_000),
+    Bound(25_000),
+    Bound(50_000),
+    Bound(100_000),
+    Bound(250_000),
+    Bound(500_000),
+    Bound(1_000_000),
+    Bound(2_500_000),
+    Bound(5_000_000),
+    Bound(10_000_000),
+    Bound(30_000_000),
+    Bound(60_000_000),
+    Bound(300_000_000),
+];
+
 /// Requests of one arm since the previous look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -63,6 +63,7 @@ fn told(kind: DecisionKind) -> &'static str {
         DecisionKind::RolledBack => "Rolled back:",
         DecisionKind::Superseded => "Another revision was wanted than",
         DecisionKind::Cancelled => "Stable was wanted again in place of",
+        DecisionKind::Lost => "A person decided for stable, against",
         DecisionKind::Observed => "Observed to the end, and not promoted:",
         DecisionKind::Promoting => "All traffic was given to",
         DecisionKind::Promoted => "Promoted, and stable now:",

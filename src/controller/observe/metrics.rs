@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Availability, Bound, Indicator, Look, Trouble, TroubleKind},
+    judge::{Availability, Bound, Indicator, LADDER, Look, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
@@ -161,14 +161,11 @@ fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
     Look { at: context.clock.now(), counts: Err(trouble), queries: BTreeMap::new() }
 }
 
-/// Where buckets are looked for that a comparison of latencies can use: next to each of these, in milliseconds.
-const LADDER: [u64; 16] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000];
-
 /// The bounds that the checks need: their limits, and where latencies are compared a ladder of them.
 fn limits(plan: &Plan) -> Vec<Bound> {
     let compares = |check: &PlannedCheck| matches!(check.comparison(), Some((_, Indicator::Latency)));
     let ladder = LADDER.iter().filter(|_| plan.checks.iter().any(compares));
-    plan.latency_limits().into_iter().chain(ladder.map(|millis| Bound(millis * 1000))).collect()
+    plan.latency_limits().into_iter().chain(ladder.copied()).collect()
 }
 
 fn queries(plan: &Plan) -> Vec<Query> {

@@ -1,0 +1,169 @@
+//! What happens while a rollout runs, as people write it down.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Do, GoDuration, Share};
+
+/// Longer than this nothing is rehearsed: 30 days.
+const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+/// More requests a second than this nobody has.
+const MOST_REQUESTS: f64 = 1e9;
+
+/// What happens while a rollout runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// Requests a second, of all users.
+    pub requests: f64,
+    /// The share of them that a step's `match` meets; none where nothing is said.
+    #[serde(default)]
+    pub matching: Option<Share>,
+    /// The predictor that users have.
+    #[serde(default)]
+    pub stable: Arm,
+    /// The one that wants to replace it.
+    #[serde(default)]
+    pub canary: Arm,
+    /// What the query of a check answers, by the name of the check.
+    #[serde(default)]
+    pub queries: BTreeMap<String, f64>,
+    /// Errors come in clumps of so many: retries, bursts, clients that send in batches. 1 where nothing is said.
+    #[serde(default)]
+    pub clump: Option<u32>,
+    /// When it is over, whatever has become of the rollout; a day where nothing is said.
+    #[serde(default)]
+    pub lasts: Option<GoDuration>,
+    /// What happens on the way, at any time after the start, in any order.
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// How a predictor does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Arm {
+    /// The share of its answers that are errors; none where nothing is said.
+    #[serde(default)]
+    pub errors: Option<Share>,
+    /// How long it takes.
+    #[serde(default)]
+    pub latency: Option<Latency>,
+    /// How many ready endpoints it has; one where nothing is said.
+    #[serde(default)]
+    pub ready: Option<u32>,
+}
+
+/// How long a predictor takes: a log-normal distribution by two of its quantiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Latency {
+    /// Half of the requests take longer.
+    pub median: GoDuration,
+    /// One of a hundred takes longer.
+    pub p99: GoDuration,
+}
+
+/// Something that happens: all that is given changes at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Event {
+    /// Time after the start.
+    pub at: GoDuration,
+    /// Requests a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<f64>,
+    /// What is different about stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Arm>,
+    /// What is different about the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Arm>,
+    /// What queries answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub queries: BTreeMap<String, f64>,
+    /// Whether the metrics can be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<bool>,
+    /// What a person asks for.
+    #[serde(default, rename = "do", skip_serializing_if = "Option::is_none")]
+    pub what: Option<Do>,
+    /// Whether everything is frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<bool>,
+}
+
+/// Why a scenario makes no sense: the field, what was expected and what was there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidScenario {
+    /// The field, like `events[2].canary.latency`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Scenario {
+    /// The time that it lasts.
+    pub fn length(&self) -> Duration {
+        self.lasts.map_or(Duration::from_secs(24 * 3600), |lasts| lasts.0)
+    }
+
+    /// Refuses what makes no sense.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn check(&self) -> Result<(), InvalidScenario> {
+        rate(self.requests, "requests")?;
+        arm(&self.stable, "stable")?;
+        arm(&self.canary, "canary")?;
+        if self.clump == Some(0) {
+            return Err(invalid("clump", "0 is out of range: 1 or more is expected"));
+        }
+        if self.length() > LONGEST {
+            return Err(invalid("lasts", format!("{} is too long: 720h at most", GoDuration(self.length()))));
+        }
+        for (index, event) in self.events.iter().enumerate() {
+            let field = |name: &str| format!("events[{index}].{name}");
+            let at = event.at;
+            if *event == (Event { at, ..Event::default() }) {
+                return Err(invalid(
+                    format!("events[{index}]"),
+                    "nothing happens: requests, stable, canary, queries, metrics, do or frozen is expected",
+                ));
+            }
+            if at.0 > self.length() {
+                let problem = format!("{at} is after the end, which is at {}", GoDuration(self.length()));
+                return Err(invalid(field("at"), problem));
+            }
+            event.requests.map_or(Ok(()), |requests| rate(requests, &field("requests")))?;
+            event.stable.as_ref().map_or(Ok(()), |one| arm(one, &field("stable")))?;
+            event.canary.as_ref().map_or(Ok(()), |one| arm(one, &field("canary")))?;
+        }
+        Ok(())
+    }
+}
+
+fn rate(requests: f64, field: &str) -> Result<(), InvalidScenario> {
+    if (0.0..=MOST_REQUESTS).contains(&requests) {
+        Ok(())
+    } else {
+        Err(invalid(field, format!("{requests} is out of range: 0 to {MOST_REQUESTS} a second is expected")))
+    }
+}
+
+fn arm(arm: &Arm, field: &str) -> Result<(), InvalidScenario> {
+    let Some(Latency { median, p99 }) = arm.latency else { return Ok(()) };
+    if median.0.is_zero() || p99 <= median {
+        return Err(invalid(
+            format!("{field}.latency"),
+            format!("median {median} and p99 {p99}: a median above 0 and a p99 above the median are expected"),
+        ));
+    }
+    Ok(())
+}
+
+fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidScenario {
+    InvalidScenario { field: field.into(), problem: problem.into() }
+}
