@@ -7,6 +7,7 @@
 //! - [`plan`]: a spec, checked and expanded into steps that cannot be wrong;
 //! - [`judge`]: measurements in, verdicts out;
 //! - [`machine`]: what happens next, and what the world should look like then;
+//! - [`lint`]: what is risky about a plan;
 //! - [`simulate`]: a plan and a scenario in, a timeline out;
 //! - [`traffic`]: a `VirtualService` and a setting in, the edited one out;
 //! - [`target`] and [`carrier`]: where predictors come from and where weights are written: facts about the world,
@@ -19,6 +20,7 @@ extern crate self as sluice_core;
 pub mod api;
 pub mod carrier;
 pub mod judge;
+pub mod lint;
 pub mod machine;
 pub mod plan;
 mod predictor;

@@ -23,11 +23,17 @@ pub enum Exit {
     Unanswered,
     /// The kinds in the cluster are older than this version.
     Outdated,
+    /// A rehearsal took the canary out of traffic.
+    RolledBack,
+    /// A rehearsal did not end.
+    Held,
+    /// A Rollout has mistakes or risks.
+    Found,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -36,6 +42,9 @@ impl Exit {
         Self::Unreachable,
         Self::Unanswered,
         Self::Outdated,
+        Self::RolledBack,
+        Self::Held,
+        Self::Found,
     ];
 
     /// The number that the shell gets.
@@ -49,6 +58,9 @@ impl Exit {
             Self::Unreachable => 5,
             Self::Unanswered => 6,
             Self::Outdated => 7,
+            Self::RolledBack => 8,
+            Self::Held => 9,
+            Self::Found => 10,
         }
     }
 
@@ -63,6 +75,9 @@ impl Exit {
             Self::Unreachable => "no cluster, or it does not answer",
             Self::Unanswered => "the action was created, and the controller has not answered in time",
             Self::Outdated => "the kinds in the cluster are older than this version",
+            Self::RolledBack => "the rehearsal took the canary out of traffic",
+            Self::Held => "the rehearsal did not end before its scenario did",
+            Self::Found => "the Rollout has mistakes, or with --strict risks",
         }
     }
 
@@ -166,6 +181,15 @@ pub enum Failure {
         /// For how long it was waited.
         waited: Duration,
     },
+    /// A rehearsal took the canary out of traffic.
+    #[error("the rehearsed rollout was not promoted: its canary was taken out of traffic")]
+    RolledBack,
+    /// A rehearsal did not end.
+    #[error("the rehearsed rollout had not ended when its scenario had")]
+    Held,
+    /// A Rollout has mistakes or risks.
+    #[error("{} found", if *.0 == 1 { "1 thing was".to_owned() } else { format!("{} things were", .0) })]
+    Found(usize),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -191,6 +215,9 @@ impl Failure {
             Self::NoCluster(_) | Self::Unreachable { .. } => Exit::Unreachable,
             Self::Unanswered { .. } => Exit::Unanswered,
             Self::Outdated { .. } => Exit::Outdated,
+            Self::RolledBack => Exit::RolledBack,
+            Self::Held => Exit::Held,
+            Self::Found(_) => Exit::Found,
         }
     }
 
@@ -227,6 +254,9 @@ impl Failure {
             | Self::Login(_)
             | Self::Cluster(_)
             | Self::Refused(_)
+            | Self::RolledBack
+            | Self::Held
+            | Self::Found(_)
             | Self::Other(_) => None,
         }
     }

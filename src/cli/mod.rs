@@ -10,8 +10,12 @@ mod exit;
 mod explain;
 mod freeze;
 mod get;
+mod lint;
+mod manifest;
 mod output;
+mod plan;
 pub mod run;
+mod simulate;
 mod uninstall;
 pub mod view;
 mod watch;
@@ -65,6 +69,17 @@ pub enum Command {
     Run(run::RunArgs),
     /// Print the kinds for `kubectl apply`
     Crd(crd::CrdArgs),
+    /// Say what a Rollout would do: its steps, what they cost, and the VirtualServices at each
+    ///
+    /// It needs no cluster. VirtualServices and Services in the same file are shown as they would be at each step.
+    Plan(plan::PlanArgs),
+    /// Rehearse a rollout: the controller's own decisions on a virtual clock
+    ///
+    /// One rehearsal is exactly as the scenario says; --runs draws requests and errors by chance. Without --runs the exit code
+    /// tells how it ended.
+    Simulate(simulate::SimulateArgs),
+    /// Find a Rollout's mistakes and risks, without a cluster
+    Lint(lint::LintArgs),
     /// Ask a cluster.
     #[command(flatten)]
     Ask(Ask),
@@ -169,6 +184,9 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
+        Command::Plan(args) => return plan::run(&args, &output::screen(program), &mut out),
+        Command::Simulate(args) => return simulate::run(&args, &output::screen(program), &mut out),
+        Command::Lint(args) => return lint::run(&args, &output::screen(program), &mut out),
         Command::Run(args) => {
             // The runtime's own spans repeat on every line what the message says.
             run::start_log(args.log_format, "info,kube_runtime=warn");

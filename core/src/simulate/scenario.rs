@@ -105,6 +105,20 @@ pub struct InvalidScenario {
 }
 
 impl Scenario {
+    /// Nothing but so many requests a second, for a day: a good canary, a good stable.
+    pub fn of(requests: f64) -> Self {
+        Self {
+            requests,
+            matching: None,
+            stable: Arm::default(),
+            canary: Arm::default(),
+            queries: BTreeMap::new(),
+            clump: None,
+            lasts: None,
+            events: Vec::new(),
+        }
+    }
+
     /// The time that it lasts.
     pub fn length(&self) -> Duration {
         self.lasts.map_or(Duration::from_secs(24 * 3600), |lasts| lasts.0)

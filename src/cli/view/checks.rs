@@ -51,7 +51,8 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
     lines
 }
 
-fn rule(check: &PlannedCheck) -> String {
+/// What a check is for, in words.
+pub(super) fn rule(check: &PlannedCheck) -> String {
     let compared = check.versus.map(|versus| {
         let bad = if matches!(check.rule, Rule::Errors { .. }) { "fails" } else { "is slow" };
         let times = if versus.max_ratio > 1.0 { format!("{} times as often as", versus.max_ratio) } else { "more often than".to_owned() };

@@ -5,11 +5,14 @@ mod checks;
 mod decisions;
 mod detail;
 mod explain;
+mod findings;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod listed;
 mod log;
 mod next;
+mod plan;
+mod rehearsal;
 mod steps;
 mod table;
 mod text;
@@ -17,9 +20,12 @@ mod text;
 pub use age::age;
 pub use detail::rollout;
 pub use explain::explanation;
+pub use findings::findings;
 pub(crate) use listed::created;
 pub use listed::{Listed, Unreadable};
 pub use log::changes;
+pub use plan::{BadCanary, Changed, plan};
+pub use rehearsal::{outcome, tally, timeline};
 pub use table::{Columns, Table, rollouts};
 pub use text::plain;
 

@@ -1,0 +1,250 @@
+//! What is risky about a Rollout that is valid.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    api::{Finish, GoDuration, Profile, RolloutSpec, Share},
+    judge::Bound,
+    plan::{MetricsPlan, Plan, PlannedCheck, Rule},
+};
+
+/// A first step above this share in percent puts more users at risk than a first look needs.
+const LARGE_FIRST_STEP: u8 = 20;
+/// Two scrapes, where Prometheus scrapes as often as people have it: every 15 seconds.
+const TWO_SCRAPES: Duration = Duration::from_secs(30);
+/// The bounds of Istio's histogram of durations, in milliseconds, as its proxies come.
+const ISTIO_BOUNDS: [f64; 19] = [
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0,
+    60_000.0, 300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+];
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Severity {
+    /// It works, and may do what nobody wants.
+    Risk,
+    /// It does not work.
+    Mistake,
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The field, like `spec.checks[1].latency.max`.
+    pub path: String,
+    /// What is wrong or risky.
+    pub problem: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// The risks of a plan, and of the spec that it was made from.
+pub fn lint(plan: &Plan, spec: &RolloutSpec) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    steps(plan, &mut findings);
+    checks(plan, spec, &mut findings);
+    findings
+}
+
+fn risk(path: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Finding {
+    Finding {
+        severity: Severity::Risk,
+        path: path.into(),
+        problem: problem.into(),
+        advice: advice.into(),
+    }
+}
+
+fn steps(plan: &Plan, findings: &mut Vec<Finding>) {
+    let Some(first) = plan.steps.iter().find(|step| step.weight > 0) else {
+        if plan.steps.is_empty() {
+            findings.push(risk(
+                "spec.steps",
+                "there are no steps: a ready canary gets all requests at once",
+                "begin with a small weight, like {weight: 5, for: 5m}",
+            ));
+        }
+        return;
+    };
+    let previewed = plan.steps.iter().take_while(|step| step.path != first.path).count() > 0;
+    if first.weight > LARGE_FIRST_STEP && !previewed {
+        findings.push(risk(
+            format!("{}.weight", first.path),
+            format!("the first users of the canary are {}% of all", first.weight),
+            format!("begin with {LARGE_FIRST_STEP}% or less, with a match, or with a mirror"),
+        ));
+    }
+    for step in plan.steps.iter().filter(|step| step.lasts.is_zero() && step.min_requests == 0 && !step.approve) {
+        if plan.checks.is_empty() {
+            findings.push(risk(
+                format!("{}.for", step.path),
+                "the step ends as soon as its traffic is in place",
+                "say how long it lasts (for), how many requests it needs (minRequests), or who ends it (approve)",
+            ));
+        }
+    }
+    for (step, next) in plan.steps.iter().zip(plan.steps.iter().skip(1)) {
+        if next.weight > 0 && next.weight < step.weight {
+            findings.push(risk(
+                format!("{}.weight", next.path),
+                format!("the canary gets less than in the step before: {}% after {}%", next.weight, step.weight),
+                "let weights grow, unless that is what you want",
+            ));
+        }
+    }
+}
+
+fn checks(plan: &Plan, spec: &RolloutSpec, findings: &mut Vec<Finding>) {
+    let acting: Vec<&PlannedCheck> = plan.checks.iter().filter(|check| !check.advisory).collect();
+    if acting.is_empty() && plan.finish != Finish::KeepStable {
+        findings.push(risk(
+            "spec.checks",
+            "no check acts: only lost endpoints or a person take a bad canary out of traffic",
+            "add a check, like {name: errors, errors: {max: 1%}}",
+        ));
+    }
+    let is_limit = |check: &&PlannedCheck| match check.rule {
+        Rule::Errors { max } => max.is_some(),
+        Rule::Latency { max, .. } => max.is_some(),
+        Rule::Query { .. } => true,
+    };
+    if !acting.is_empty() && !acting.iter().any(is_limit) {
+        findings.push(risk(
+            "spec.checks",
+            "all checks compare with stable: on little traffic that takes long, and stable may be bad too",
+            "put a limit (max) beside a comparison",
+        ));
+    }
+    for (index, check) in plan.checks.iter().enumerate() {
+        let path = format!("spec.checks[{index}]");
+        check_of(plan, spec, check, &path, findings);
+    }
+}
+
+fn check_of(plan: &Plan, spec: &RolloutSpec, check: &PlannedCheck, path: &str, findings: &mut Vec<Finding>) {
+    match &check.rule {
+        Rule::Errors { max: Some(max) } => {
+            if *max == Share::default() && check.consecutive_failures == 1 {
+                findings.push(risk(
+                    format!("{path}.errors.max"),
+                    "a single failed request rolls the canary back",
+                    "allow a share above 0%, or ask for several looks in a row (consecutiveFailures)",
+                ));
+            }
+        }
+        Rule::Latency { max: Some(max), .. } => between_buckets(plan, *max, path, findings),
+        Rule::Errors { max: None } | Rule::Latency { max: None, .. } | Rule::Query { .. } => {}
+    }
+    let scrapes_itself = matches!(plan.metrics, Some(MetricsPlan::Scrape { .. }));
+    let counted = !matches!(check.rule, Rule::Query { .. });
+    if counted && !scrapes_itself && check.window < TWO_SCRAPES {
+        let given = if spec.interval.is_some() { "spec.interval or the check's window" } else { "the check's window" };
+        findings.push(risk(
+            path,
+            format!(
+                "a look reaches back {}, and Prometheus scrapes every 15s where nobody says otherwise: two scrapes are {}",
+                GoDuration(check.window),
+                GoDuration(TWO_SCRAPES)
+            ),
+            format!("make {given} longer, or scrape the predictors (metrics: {{scrape: ...}})"),
+        ));
+    }
+}
+
+/// A limit between two bounds says little: what lies between them is not known.
+fn between_buckets(plan: &Plan, max: Bound, path: &str, findings: &mut Vec<Finding>) {
+    let profile = match &plan.metrics {
+        Some(MetricsPlan::Source { profile, .. } | MetricsPlan::Scrape { profile, .. }) => *profile,
+        None => return,
+    };
+    if profile != Profile::Istio {
+        return;
+    }
+    let bounds: Vec<Bound> = ISTIO_BOUNDS.iter().filter_map(|millis| Bound::from_seconds(millis / 1e3)).collect();
+    if bounds.contains(&max) {
+        return;
+    }
+    let shown = |bound: &Bound| GoDuration(Duration::from_micros(bound.0)).to_string();
+    let lower = bounds.iter().rev().find(|bound| **bound < max).map(shown);
+    let higher = bounds.iter().find(|bound| **bound > max).map(shown);
+    let neighbours: Vec<String> = lower.into_iter().chain(higher).collect();
+    findings.push(risk(
+        format!("{path}.latency.max"),
+        format!(
+            "{} lies between two buckets of Istio's histogram: the check may stay Inconclusive for ever",
+            shown(&max)
+        ),
+        format!("choose a bound that it has: {}", neighbours.join(" or ")),
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn found(change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut spec = json!({
+            "target": {"service": {"name": "v2"}},
+            "routes": [{"virtualService": "iris"}],
+            "steps": [{"weight": 5, "for": "5m"}, {"weight": 50, "for": "5m"}],
+            "checks": [{"name": "errors", "errors": {"max": "1%"}}, {"name": "p99", "latency": {"max": "250ms"}}],
+        });
+        change(&mut spec);
+        let spec: RolloutSpec = serde_json::from_value(spec).unwrap();
+        let plan = Plan::new(&spec, "models").unwrap();
+        lint(&plan, &spec).into_iter().map(|finding| format!("{}: {}", finding.path, finding.problem)).collect()
+    }
+
+    #[test]
+    fn a_careful_rollout_has_no_risk() {
+        assert_eq!(found(|_| ()), [""; 0]);
+    }
+
+    #[test]
+    fn every_risk_is_named_with_its_field() {
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 9] = [
+            (|s| s["steps"] = json!([]), "spec.steps: there are no steps"),
+            (|s| s["steps"][0]["weight"] = json!(25), "spec.steps[0].weight: the first users"),
+            (|s| s["steps"][1]["weight"] = json!(3), "spec.steps[1].weight: the canary gets less"),
+            (
+                |s| {
+                    s["checks"] = json!([]);
+                    s["steps"][1] = json!({"weight": 50});
+                },
+                "spec.steps[1].for: the step ends",
+            ),
+            (|s| s["checks"] = json!([]), "spec.checks: no check acts"),
+            (
+                |s| s["checks"] = json!([{"name": "e", "errors": {"versusStable": {}}}]),
+                "spec.checks: all checks compare",
+            ),
+            (|s| s["checks"][0]["errors"]["max"] = json!("0%"), "spec.checks[0].errors.max: a single failed"),
+            (|s| s["checks"][1]["latency"]["max"] = json!("300ms"), "spec.checks[1].latency.max: 300ms lies"),
+            (|s| s["interval"] = json!("2s"), "spec.checks[0]: a look reaches back 10s"),
+        ];
+        for (change, expected) in cases {
+            let found = found(change);
+            assert!(found.iter().any(|one| one.starts_with(expected)), "{expected}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_preview_makes_a_large_first_step_no_risk() {
+        let previewed = found(|s| {
+            s["steps"] = json!([
+                {"match": [{"headers": {"x": {"exact": "beta"}}}], "for": "5m"},
+                {"weight": 100, "for": "5m"},
+            ]);
+        });
+        assert_eq!(previewed, [""; 0]);
+    }
+}
