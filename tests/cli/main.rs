@@ -10,5 +10,6 @@ mod arguments;
 mod freezes;
 mod listing;
 mod process;
+mod rehearsals;
 mod uninstall;
 mod world;
