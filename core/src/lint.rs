@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    api::{Finish, GoDuration, Profile, RolloutSpec, Share},
+    api::{Finish, GoDuration, Profile, RolloutSpec},
     judge::Bound,
     plan::{MetricsPlan, Plan, PlannedCheck, Rule},
 };
@@ -130,7 +130,7 @@ fn checks(plan: &Plan, spec: &RolloutSpec, findings: &mut Vec<Finding>) {
 fn check_of(plan: &Plan, spec: &RolloutSpec, check: &PlannedCheck, path: &str, findings: &mut Vec<Finding>) {
     match &check.rule {
         Rule::Errors { max: Some(max) } => {
-            if *max == Share::default() && check.consecutive_failures == 1 {
+            if max.fraction() <= 0.0 && check.consecutive_failures == 1 {
                 findings.push(risk(
                     format!("{path}.errors.max"),
                     "a single failed request rolls the canary back",

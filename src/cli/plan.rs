@@ -74,20 +74,19 @@ fn bad_canaries(args: &PlanArgs, plan: &Plan) -> Vec<BadCanary> {
 
 /// The VirtualServices in the file as they would be at each step; nothing where there are none.
 fn changed(manifest: &Manifest, plan: &Plan, namespace: &str) -> Result<Vec<Changed>, Failure> {
-    let of_kind = |kind: &str| manifest.others.iter().filter(move |object| object["kind"] == kind).cloned();
     let named = |object: &Value| -> ObjectName {
         let field = |name: &str| object["metadata"][name].as_str().map(str::to_owned);
         (field("namespace").unwrap_or_else(|| namespace.to_owned()), field("name").unwrap_or_default())
     };
     let mut objects: Vec<(ObjectName, Value)> =
-        of_kind("VirtualService").map(|object| (named(&object), object)).collect();
+        of_kind(manifest, "VirtualService").map(|object| (named(&object), object)).collect();
     let planned = |name: &ObjectName| plan.routes.iter().any(|route| route.namespace == name.0 && route.name == name.1);
     objects.retain(|(name, _)| planned(name));
     if objects.is_empty() {
         return Ok(Vec::new());
     }
     let services: Vec<(ObjectName, Vec<u16>)> =
-        of_kind("Service").map(|service| (named(&service), ports(&service))).collect();
+        of_kind(manifest, "Service").map(|service| (named(&service), ports(&service))).collect();
     let ports_of = |home: &str, name: &str| {
         let found = services.iter().find(|((of, called), _)| of == home && called == name);
         found.map(|(_, ports)| ports.clone())
@@ -109,6 +108,10 @@ fn changed(manifest: &Manifest, plan: &Plan, namespace: &str) -> Result<Vec<Chan
         (0..=plan.promotion()).map(|index| at_step(&world, plan, &pair, index)).collect()
     };
     world(&objects)
+}
+
+fn of_kind(manifest: &Manifest, kind: &'static str) -> impl Iterator<Item = Value> {
+    manifest.others.iter().filter(move |object| object["kind"] == kind).cloned()
 }
 
 /// The one predictor that has traffic and is not the wanted one.

@@ -181,11 +181,16 @@ fn comparing(prove: bool) -> PlannedCheck {
 
 /// What the checks say after so many looks, each of which saw 1,000 requests of the canary and 9,000 of stable.
 fn after(checks: &[PlannedCheck], looks: u32, canary_bad: u64, stable_bad: u64) -> Vec<CheckRecord> {
-    let seen = Measurement {
-        canary: counts(1000, canary_bad, &[]),
-        stable: counts(9000, stable_bad, &[]),
-        ..Measurement::default()
-    };
+    after_looks(checks, looks, &counts(1000, canary_bad, &[]), &counts(9000, stable_bad, &[]))
+}
+
+/// The same of a tenth of the requests, which leaves more open.
+fn after_few(checks: &[PlannedCheck], looks: u32, canary_bad: u64, stable_bad: u64) -> Vec<CheckRecord> {
+    after_looks(checks, looks, &counts(100, canary_bad, &[]), &counts(900, stable_bad, &[]))
+}
+
+fn after_looks(checks: &[PlannedCheck], looks: u32, canary: &Counts, stable: &Counts) -> Vec<CheckRecord> {
+    let seen = Measurement { canary: canary.clone(), stable: stable.clone(), ..Measurement::default() };
     let look = Look { counts: Ok(seen.clone()), ..look(Counts::default()) };
     let mut evidence = Evidence::default();
     for _ in 0..looks {
@@ -201,16 +206,17 @@ fn a_comparison_fails_passes_or_does_not_know() {
         (9, 90, Verdict::Inconclusive),
         (12, 90, Verdict::Fail),
         (30, 10, Verdict::Pass),
-        (12, 12, Verdict::Inconclusive),
     ] {
         let record = after(&[comparing(true)], looks, canary_bad, 90).remove(0);
         assert_eq!(record.verdict, verdict, "{looks} looks, {canary_bad}: {}", record.message);
     }
+    let record = after_few(&[comparing(true)], 12, 1, 9).remove(0);
+    assert_eq!(record.verdict, Verdict::Inconclusive, "{}", record.message);
 }
 
 #[test]
 fn without_a_proof_asked_for_no_evidence_of_harm_is_enough_to_go_on() {
-    let undecided = |prove, looks| after(&[comparing(prove)], looks, 12, 90).remove(0);
+    let undecided = |prove, looks| after_few(&[comparing(prove)], looks, 1, 9).remove(0);
     assert!(!lacks_evidence(&undecided(false, 12)), "{}", undecided(false, 12).message);
     assert!(lacks_evidence(&undecided(true, 12)));
     assert!(lacks_evidence(&undecided(false, 9)), "stable is not known yet");
@@ -248,19 +254,19 @@ fn an_advisory_check_reports_and_is_not_asked() {
     let records = after(&[advisory], 12, 90, 90);
     assert_eq!(records[0].verdict, Verdict::Fail);
     assert_eq!(overall(&records), Verdict::Pass);
-    let undecided = after(&[PlannedCheck { advisory: true, ..comparing(true) }], 12, 12, 90);
+    let undecided = after_few(&[PlannedCheck { advisory: true, ..comparing(true) }], 12, 1, 9);
     assert!(!lacks_evidence(&undecided[0]));
 }
 
 #[test]
 fn a_limit_and_a_comparison_stand_side_by_side_and_the_worse_counts() {
     let both = PlannedCheck { versus: versus(true), ..check(one_percent(), 1) };
-    for (canary_bad, stable_bad, verdict) in
-        [(20, 180, Verdict::Fail), (9, 9, Verdict::Fail), (5, 90, Verdict::Pass), (9, 70, Verdict::Inconclusive)]
-    {
+    for (canary_bad, stable_bad, verdict) in [(20, 180, Verdict::Fail), (9, 9, Verdict::Fail), (5, 90, Verdict::Pass)] {
         let record = after(std::slice::from_ref(&both), 12, canary_bad, stable_bad).remove(0);
         assert_eq!(record.verdict, verdict, "{canary_bad}, {stable_bad}: {}", record.message);
     }
+    let undecided = after_few(&[both], 12, 1, 9).remove(0);
+    assert_eq!(undecided.verdict, Verdict::Inconclusive, "{}", undecided.message);
 }
 
 #[test]

@@ -137,7 +137,10 @@ impl<'a> World<'a> {
             let uid = format!("{UID}-{}", self.now.as_nanos());
             let by = Some("someone".to_owned());
             let rollout_uid = Some(UID.to_owned());
-            self.asked.push(Asked { uid, what, revision: None, step: None, reason: None, by, rollout_uid });
+            // They name what the status shows them, as the command does.
+            let revision = Some(self::canary().revision());
+            let step = self.state.step().and_then(|step| u32::try_from(step.index + 1).ok());
+            self.asked.push(Asked { uid, what, revision, step, reason: None, by, rollout_uid });
         }
     }
 
@@ -165,7 +168,7 @@ impl<'a> World<'a> {
         let copied = answers(2, &self.scenario.canary, copies);
         self.users.requests += seen_by_users.requests;
         self.users.errors += seen_by_users.errors;
-        let metrics = self.plan.metrics.as_ref()?;
+        self.plan.metrics.as_ref()?;
         let (now, first) = (self.now, self.now.is_zero());
         let trouble = |kind, message: &str| Trouble { kind, message: message.to_owned() };
         let gone = trouble(TroubleKind::Unavailable, "the metrics source does not answer");
@@ -186,7 +189,6 @@ impl<'a> World<'a> {
             (check.name.clone(), if self.metrics { answer } else { Err(gone.clone()) })
         });
         let look = Look { at: DateTime::UNIX_EPOCH + now, counts, queries: queries.collect() };
-        let _ = metrics;
         self.availability.saw(&look, true, now);
         Some(look)
     }

@@ -117,9 +117,16 @@ fn compared(effect: &EffectRecord) -> String {
     let ratio = effect.ratio.map_or_else(|| "unknown, stable gave none".to_owned(), |ratio| format!("{ratio:.2}"));
     let to = to.map_or_else(|| "no known end".to_owned(), |to| to.to_string());
     format!(
-        "Compared with stable: ratio {ratio}, between {from} and {to}. Evidence {worse:.1} that it is above {max_ratio}, \
-         {better:.1} that it is below {clear_ratio}; a verdict needs {needed:.0}."
+        "Compared with stable: ratio {ratio}, between {from} and {to}. Evidence {} that it is above {max_ratio}, {} that it \
+         is below {clear_ratio}; a verdict needs {needed:.0}.",
+        evidence(*worse),
+        evidence(*better)
     )
+}
+
+/// More than a thousand is as good as any number.
+fn evidence(evidence: f64) -> String {
+    if evidence > 1000.0 { "over 1,000".to_owned() } else { format!("{evidence:.1}") }
 }
 
 fn written(decision: &Decision, screen: &Screen) -> Vec<String> {

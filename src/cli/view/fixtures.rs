@@ -138,6 +138,7 @@ pub(crate) fn explained() -> Rollout {
     let status = one.status.as_mut().unwrap();
     let last = status.decisions.last_mut().unwrap();
     last.revision = Some("models/iris-v2:8000".into());
+    last.reason = sluice_core::api::Reason::CheckFailed;
     last.step = Some(3);
     let effect = json!({ "ratio": 46.08, "from": 10.0, "worse": 1e9, "better": 0.0, "needed": 100.0, "maxRatio": 1.0, "clearRatio": 2.0 });
     last.checks[0].effect = Some(serde_json::from_value(effect).unwrap());
