@@ -85,6 +85,10 @@ fn changed(manifest: &Manifest, plan: &Plan, namespace: &str) -> Result<Vec<Chan
     if objects.is_empty() {
         return Ok(Vec::new());
     }
+    for (_, object) in &mut objects {
+        // One that nobody has read off a server has no version, and a patch is always made against one.
+        object["metadata"]["resourceVersion"] = Value::from("0");
+    }
     let services: Vec<(ObjectName, Vec<u16>)> =
         of_kind(manifest, "Service").map(|service| (named(&service), ports(&service))).collect();
     let ports_of = |home: &str, name: &str| {
