@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use sluice_core::{
     lint::{Finding, Severity, lint},
-    plan::{Plan, service_target},
+    plan::{Plan, PlanErrors, target},
 };
 
 use super::{
@@ -46,12 +46,13 @@ pub fn run(args: &LintArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), 
         .map(|field| mistake(field.clone(), "this version does not know it".to_owned()))
         .collect();
     let namespace = manifest.namespace.as_deref().unwrap_or("default");
-    let errors = [service_target(&manifest.spec).map(drop).err(), Plan::new(&manifest.spec, namespace).err()];
-    for error in errors.iter().flatten().flat_map(sluice_core::plan::PlanErrors::iter) {
+    let plan = Plan::named(&manifest.spec, namespace, &manifest.name);
+    let errors = [target(&manifest.spec).map(drop).err(), plan.as_ref().err().cloned()];
+    for error in errors.iter().flatten().flat_map(PlanErrors::iter) {
         findings.push(mistake(error.path.clone(), error.problem.clone()));
     }
-    if let Ok(plan) = Plan::new(&manifest.spec, namespace) {
-        findings.extend(lint(&plan, &manifest.spec));
+    if let Ok(plan) = &plan {
+        findings.extend(lint(plan, &manifest.spec));
     }
     let text = match args.output {
         Form::Text => view::findings(&manifest.name, &findings, screen),

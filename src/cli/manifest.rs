@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 use sluice_core::{
     api::RolloutSpec,
-    plan::{Plan, service_target},
+    plan::{Plan, target},
 };
 
 use super::exit::Failure;
@@ -53,8 +53,8 @@ impl Manifest {
         if let Some(unknown) = self.unknown.first() {
             return Err(invalid(format!("{unknown}: this version does not know it")));
         }
-        service_target(&self.spec).map_err(|errors| invalid(errors.to_string()))?;
-        Plan::new(&self.spec, namespace).map_err(|errors| invalid(errors.to_string()))
+        target(&self.spec).map_err(|errors| invalid(errors.to_string()))?;
+        Plan::named(&self.spec, namespace, &self.name).map_err(|errors| invalid(errors.to_string()))
     }
 }
 

@@ -82,7 +82,8 @@ fn changed(manifest: &Manifest, plan: &Plan, namespace: &str) -> Result<Vec<Chan
         of_kind(manifest, "VirtualService").map(|object| (named(&object), object)).collect();
     let planned = |name: &ObjectName| plan.routes.iter().any(|route| route.namespace == name.0 && route.name == name.1);
     objects.retain(|(name, _)| planned(name));
-    if objects.is_empty() {
+    // What is a SeldonDeployment's, or is generated, is in no file.
+    if objects.is_empty() || manifest.spec.target.service.is_none() {
         return Ok(Vec::new());
     }
     for (_, object) in &mut objects {
