@@ -16,8 +16,25 @@ const LARGE_FIRST_STEP: u8 = 20;
 const TWO_SCRAPES: Duration = Duration::from_secs(30);
 /// The bounds of Istio's histogram of durations, in milliseconds, as its proxies come.
 const ISTIO_BOUNDS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 30_000.0,
-    60_000.0, 300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// How bad a finding is.
@@ -53,12 +70,7 @@ pub fn lint(plan: &Plan, spec: &RolloutSpec) -> Vec<Finding> {
 }
 
 fn risk(path: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Finding {
-    Finding {
-        severity: Severity::Risk,
-        path: path.into(),
-        problem: problem.into(),
-        advice: advice.into(),
-    }
+    Finding { severity: Severity::Risk, path: path.into(), problem: problem.into(), advice: advice.into() }
 }
 
 fn steps(plan: &Plan, findings: &mut Vec<Finding>) {
@@ -80,7 +92,9 @@ fn steps(plan: &Plan, findings: &mut Vec<Finding>) {
             format!("begin with {LARGE_FIRST_STEP}% or less, with a match, or with a mirror"),
         ));
     }
-    for step in plan.steps.iter().filter(|step| step.lasts.is_zero() && step.min_requests == 0 && !step.approve) {
+    for step in
+        plan.steps.iter().filter(|step| step.lasts.is_zero() && step.min_requests == 0 && !step.approve)
+    {
         if plan.checks.is_empty() {
             findings.push(risk(
                 format!("{}.for", step.path),
@@ -93,7 +107,10 @@ fn steps(plan: &Plan, findings: &mut Vec<Finding>) {
         if next.weight > 0 && next.weight < step.weight {
             findings.push(risk(
                 format!("{}.weight", next.path),
-                format!("the canary gets less than in the step before: {}% after {}%", next.weight, step.weight),
+                format!(
+                    "the canary gets less than in the step before: {}% after {}%",
+                    next.weight, step.weight
+                ),
                 "let weights grow, unless that is what you want",
             ));
         }
@@ -144,7 +161,11 @@ fn check_of(plan: &Plan, spec: &RolloutSpec, check: &PlannedCheck, path: &str, f
     let scrapes_itself = matches!(plan.metrics, Some(MetricsPlan::Scrape { .. }));
     let counted = !matches!(check.rule, Rule::Query { .. });
     if counted && !scrapes_itself && check.window < TWO_SCRAPES {
-        let given = if spec.interval.is_some() { "spec.interval or the check's window" } else { "the check's window" };
+        let given = if spec.interval.is_some() {
+            "spec.interval or the check's window"
+        } else {
+            "the check's window"
+        };
         findings.push(risk(
             path,
             format!(
@@ -166,7 +187,8 @@ fn between_buckets(plan: &Plan, max: Bound, path: &str, findings: &mut Vec<Findi
     if profile != Profile::Istio {
         return;
     }
-    let bounds: Vec<Bound> = ISTIO_BOUNDS.iter().filter_map(|millis| Bound::from_seconds(millis / 1e3)).collect();
+    let bounds: Vec<Bound> =
+        ISTIO_BOUNDS.iter().filter_map(|millis| Bound::from_seconds(millis / 1e3)).collect();
     if bounds.contains(&max) {
         return;
     }
@@ -200,7 +222,10 @@ mod tests {
         change(&mut spec);
         let spec: RolloutSpec = serde_json::from_value(spec).unwrap();
         let plan = Plan::new(&spec, "models").unwrap();
-        lint(&plan, &spec).into_iter().map(|finding| format!("{}: {}", finding.path, finding.problem)).collect()
+        lint(&plan, &spec)
+            .into_iter()
+            .map(|finding| format!("{}: {}", finding.path, finding.problem))
+            .collect()
     }
 
     #[test]

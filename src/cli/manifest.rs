@@ -49,7 +49,8 @@ impl Manifest {
     /// All that is wrong with it.
     pub fn plan(&self, namespace: &str) -> Result<Plan, Failure> {
         let namespace = self.namespace.as_deref().unwrap_or(namespace);
-        let invalid = |problems: String| Failure::Other(format!("the Rollout {:?} is invalid: {problems}", self.name));
+        let invalid =
+            |problems: String| Failure::Other(format!("the Rollout {:?} is invalid: {problems}", self.name));
         if let Some(unknown) = self.unknown.first() {
             return Err(invalid(format!("{unknown}: this version does not know it")));
         }
@@ -74,7 +75,8 @@ pub fn read(file: &File) -> Result<Manifest, Failure> {
     let (rollouts, others): (Vec<Value>, Vec<Value>) = documents.into_iter().partition(is_rollout);
     let rollout = chosen(rollouts, file.name.as_deref(), &shown)?;
     let field = |name: &str| rollout["metadata"][name].as_str().map(str::to_owned);
-    let name = field("name").ok_or_else(|| Failure::Other(format!("{shown}: a Rollout has no metadata.name")))?;
+    let name =
+        field("name").ok_or_else(|| Failure::Other(format!("{shown}: a Rollout has no metadata.name")))?;
     let mut unknown = Vec::new();
     let spec = serde_ignored::deserialize(&rollout["spec"], |path| unknown.push(format!("spec.{path}")))
         .map_err(|error| Failure::Other(format!("{shown}: the spec of the Rollout {name:?}: {error}")))?;

@@ -42,7 +42,8 @@ pub struct PlanArgs {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "a number of requests a second is expected, like 100".to_owned())?;
+    let rate: f64 =
+        text.parse().map_err(|_| "a number of requests a second is expected, like 100".to_owned())?;
     if (0.0..=1e9).contains(&rate) { Ok(rate) } else { Err("0 to 1000000000 is expected".to_owned()) }
 }
 
@@ -80,7 +81,8 @@ fn changed(manifest: &Manifest, plan: &Plan, namespace: &str) -> Result<Vec<Chan
     };
     let mut objects: Vec<(ObjectName, Value)> =
         of_kind(manifest, "VirtualService").map(|object| (named(&object), object)).collect();
-    let planned = |name: &ObjectName| plan.routes.iter().any(|route| route.namespace == name.0 && route.name == name.1);
+    let planned =
+        |name: &ObjectName| plan.routes.iter().any(|route| route.namespace == name.0 && route.name == name.1);
     objects.retain(|(name, _)| planned(name));
     // What is a SeldonDeployment's, or is generated, is in no file.
     if objects.is_empty() || manifest.spec.target.service.is_none() {
@@ -120,9 +122,15 @@ fn of_kind(manifest: &Manifest, kind: &'static str) -> impl Iterator<Item = Valu
 }
 
 /// The one predictor that has traffic and is not the wanted one.
-fn stable(world: &World<'_>, plan: &Plan, wanted: &Predictor, manifest: &Manifest) -> Result<Predictor, Failure> {
+fn stable(
+    world: &World<'_>,
+    plan: &Plan,
+    wanted: &Predictor,
+    manifest: &Manifest,
+) -> Result<Predictor, Failure> {
     let from = manifest.spec.target.service.as_ref().and_then(|service| service.from.as_deref());
-    let seen = carrier::see(world, plan, Some(wanted), from).map_err(|refusal| Failure::Other(refusal.message))?;
+    let seen =
+        carrier::see(world, plan, Some(wanted), from).map_err(|refusal| Failure::Other(refusal.message))?;
     match seen.weighted.as_slice() {
         [stable] => Ok(stable.clone()),
         several => {

@@ -96,8 +96,7 @@ fn one(
     };
     write(out, &text)?;
     match &timeline.ending {
-        Ending::Promoted => Ok(()),
-        Ending::Over { outcome: Outcome::Observed | Outcome::Lost, .. } => Ok(()),
+        Ending::Promoted | Ending::Over { outcome: Outcome::Observed | Outcome::Lost, .. } => Ok(()),
         Ending::Over { .. } => Err(Failure::RolledBack),
         Ending::Held(_) => Err(Failure::Held),
     }

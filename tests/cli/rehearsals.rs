@@ -49,7 +49,8 @@ fn the_classic_scenarios_end_as_they_should() {
 #[test]
 fn an_incident_that_hits_both_is_no_fault_of_the_canarys_where_it_is_compared() {
     let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/canary.yaml")).unwrap();
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/canary.yaml")).unwrap();
     let compared = text.replace("errors: {max: 1%}", "errors: {versusStable: {}}");
     assert_ne!(text, compared);
     let file = folder.path().join("rollout.yaml");
@@ -65,13 +66,15 @@ fn many_rehearsals_are_figures_and_the_same_for_one_seed() {
     let figures = |seed: &str| {
         let scenario = "examples/scenarios/worse-at-night.yaml";
         let many = ["--runs", "40", "--seed", seed, "-o", "json"];
-        let output = run(&[&["simulate", "-f", "examples/canary.yaml", "--scenario", scenario], &many[..]].concat());
+        let output =
+            run(&[&["simulate", "-f", "examples/canary.yaml", "--scenario", scenario], &many[..]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let figures_of_one = figures("7");
     assert_eq!(figures_of_one["runs"], 40);
-    let ended = ["promoted", "rolledBack", "endedOtherwise", "held"].map(|name| figures_of_one[name].as_u64().unwrap());
+    let ended = ["promoted", "rolledBack", "endedOtherwise", "held"]
+        .map(|name| figures_of_one[name].as_u64().unwrap());
     assert_eq!(ended.iter().sum::<u64>(), 40, "{figures_of_one}");
     assert_eq!(figures("7"), figures_of_one);
 }
@@ -137,7 +140,8 @@ fn what_cannot_be_read_is_said_with_the_file() {
         (path("broken.yaml", "{a: ["), "is no YAML that can be read"),
         (path("other.yaml", "{apiVersion: v1, kind: Service}"), "has no Rollout of sluice.dev"),
     ] {
-        for command in [&["lint"][..], &["plan"], &["simulate", "--scenario", "examples/scenarios/good.yaml"]] {
+        for command in [&["lint"][..], &["plan"], &["simulate", "--scenario", "examples/scenarios/good.yaml"]]
+        {
             let output = run(&[command, &["-f", &file]].concat());
             assert_eq!(output.status.code(), Some(1), "{command:?} {file}");
             assert!(err(&output).contains(expected), "{expected}: {}", err(&output));
@@ -145,5 +149,9 @@ fn what_cannot_be_read_is_said_with_the_file() {
     }
     let scenario = path("scenario.yaml", "{requests: 10, evnts: []}");
     let output = run(&["simulate", "-f", "examples/canary.yaml", "--scenario", &scenario]);
-    assert!(err(&output).contains("is no scenario that can be read") && err(&output).contains("evnts"), "{}", err(&output));
+    assert!(
+        err(&output).contains("is no scenario that can be read") && err(&output).contains("evnts"),
+        "{}",
+        err(&output)
+    );
 }

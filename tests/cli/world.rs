@@ -93,7 +93,9 @@ pub async fn session(client: Client, args: &str, mut out: Output, mut err: Outpu
 pub fn ask(command: Command) -> Ask {
     match command {
         Command::Ask(ask) => ask,
-        Command::Crd(_) | Command::Run(_) | Command::Plan(_) | Command::Simulate(_) | Command::Lint(_) => panic!("not asked of a cluster"),
+        Command::Crd(_) | Command::Run(_) | Command::Plan(_) | Command::Simulate(_) | Command::Lint(_) => {
+            panic!("not asked of a cluster")
+        }
     }
 }
 

@@ -207,14 +207,8 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
     });
     let comparison = json!({"maxRatio": 2.0});
     let changes = [
-        ("/checks/0/advisory", json!(true)),
-        ("/checks/0/errors/versusStable", comparison.clone()),
-        ("/checks/0/inconclusive", json!("Pause")),
-        ("/checks/0/lag", json!("1m")),
-        ("/checks/0", json!({"name": "c", "latency": {"max": "1s", "versusStable": comparison}})),
         ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "direction": "MoreIsWorse"}})),
         ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "versusStable": comparison}})),
-        ("/checks/0/steps", json!(["1"])),
         ("/steps/0/sticky", json!({"header": "x-user"})),
         ("/target", json!({"deployment": {"name": "iris"}})),
         ("/target", json!({"inferenceService": {"name": "iris"}})),

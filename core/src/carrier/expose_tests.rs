@@ -127,9 +127,9 @@ fn when_it_is_there_as_it_should_be_nothing_is_written() {
 
 #[test]
 fn whatever_else_stands_in_it_is_put_back_under_its_version() {
+    type Change = fn(&mut Value);
     let plan = plan(&json!({}), &json!({}));
     let right = stored(created(&plan, &setting(25)));
-    type Change = fn(&mut Value);
     let changes: [Change; 6] = [
         |o| o["spec"]["hosts"] = json!(["evil.example.com"]),
         |o| o["spec"]["http"][0]["route"][0]["weight"] = json!(1),

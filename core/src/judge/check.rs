@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Evidence, Look, Verdict,
-    compare,
+    Evidence, Look, Verdict, compare,
     limits::{self, Bad},
     opinion::Opinion,
 };

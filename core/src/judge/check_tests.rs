@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use chrono::DateTime;
 
 use super::*;
-use crate::plan::Versus;
 use crate::judge::{Bound, Counts, Measurement, Trouble, TroubleKind};
+use crate::plan::Versus;
 
 const AGE: Duration = Duration::from_mins(1);
 const LIMITS: [Bound; 1] = [Bound(250_000)];
@@ -67,11 +67,7 @@ fn errors_are_judged_by_their_share_of_enough_requests() {
         (49, 49, Verdict::Inconclusive),
         (0, 0, Verdict::Inconclusive),
     ] {
-        assert_eq!(
-            once(&check, counts(requests, errors, &[])).verdict,
-            expected,
-            "{errors} of {requests}"
-        );
+        assert_eq!(once(&check, counts(requests, errors, &[])).verdict, expected, "{errors} of {requests}");
     }
 }
 
@@ -136,8 +132,7 @@ fn trouble_is_neither_pass_nor_fail_and_leaves_the_row_as_it_was() {
         TroubleKind::BadQuery,
         TroubleKind::Misconfigured,
     ] {
-        let look =
-            Look { counts: Err(Trouble { kind, message: "gone".into() }), ..look(Counts::default()) };
+        let look = Look { counts: Err(Trouble { kind, message: "gone".into() }), ..look(Counts::default()) };
         let record = judge_one(&check, &Evidence::default(), &look, std::slice::from_ref(&before));
         assert_eq!((record.verdict, record.failures), (Verdict::Inconclusive, 1));
     }
@@ -171,12 +166,12 @@ fn the_worst_verdict_counts_and_no_checks_pass() {
     assert_eq!(overall(&[]), Verdict::Pass);
 }
 
-fn versus(prove: bool) -> Option<Versus> {
-    Some(Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove })
+fn versus(prove: bool) -> Versus {
+    Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove }
 }
 
 fn comparing(prove: bool) -> PlannedCheck {
-    PlannedCheck { versus: versus(prove), ..check(Rule::Errors { max: None }, 1) }
+    PlannedCheck { versus: Some(versus(prove)), ..check(Rule::Errors { max: None }, 1) }
 }
 
 /// What the checks say after so many looks, each of which saw 1,000 requests of the canary and 9,000 of stable.
@@ -202,11 +197,9 @@ fn after_looks(checks: &[PlannedCheck], looks: u32, canary: &Counts, stable: &Co
 
 #[test]
 fn a_comparison_fails_passes_or_does_not_know() {
-    for (looks, canary_bad, verdict) in [
-        (9, 90, Verdict::Inconclusive),
-        (12, 90, Verdict::Fail),
-        (30, 10, Verdict::Pass),
-    ] {
+    for (looks, canary_bad, verdict) in
+        [(9, 90, Verdict::Inconclusive), (12, 90, Verdict::Fail), (30, 10, Verdict::Pass)]
+    {
         let record = after(&[comparing(true)], looks, canary_bad, 90).remove(0);
         assert_eq!(record.verdict, verdict, "{looks} looks, {canary_bad}: {}", record.message);
     }
@@ -229,7 +222,9 @@ fn the_numbers_of_a_comparison_are_on_record() {
     let effect = record.effect.unwrap();
     assert!(effect.worse >= effect.needed && effect.from > 1.0, "{effect:?}");
     assert!(
-        record.message.starts_with("3% (360 of 12000) of the canary's requests failed, 3 times stable's, against 1% (1080 of 108000)"),
+        record.message.starts_with(
+            "3% (360 of 12000) of the canary's requests failed, 3 times stable's, against 1% (1080 of 108000)"
+        ),
         "{}",
         record.message
     );
@@ -244,7 +239,8 @@ fn comparisons_act_together_and_one_of_many_alone_needs_more_evidence() {
         let checks: Vec<PlannedCheck> = std::iter::once(errors()).chain((0..others).map(latency)).collect();
         after(&checks, looks, 13, 90).remove(0)
     };
-    let fails = |others: usize| (10..200).find(|looks| seen(*looks, others).verdict == Verdict::Fail).unwrap();
+    let fails =
+        |others: usize| (10..200).find(|looks| seen(*looks, others).verdict == Verdict::Fail).unwrap();
     assert!(fails(0) < fails(10), "{} looks alone, {} among eleven", fails(0), fails(10));
 }
 
@@ -260,8 +256,10 @@ fn an_advisory_check_reports_and_is_not_asked() {
 
 #[test]
 fn a_limit_and_a_comparison_stand_side_by_side_and_the_worse_counts() {
-    let both = PlannedCheck { versus: versus(true), ..check(one_percent(), 1) };
-    for (canary_bad, stable_bad, verdict) in [(20, 180, Verdict::Fail), (9, 9, Verdict::Fail), (5, 90, Verdict::Pass)] {
+    let both = PlannedCheck { versus: Some(versus(true)), ..check(one_percent(), 1) };
+    for (canary_bad, stable_bad, verdict) in
+        [(20, 180, Verdict::Fail), (9, 9, Verdict::Fail), (5, 90, Verdict::Pass)]
+    {
         let record = after(std::slice::from_ref(&both), 12, canary_bad, stable_bad).remove(0);
         assert_eq!(record.verdict, verdict, "{canary_bad}, {stable_bad}: {}", record.message);
     }
@@ -276,10 +274,11 @@ fn numbers_of_the_past_are_not_those_of_this_step() {
     let mut evidence = Evidence::default();
     evidence.add(Duration::from_secs(20), look.counts.as_ref().unwrap(), &[]);
     let at = |age| Moment { age: Duration::from_secs(age), settled_since: Duration::from_secs(15) };
-    let say = |evidence: &Evidence, age| judge([&lagging].into_iter(), evidence, at(age), &look, &[]).remove(0);
+    let say =
+        |evidence: &Evidence, age| judge([&lagging].into_iter(), evidence, at(age), &look, &[]).remove(0);
     assert_eq!(say(&evidence, 54).verdict, Verdict::Inconclusive);
     // What was seen before the lag had passed counts for nothing.
     assert_eq!(say(&evidence, 55).canary, Some(ArmRecord::default()));
-    evidence.add(Duration::from_secs(60), look.counts.as_ref().unwrap(), &[]);
+    evidence.add(Duration::from_mins(1), look.counts.as_ref().unwrap(), &[]);
     assert_eq!(say(&evidence, 60).verdict, Verdict::Fail);
 }

@@ -91,7 +91,8 @@ impl Compared {
 
     fn message(&self, finding: &Finding, verdict: Verdict, check: &PlannedCheck) -> String {
         let Effect { bound, canary, stable, ratio: times, interval: (from, to) } = &finding.effect;
-        let bad = bound.map_or_else(|| "failed".to_owned(), |bound| format!("took longer than {}", duration(bound)));
+        let bad = bound
+            .map_or_else(|| "failed".to_owned(), |bound| format!("took longer than {}", duration(bound)));
         let times = times.map_or_else(String::new, |times| format!(", {} times stable's", number(times)));
         let to = to.map_or_else(|| "unknown".to_owned(), number);
         let Versus { max_ratio, alpha, clear_ratio, .. } = self.versus;

@@ -90,7 +90,7 @@ pub(super) fn lost_endpoints(turn: &mut Turn<'_>) -> Option<Decision> {
     Some(turn.decide(DecisionKind::Withdrawn, Reason::CanaryNotReady, message, None, |state| {
         let evidence = state.step().map(|step| step.evidence.carried_over()).unwrap_or_default();
         let withdrawn = Some(Withdrawn::default());
-        Turn::enter(state, StepState { index, losses, withdrawn, evidence, ..StepState::default() });
+        Turn::enter(state, StepState { index, withdrawn, losses, evidence, ..StepState::default() });
     }))
 }
 
@@ -150,8 +150,7 @@ fn without_evidence(plan: &Plan, checks: &[CheckRecord]) -> Then {
 
 /// What evidence is lacking, in a sentence.
 pub(super) fn lacking_evidence(checks: &[CheckRecord], requests: u64) -> String {
-    let lacking: Vec<String> =
-        checks.iter().filter(|check| lacks_evidence(check)).map(describe).collect();
+    let lacking: Vec<String> = checks.iter().filter(|check| lacks_evidence(check)).map(describe).collect();
     if lacking.is_empty() {
         format!("the canary answered {requests} requests in this step")
     } else {

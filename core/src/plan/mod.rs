@@ -515,7 +515,10 @@ mod tests {
         let expected = Versus { max_ratio: 1.0, alpha: 0.01, clear_ratio: 2.0, prove: false };
         assert_eq!(plan.checks[0].versus, Some(expected));
         let plan = versus(json!({"maxRatio": 1.5, "confidence": "95%"})).unwrap();
-        assert_eq!(plan.checks[0].versus, Some(Versus { max_ratio: 1.5, alpha: 0.05, clear_ratio: 3.0, ..expected }));
+        assert_eq!(
+            plan.checks[0].versus,
+            Some(Versus { max_ratio: 1.5, alpha: 0.05, clear_ratio: 3.0, ..expected })
+        );
         for (wrong, field) in [
             (json!({"maxRatio": 0.5}), "maxRatio: 0.5"),
             (json!({"maxRatio": 2, "clearRatio": 2}), "clearRatio: 2"),

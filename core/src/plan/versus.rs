@@ -36,9 +36,8 @@ pub(super) fn plan(versus: &VersusStable, path: &str, errors: &mut PlanErrors) -
         errors.invalid(&format!("{path}.clearRatio"), problem);
     }
     // 1 − 0.99 is 0.010000000000000009: rounded to what a person meant.
-    let alpha = versus.confidence.map_or(DEFAULT_ALPHA, |share| {
-        ((1.0 - share.fraction()) * 1e12).round() / 1e12
-    });
+    let alpha =
+        versus.confidence.map_or(DEFAULT_ALPHA, |share| ((1.0 - share.fraction()) * 1e12).round() / 1e12);
     if !ALPHAS.contains(&alpha) {
         let confidence = versus.confidence.map_or_else(String::new, |confidence| confidence.to_string());
         let problem = format!("{confidence} is out of range: 50% to 99.9999999% is expected");

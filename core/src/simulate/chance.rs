@@ -33,7 +33,9 @@ impl Chance {
                 whole(all)
             }
             // The distribution refuses what it cannot draw: nothing, and more than anybody has.
-            Self::Drawn(random) => Poisson::new(mean).map_or(0, |poisson| whole(poisson.sample(&mut **random))),
+            Self::Drawn(random) => {
+                Poisson::new(mean).map_or(0, |poisson| whole(poisson.sample(&mut **random)))
+            }
         }
     }
 

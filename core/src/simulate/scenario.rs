@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Do, GoDuration, Share};
 
 /// Longer than this nothing is rehearsed: 30 days.
-const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// More requests a second than this nobody has.
 const MOST_REQUESTS: f64 = 1e9;
 
@@ -121,7 +121,7 @@ impl Scenario {
 
     /// The time that it lasts.
     pub fn length(&self) -> Duration {
-        self.lasts.map_or(Duration::from_secs(24 * 3600), |lasts| lasts.0)
+        self.lasts.map_or(Duration::from_hours(24), |lasts| lasts.0)
     }
 
     /// Refuses what makes no sense.
@@ -172,7 +172,9 @@ fn arm(arm: &Arm, field: &str) -> Result<(), InvalidScenario> {
     if median.0.is_zero() || p99 <= median {
         return Err(invalid(
             format!("{field}.latency"),
-            format!("median {median} and p99 {p99}: a median above 0 and a p99 above the median are expected"),
+            format!(
+                "median {median} and p99 {p99}: a median above 0 and a p99 above the median are expected"
+            ),
         ));
     }
     Ok(())

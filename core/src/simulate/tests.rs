@@ -24,7 +24,7 @@ fn plan(change: impl FnOnce(&mut Value)) -> Plan {
     Plan::new(&serde_json::from_value(spec).unwrap(), "rehearsal").unwrap()
 }
 
-fn scenario(more: Value) -> Scenario {
+fn scenario(more: &Value) -> Scenario {
     let mut scenario = json!({"requests": 100, "lasts": "1h"});
     for (field, value) in more.as_object().unwrap() {
         scenario[field] = value.clone();
@@ -35,7 +35,7 @@ fn scenario(more: Value) -> Scenario {
 }
 
 fn rehearsed(change: impl FnOnce(&mut Value), more: Value) -> Timeline {
-    simulate(&plan(change), &scenario(more), None)
+    simulate(&plan(change), &scenario(&more), None)
 }
 
 /// Seconds and kinds of what was decided.
@@ -168,7 +168,8 @@ fn a_query_says_what_the_scenario_says() {
 
 #[test]
 fn one_seed_is_one_rehearsal_and_another_seed_another() {
-    let (plan, scenario) = (plan(|_| ()), scenario(json!({"stable": {"errors": "1%"}, "canary": {"errors": "1%"}})));
+    let (plan, scenario) =
+        (plan(|_| ()), scenario(&json!({"stable": {"errors": "1%"}, "canary": {"errors": "1%"}})));
     let errors = |seed| simulate(&plan, &scenario, Some(seed)).users;
     assert_eq!(errors(1), errors(1));
     assert!((2..10).any(|seed| errors(seed) != errors(1)));

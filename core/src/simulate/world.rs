@@ -83,7 +83,7 @@ impl<'a> World<'a> {
             self.happen(event);
         }
         let mut look = self.look();
-        let mut elapsed = self.now - self.looked;
+        let mut elapsed = self.now.saturating_sub(self.looked);
         self.looked = self.now;
         let mut decisions = Vec::new();
         for _ in 0..MOST_TURNS {
@@ -128,8 +128,8 @@ impl<'a> World<'a> {
     fn happen(&mut self, event: Event) {
         let Event { at: _, requests, stable, canary, queries, metrics, what, frozen } = event;
         self.scenario.requests = requests.unwrap_or(self.scenario.requests);
-        change(&mut self.scenario.stable, stable);
-        change(&mut self.scenario.canary, canary);
+        change(&mut self.scenario.stable, stable.as_ref());
+        change(&mut self.scenario.canary, canary.as_ref());
         self.scenario.queries.extend(queries);
         self.metrics = metrics.unwrap_or(self.metrics);
         self.frozen = frozen.unwrap_or(self.frozen);
@@ -155,10 +155,11 @@ impl<'a> World<'a> {
 
     /// What both arms answered since the last look.
     fn look(&mut self) -> Option<Look> {
-        let seconds = (self.now - self.looked).as_secs_f64();
+        let seconds = self.now.saturating_sub(self.looked).as_secs_f64();
         let given = self.given();
         let matching = self.scenario.matching.map_or(0.0, crate::api::Share::fraction);
-        let (of_stable, of_canary, copies) = arms::divided(self.scenario.requests * seconds, matching, &given);
+        let (of_stable, of_canary, copies) =
+            arms::divided(self.scenario.requests * seconds, matching, &given);
         let clump = self.scenario.clump.unwrap_or(1);
         let mut answers = |number, arm: &Arm, requests| {
             arms::answers(&mut self.chance, number, arm, requests, clump, &self.bounds)
@@ -183,11 +184,12 @@ impl<'a> World<'a> {
                 Ok(Measurement { stable, canary: sum(seen_by_users, &copied), retiring })
             }
         };
-        let queries = self.plan.checks.iter().filter(|check| matches!(check.rule, Rule::Query { .. })).map(|check| {
-            let nothing = || trouble(TroubleKind::NoData, "the scenario has no answer to this query");
-            let answer = self.scenario.queries.get(&check.name).copied().ok_or_else(nothing);
-            (check.name.clone(), if self.metrics { answer } else { Err(gone.clone()) })
-        });
+        let queries =
+            self.plan.checks.iter().filter(|check| matches!(check.rule, Rule::Query { .. })).map(|check| {
+                let nothing = || trouble(TroubleKind::NoData, "the scenario has no answer to this query");
+                let answer = self.scenario.queries.get(&check.name).copied().ok_or_else(nothing);
+                (check.name.clone(), if self.metrics { answer } else { Err(gone.clone()) })
+            });
         let look = Look { at: DateTime::UNIX_EPOCH + now, counts, queries: queries.collect() };
         self.availability.saw(&look, true, now);
         Some(look)
@@ -223,7 +225,7 @@ impl<'a> World<'a> {
     }
 }
 
-fn change(arm: &mut Arm, to: Option<Arm>) {
+fn change(arm: &mut Arm, to: Option<&Arm>) {
     let Some(Arm { errors, latency, ready }) = to else { return };
     arm.errors = errors.or(arm.errors);
     arm.latency = latency.or(arm.latency);
@@ -240,7 +242,8 @@ fn sum(one: Counts, other: &Counts) -> Counts {
 
 /// The bounds that histograms have here: the limits of the checks, and a ladder where latencies are compared.
 fn bounds(plan: &Plan) -> Vec<Bound> {
-    let compares = plan.checks.iter().any(|check| matches!(check.comparison(), Some((_, Indicator::Latency))));
+    let compares =
+        plan.checks.iter().any(|check| matches!(check.comparison(), Some((_, Indicator::Latency))));
     let ladder = LADDER.iter().copied().filter(|_| compares);
     let mut bounds: Vec<Bound> = plan.latency_limits().into_iter().chain(ladder).collect();
     bounds.sort_unstable();

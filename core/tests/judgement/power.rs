@@ -19,12 +19,9 @@ fn median(traffic: &Traffic, seed: u64) -> f64 {
 #[test]
 fn a_worse_canary_is_found_in_time() {
     // After many looks at stable alone, so that its dispersion is known.
-    for (rate, errors, ratio, expected) in [
-        (100.0, 0.01, 2.0, 3.0),
-        (100.0, 0.01, 3.0, 1.0),
-        (100.0, 0.001, 10.0, 1.0),
-        (2.0, 0.01, 10.0, 5.5),
-    ] {
+    for (rate, errors, ratio, expected) in
+        [(100.0, 0.01, 2.0, 3.0), (100.0, 0.01, 3.0, 1.0), (100.0, 0.001, 10.0, 1.0), (2.0, 0.01, 10.0, 5.5)]
+    {
         let minutes = median(&Traffic { errors, ratio, ..Traffic::plain(rate) }, 7);
         println!("{rate} requests/s, {errors} x {ratio}: {minutes} min");
         assert!(minutes <= expected, "{rate} requests/s, {errors} x {ratio}: {minutes} min, not {expected}");

@@ -44,9 +44,7 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
     let longest = plan.checks.iter().map(|check| width(&check.name)).max().unwrap_or(0);
     let mut lines = vec![title("CHECKS", "no verdict yet", screen)];
     lines.extend(
-        plan.checks
-            .iter()
-            .map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(check))),
+        plan.checks.iter().map(|check| format!("    {}  {}", pad(&plain(&check.name), longest), rule(check))),
     );
     lines
 }
@@ -55,7 +53,11 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
 pub(super) fn rule(check: &PlannedCheck) -> String {
     let compared = check.versus.map(|versus| {
         let bad = if matches!(check.rule, Rule::Errors { .. }) { "fails" } else { "is slow" };
-        let times = if versus.max_ratio > 1.0 { format!("{} times as often as", versus.max_ratio) } else { "more often than".to_owned() };
+        let times = if versus.max_ratio > 1.0 {
+            format!("{} times as often as", versus.max_ratio)
+        } else {
+            "more often than".to_owned()
+        };
         format!("no evidence that it {bad} {times} stable")
     });
     let rules: Vec<String> = limit(&check.rule).into_iter().chain(compared).collect();

@@ -37,7 +37,8 @@ fn head(rollout: &Rollout, decision: &Decision, now: DateTime<Utc>, screen: &Scr
     let name = format!("{}/{}", rollout.namespace().unwrap_or_default(), rollout.name_any());
     let at = decision.at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let mut lines = vec![Paint::Bold.on(screen.colour, &format!("{name}  decision {}", decision.seq))];
-    let about = decision.revision.as_deref().map_or_else(String::new, |revision| format!(" {}", plain(revision)));
+    let about =
+        decision.revision.as_deref().map_or_else(String::new, |revision| format!(" {}", plain(revision)));
     let by = decision.by.as_deref().map_or_else(
         || "The controller decided by itself".to_owned(),
         |by| format!("{} asked for it", plain(by)),
@@ -107,14 +108,17 @@ fn sentences(check: &CheckRecord) -> Vec<String> {
         sentences.push(format!("Looks in a row that breached it: {}.", check.failures));
     }
     if check.verdict == Verdict::Inconclusive && check.suffices {
-        sentences.push("That holds no step up: there is no evidence of harm, and no proof was asked for.".to_owned());
+        sentences.push(
+            "That holds no step up: there is no evidence of harm, and no proof was asked for.".to_owned(),
+        );
     }
     sentences
 }
 
 fn compared(effect: &EffectRecord) -> String {
     let EffectRecord { from, to, worse, better, needed, max_ratio, clear_ratio, .. } = effect;
-    let ratio = effect.ratio.map_or_else(|| "unknown, stable gave none".to_owned(), |ratio| format!("{ratio:.2}"));
+    let ratio =
+        effect.ratio.map_or_else(|| "unknown, stable gave none".to_owned(), |ratio| format!("{ratio:.2}"));
     let to = to.map_or_else(|| "no known end".to_owned(), |to| to.to_string());
     format!(
         "Compared with stable: ratio {ratio}, between {from} and {to}. Evidence {} that it is above {max_ratio}, {} that it \

@@ -48,7 +48,12 @@ pub fn plan(
     changed: &[Changed],
     screen: &Screen,
 ) -> String {
-    let sections = [steps(name, plan, rate, screen), checks(plan, rate, screen), costs(bad, rate, screen), objects(changed, screen)];
+    let sections = [
+        steps(name, plan, rate, screen),
+        checks(plan, rate, screen),
+        costs(bad, rate, screen),
+        objects(changed, screen),
+    ];
     let shown: Vec<String> =
         sections.into_iter().filter(|lines| !lines.is_empty()).map(|lines| lines.join("\n")).collect();
     shown.join("\n\n") + "\n"
@@ -61,7 +66,9 @@ fn steps(name: &str, plan: &Plan, rate: f64, screen: &Screen) -> Vec<String> {
     let cells: Vec<[String; 3]> = plan
         .steps
         .iter()
-        .map(|step| [plain(&step.name), plain(&step.given().to_string()), GoDuration(least(plan, step)).to_string()])
+        .map(|step| {
+            [plain(&step.name), plain(&step.given().to_string()), GoDuration(least(plan, step)).to_string()]
+        })
         .chain([["promotion".to_owned(), "weight 100%".to_owned(), GoDuration(plan.settle).to_string()]])
         .collect();
     let column = |index: usize| cells.iter().map(|row| width(&row[index])).max().unwrap_or(0);
@@ -69,7 +76,12 @@ fn steps(name: &str, plan: &Plan, rate: f64, screen: &Screen) -> Vec<String> {
     for (row, step) in cells.iter().zip(plan.steps.iter().map(Some).chain([None])) {
         let [name, given, lasts] = row;
         let notes = step.map(|step| notes(plan, step, rate)).unwrap_or_default();
-        let line = format!("  {}  {}  {}  {notes}", pad(name, widths[0]), pad(given, widths[1]), pad(lasts, widths[2]));
+        let line = format!(
+            "  {}  {}  {}  {notes}",
+            pad(name, widths[0]),
+            pad(given, widths[1]),
+            pad(lasts, widths[2])
+        );
         lines.push(line.trim_end().to_owned());
     }
     lines
@@ -127,7 +139,11 @@ fn float(count: u64) -> f64 {
 }
 
 fn costs(bad: &[BadCanary], rate: f64, screen: &Screen) -> Vec<String> {
-    let mut lines = vec![title("A BAD CANARY", &format!("rehearsed at {rate} requests/s, stable without errors"), screen)];
+    let mut lines = vec![title(
+        "A BAD CANARY",
+        &format!("rehearsed at {rate} requests/s, stable without errors"),
+        screen,
+    )];
     for BadCanary { share, stopped, users } in bad {
         let told = match stopped {
             Some(at) => format!(
@@ -135,7 +151,10 @@ fn costs(bad: &[BadCanary], rate: f64, screen: &Screen) -> Vec<String> {
                 GoDuration(Duration::from_secs(at.as_secs())),
                 thousands(users.errors)
             ),
-            None => format!("{share} errors: not stopped; users get {} bad answers on the way", thousands(users.errors)),
+            None => format!(
+                "{share} errors: not stopped; users get {} bad answers on the way",
+                thousands(users.errors)
+            ),
         };
         lines.extend(indented(&told, 2, screen));
     }
@@ -177,7 +196,9 @@ fn difference(old: &str, new: &str, screen: &Screen) -> Vec<String> {
                 ChangeTag::Delete => ("-", Paint::Red),
                 ChangeTag::Insert => ("+", Paint::Green),
             };
-            lines.push(paint.on(screen.colour, format!("    {sign} {}", change.value().trim_end()).trim_end()));
+            lines.push(
+                paint.on(screen.colour, format!("    {sign} {}", change.value().trim_end()).trim_end()),
+            );
         }
     }
     lines

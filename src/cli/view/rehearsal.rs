@@ -28,7 +28,8 @@ pub fn outcome(ending: &Ending) -> (String, Option<String>) {
 pub fn timeline(name: &str, timeline: &Timeline, screen: &Screen) -> String {
     let mut lines = vec![Paint::Bold.on(screen.colour, &format!("{name}, rehearsed"))];
     let times: Vec<String> = timeline.decisions.iter().map(|(at, _)| time(*at)).collect();
-    let kinds: Vec<String> = timeline.decisions.iter().map(|(_, decision)| format!("{:?}", decision.kind)).collect();
+    let kinds: Vec<String> =
+        timeline.decisions.iter().map(|(_, decision)| format!("{:?}", decision.kind)).collect();
     let column = |cells: &[String]| cells.iter().map(|cell| width(cell)).max().unwrap_or(0);
     let (first, second) = (column(&times), column(&kinds));
     for ((at, kind), (_, decision)) in times.iter().zip(&kinds).zip(&timeline.decisions) {
@@ -56,7 +57,11 @@ fn ended(timeline: &Timeline) -> String {
         }
     };
     let users = timeline.users;
-    let bad = if users.requests == 0 { String::new() } else { format!(" ({})", share(users.errors, users.requests)) };
+    let bad = if users.requests == 0 {
+        String::new()
+    } else {
+        format!(" ({})", share(users.errors, users.requests))
+    };
     format!(
         "{ended} Users got {} answers of the canary, {} of them bad{bad}.",
         thousands(users.requests),
@@ -74,7 +79,9 @@ pub fn tally(name: &str, tally: &Tally) -> String {
     let runs = tally.runs();
     let rolled_back = tally.rolled_back() as u64;
     let (from, to) = tally.interval(rolled_back);
-    let line = |what: &str, count: u64| format!("  {} {} ({})", pad(what, 16), thousands(count), share(count, runs.max(1)));
+    let line = |what: &str, count: u64| {
+        format!("  {} {} ({})", pad(what, 16), thousands(count), share(count, runs.max(1)))
+    };
     let mut lines = vec![
         format!("{name}, rehearsed {} times", thousands(runs)),
         line("promoted", tally.promoted),

@@ -83,12 +83,8 @@ impl Comparison {
                 Some(bound) => counts.slower.get(&bound).copied(),
             };
             let Some((canary_bad, stable_bad)) = bad(&seen.canary).zip(bad(&seen.stable)) else { continue };
-            let pair = Pair {
-                canary_bad,
-                stable_bad,
-                canary: seen.canary.requests,
-                stable: seen.stable.requests,
-            };
+            let pair =
+                Pair { canary_bad, stable_bad, canary: seen.canary.requests, stable: seen.stable.requests };
             series.add(&grid, pair);
         }
     }

@@ -11,9 +11,8 @@ const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
 /// Ratios that a canary which is no worse may have, in units of the ratio that it must be shown to be below.
 const BETTER: [f64; 3] = [0.25, 0.5, 0.625];
 /// Where the interval of the ratio may begin and end.
-const INTERVAL: [f64; 19] = [
-    0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0,
-];
+const INTERVAL: [f64; 19] =
+    [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 
 /// What one look saw of both arms: how many requests there were, and how many of them were bad.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
