@@ -34,8 +34,8 @@ fn scenario(more: &Value) -> Scenario {
     scenario
 }
 
-fn rehearsed(change: impl FnOnce(&mut Value), more: Value) -> Timeline {
-    simulate(&plan(change), &scenario(&more), None)
+fn rehearsed(change: impl FnOnce(&mut Value), more: &Value) -> Timeline {
+    simulate(&plan(change), &scenario(more), None)
 }
 
 /// Seconds and kinds of what was decided.
@@ -49,7 +49,7 @@ use DecisionKind::{
 
 #[test]
 fn a_good_canary_is_promoted() {
-    let timeline = rehearsed(|_| (), json!({}));
+    let timeline = rehearsed(|_| (), &json!({}));
     assert_eq!(
         kinds(&timeline),
         [(0, Adopted), (0, Started), (0, Entered), (60, Entered), (120, Promoting), (140, Promoted)]
@@ -61,7 +61,7 @@ fn a_good_canary_is_promoted() {
 
 #[test]
 fn a_bad_canary_is_rolled_back_at_the_second_bad_look() {
-    let timeline = rehearsed(|_| (), json!({"canary": {"errors": "5%"}}));
+    let timeline = rehearsed(|_| (), &json!({"canary": {"errors": "5%"}}));
     // The first look that counts is at 20 s, when the traffic was in place for longer than it needs to settle.
     assert_eq!(kinds(&timeline), [(0, Adopted), (0, Started), (0, Entered), (30, RolledBack)]);
     let Ending::Over { outcome, reason, .. } = timeline.ending else { panic!("{:?}", timeline.ending) };
@@ -71,7 +71,7 @@ fn a_bad_canary_is_rolled_back_at_the_second_bad_look() {
 
 #[test]
 fn errors_that_come_later_are_found_later() {
-    let timeline = rehearsed(|_| (), json!({"events": [{"at": "65s", "canary": {"errors": "20%"}}]}));
+    let timeline = rehearsed(|_| (), &json!({"events": [{"at": "65s", "canary": {"errors": "20%"}}]}));
     let (at, last) = *kinds(&timeline).last().unwrap();
     assert_eq!(last, RolledBack);
     assert!((80..=100).contains(&at), "rolled back at {at}s");
@@ -80,17 +80,17 @@ fn errors_that_come_later_are_found_later() {
 #[test]
 fn a_gate_waits_for_a_person() {
     let gated = |spec: &mut Value| spec["steps"][0]["approve"] = json!(true);
-    let waits = rehearsed(gated, json!({"lasts": "10m"}));
+    let waits = rehearsed(gated, &json!({"lasts": "10m"}));
     let Ending::Held(held) = &waits.ending else { panic!("{:?}", waits.ending) };
     assert_eq!((held.phase, held.reason), (Phase::Waiting, Some(Reason::WaitingForApproval)));
-    let opened = rehearsed(gated, json!({"events": [{"at": "5m", "do": "Approve"}]}));
+    let opened = rehearsed(gated, &json!({"events": [{"at": "5m", "do": "Approve"}]}));
     assert!(kinds(&opened).contains(&(300, Approved)), "{:?}", kinds(&opened));
     assert_eq!(opened.ending, Ending::Promoted);
 }
 
 #[test]
 fn a_canary_that_is_not_ready_gets_nothing_and_is_overdue() {
-    let timeline = rehearsed(|_| (), json!({"canary": {"ready": 0}, "lasts": "10m"}));
+    let timeline = rehearsed(|_| (), &json!({"canary": {"ready": 0}, "lasts": "10m"}));
     assert_eq!(kinds(&timeline), [(0, Adopted), (0, Started), (120, Overdue)]);
     assert_eq!(timeline.users, Users::default());
 }
@@ -103,7 +103,7 @@ fn endpoints_that_are_lost_once_are_waited_for_and_the_second_time_is_the_last()
             .enumerate()
             .map(|(index, at)| json!({"at": at, "canary": {"ready": index % 2}}))
             .collect();
-        rehearsed(|_| (), json!({ "events": events }))
+        rehearsed(|_| (), &json!({ "events": events }))
     };
     let once = lost(&["30s", "50s"]);
     assert!(kinds(&once).contains(&(30, Withdrawn)), "{:?}", kinds(&once));
@@ -115,24 +115,24 @@ fn endpoints_that_are_lost_once_are_waited_for_and_the_second_time_is_the_last()
 #[test]
 fn metrics_that_disappear_stop_the_way_up_and_no_more() {
     let outage = json!([{"at": "30s", "metrics": false}, {"at": "100s", "metrics": true}]);
-    let timeline = rehearsed(|_| (), json!({ "events": outage }));
+    let timeline = rehearsed(|_| (), &json!({ "events": outage }));
     let entered: Vec<u64> =
         kinds(&timeline).iter().filter(|(_, kind)| *kind == Entered).map(|(at, _)| *at).collect();
     assert_eq!(entered[0], 0);
     assert!((100..=120).contains(&entered[1]), "{entered:?}");
     assert_eq!(timeline.ending, Ending::Promoted);
-    let for_good = rehearsed(|_| (), json!({"events": [{"at": "30s", "metrics": false}]}));
+    let for_good = rehearsed(|_| (), &json!({"events": [{"at": "30s", "metrics": false}]}));
     assert_eq!(kinds(&for_good).last().map(|(_, kind)| *kind), Some(Paused));
     assert!(matches!(for_good.ending, Ending::Held(_)));
 }
 
 #[test]
 fn an_abort_and_a_freeze_are_obeyed() {
-    let aborted = rehearsed(|_| (), json!({"events": [{"at": "45s", "do": "Abort"}]}));
+    let aborted = rehearsed(|_| (), &json!({"events": [{"at": "45s", "do": "Abort"}]}));
     let Ending::Over { outcome, at, .. } = aborted.ending else { panic!("{:?}", aborted.ending) };
     assert_eq!((outcome, at.as_secs()), (Outcome::Aborted, 50));
     let frozen = json!([{"at": "30s", "frozen": true}, {"at": "5m", "frozen": false}]);
-    let thawed = rehearsed(|_| (), json!({ "events": frozen }));
+    let thawed = rehearsed(|_| (), &json!({ "events": frozen }));
     let entered = kinds(&thawed).into_iter().filter(|(_, kind)| *kind == Entered).map(|(at, _)| at).max();
     assert_eq!((entered, thawed.ending), (Some(300), Ending::Promoted));
 }
@@ -143,14 +143,14 @@ fn a_slow_canary_breaches_a_latency_limit() {
         spec["checks"] = json!([{"name": "p99", "latency": {"quantile": 0.99, "max": "250ms"}}]);
     };
     let latency = |p99: &str| json!({"canary": {"latency": {"median": "50ms", "p99": p99}}});
-    assert_eq!(rehearsed(limited, latency("200ms")).ending, Ending::Promoted);
-    assert_eq!(kinds(&rehearsed(limited, latency("400ms"))).last().map(|(_, kind)| *kind), Some(RolledBack));
+    assert_eq!(rehearsed(limited, &latency("200ms")).ending, Ending::Promoted);
+    assert_eq!(kinds(&rehearsed(limited, &latency("400ms"))).last().map(|(_, kind)| *kind), Some(RolledBack));
 }
 
 #[test]
 fn a_shadow_answers_nobody_and_is_judged_all_the_same() {
     let shadow = |spec: &mut Value| spec["steps"] = json!([{"mirror": 50, "for": "60s"}]);
-    let bad = rehearsed(shadow, json!({"canary": {"errors": "5%"}}));
+    let bad = rehearsed(shadow, &json!({"canary": {"errors": "5%"}}));
     assert_eq!(kinds(&bad).last().map(|(_, kind)| *kind), Some(RolledBack));
     assert_eq!(bad.users, Users::default());
 }
@@ -160,10 +160,10 @@ fn a_query_says_what_the_scenario_says() {
     let asks = |spec: &mut Value| {
         spec["checks"] = json!([{"name": "accuracy", "query": {"promql": "accuracy", "min": 0.9}}]);
     };
-    assert_eq!(rehearsed(asks, json!({"queries": {"accuracy": 0.95}})).ending, Ending::Promoted);
-    let worse = rehearsed(asks, json!({"queries": {"accuracy": 0.8}}));
+    assert_eq!(rehearsed(asks, &json!({"queries": {"accuracy": 0.95}})).ending, Ending::Promoted);
+    let worse = rehearsed(asks, &json!({"queries": {"accuracy": 0.8}}));
     assert_eq!(kinds(&worse).last().map(|(_, kind)| *kind), Some(RolledBack));
-    assert!(matches!(rehearsed(asks, json!({"lasts": "5m"})).ending, Ending::Held(_)));
+    assert!(matches!(rehearsed(asks, &json!({"lasts": "5m"})).ending, Ending::Held(_)));
 }
 
 #[test]
