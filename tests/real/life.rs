@@ -201,7 +201,7 @@ pub async fn a_spec_that_became_wrong_keeps_no_rollback_from_happening(lab: &Lab
     world.create_rollout(&world.rollout("v2", checked())).await?;
     world.step(2, "iris-v2", 40).await?;
     world.edit(json!({
-        "steps": [{"mirror": 100}], "routes": [{"virtualService": "elsewhere"}], "metrics": {"source": "nowhere", "scrape": null},
+        "steps": [{"weight": 5, "sticky": {"header": "x-user"}}], "routes": [{"virtualService": "elsewhere"}], "metrics": {"source": "nowhere", "scrape": null},
     })).await?;
     let status = world
         .status_is("the edit is refused", |status| {
@@ -209,7 +209,7 @@ pub async fn a_spec_that_became_wrong_keeps_no_rollback_from_happening(lab: &Lab
         })
         .await?;
     let message = condition(&status, "Accepted")?["message"].to_string();
-    ensure!(message.contains("spec.steps[0].mirror"), "{message}");
+    ensure!(message.contains("spec.steps[0].sticky.header"), "{message}");
     world.predictor("v2").set_errors(0.5);
     world.weight_is("iris-v2", 0).await?;
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 40, 0])?;

@@ -82,9 +82,10 @@ pub async fn an_unknown_metrics_source(lab: &Lab) -> Result<()> {
 
 pub async fn what_this_version_does_not_do(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "refused-unsupported").await?;
-    let spec = json!({"steps": [{"mirror": 100, "for": "1h"}], "checks": [{"name": "e", "errors": {"versusStable": {}}}]});
+    let sticky = json!({"weight": 5, "for": "1h", "sticky": {"header": "x-user"}});
+    let spec = json!({"steps": [sticky], "metrics": {"profile": "seldon"}});
     let expected =
-        ["spec.steps[0].mirror: not supported yet", "spec.checks[0].errors.versusStable: not supported yet"];
+        ["spec.steps[0].sticky.header: not supported yet", "spec.metrics.profile: not supported yet"];
     is_refused(&world, spec, "Unsupported", &expected).await
 }
 
