@@ -19,7 +19,7 @@ use super::{
     exit::Failure,
     manifest::{self, File, Manifest},
     output::write,
-    view::{self, BadCanary, Changed, Screen},
+    view::{self, BadCanary, Changed, Screen, Traffic},
 };
 
 /// Shares of errors that a bad canary is rehearsed with where nobody says any.
@@ -36,6 +36,9 @@ pub struct PlanArgs {
     /// Requests a second, of all users
     #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = rate)]
     pub rate: f64,
+    /// The share of the requests that a step's match meets
+    #[arg(long, value_name = "SHARE", default_value = "10%")]
+    pub matching: Share,
     /// Say how many bad answers users get from a canary with this share of errors; may be given several times
     #[arg(long, value_name = "SHARE")]
     pub errors: Vec<Share>,
@@ -54,7 +57,8 @@ pub fn run(args: &PlanArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), 
     let plan = manifest.plan(&namespace)?;
     let bad = bad_canaries(args, &plan);
     let changed = changed(&manifest, &plan, &namespace)?;
-    write(out, &view::plan(&manifest.name, &plan, args.rate, &bad, &changed, screen))
+    let traffic = Traffic { rate: args.rate, matching: args.matching };
+    write(out, &view::plan(&manifest.name, &plan, traffic, &bad, &changed, screen))
 }
 
 /// What canaries that fail so often would cost, by a rehearsal with each.
@@ -63,7 +67,8 @@ fn bad_canaries(args: &PlanArgs, plan: &Plan) -> Vec<BadCanary> {
     let shares: Vec<Share> = if args.errors.is_empty() { default() } else { args.errors.clone() };
     let rehearsed = shares.into_iter().map(|share| {
         let canary = Arm { errors: Some(share), ..Arm::default() };
-        let timeline = simulate(plan, &Scenario { canary, ..Scenario::of(args.rate) }, None);
+        let scenario = Scenario { canary, matching: Some(args.matching), ..Scenario::of(args.rate) };
+        let timeline = simulate(plan, &scenario, None);
         let stopped = match timeline.ending {
             Ending::Over { at, .. } => Some(at),
             Ending::Promoted | Ending::Held(_) => None,

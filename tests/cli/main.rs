@@ -7,6 +7,7 @@
 
 mod actions;
 mod arguments;
+mod explaining;
 mod freezes;
 mod listing;
 mod process;

@@ -351,10 +351,9 @@ impl<'a> World<'a> {
         // its list, because it was killed, notes an error of its own.
         let reads = |entry: &AuditEntry| ["get", "list", "watch"].contains(&entry.verb.as_str());
         let refused = |entry: &AuditEntry| match entry.code {
-            404 | 409 | 429 => false,
+            ..400 | 404 | 409 | 429 => false,
             400..500 => true,
             500.. => !reads(entry),
-            ..400 => false,
         };
         let refused: Vec<_> = asked.filter(refused).collect();
         ensure!(refused.is_empty(), "the controller was refused: {refused:?}");

@@ -24,7 +24,7 @@ pub use findings::findings;
 pub(crate) use listed::created;
 pub use listed::{Listed, Unreadable};
 pub use log::changes;
-pub use plan::{BadCanary, Changed, plan};
+pub use plan::{BadCanary, Changed, Traffic, plan};
 pub use rehearsal::{outcome, tally, timeline};
 pub use table::{Columns, Table, rollouts};
 pub use text::plain;

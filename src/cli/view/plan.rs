@@ -21,6 +21,24 @@ use super::{
 /// Lines around a change that are shown, too.
 const CONTEXT: usize = 2;
 
+/// What users send.
+#[derive(Clone, Copy, Debug)]
+pub struct Traffic {
+    /// Requests a second.
+    pub rate: f64,
+    /// The share of them that a step's match meets.
+    pub matching: Share,
+}
+
+impl Traffic {
+    /// The share of them that the canary answers in a step.
+    fn of_canary(self, step: &PlannedStep) -> f64 {
+        let given = step.given();
+        let matched = if given.beside.matches.is_empty() { 0.0 } else { self.matching.fraction() };
+        matched + (1.0 - matched) * f64::from(given.weight) / 100.0
+    }
+}
+
 /// What a canary with so many errors would cost.
 pub struct BadCanary {
     /// The share of its answers that are errors.
@@ -43,15 +61,15 @@ pub struct Changed {
 pub fn plan(
     name: &str,
     plan: &Plan,
-    rate: f64,
+    traffic: Traffic,
     bad: &[BadCanary],
     changed: &[Changed],
     screen: &Screen,
 ) -> String {
     let sections = [
-        steps(name, plan, rate, screen),
-        checks(plan, rate, screen),
-        costs(bad, rate, screen),
+        steps(name, plan, traffic, screen),
+        checks(plan, traffic, screen),
+        costs(plan, bad, traffic, screen),
         objects(changed, screen),
     ];
     let shown: Vec<String> =
@@ -59,9 +77,9 @@ pub fn plan(
     shown.join("\n\n") + "\n"
 }
 
-fn steps(name: &str, plan: &Plan, rate: f64, screen: &Screen) -> Vec<String> {
+fn steps(name: &str, plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
     let total: Duration = plan.steps.iter().map(|step| least(plan, step)).sum();
-    let remark = format!("{} at least, at {rate} requests/s", GoDuration(total + plan.settle));
+    let remark = format!("{} at least, at {} requests/s", GoDuration(total + plan.settle), traffic.rate);
     let mut lines = vec![title(&format!("{name}: STEPS"), &remark, screen)];
     let cells: Vec<[String; 3]> = plan
         .steps
@@ -75,7 +93,7 @@ fn steps(name: &str, plan: &Plan, rate: f64, screen: &Screen) -> Vec<String> {
     let widths = [column(0), column(1), column(2)];
     for (row, step) in cells.iter().zip(plan.steps.iter().map(Some).chain([None])) {
         let [name, given, lasts] = row;
-        let notes = step.map(|step| notes(plan, step, rate)).unwrap_or_default();
+        let notes = step.map(|step| notes(plan, step, traffic)).unwrap_or_default();
         let line = format!(
             "  {}  {}  {}  {notes}",
             pad(name, widths[0]),
@@ -94,11 +112,10 @@ fn least(plan: &Plan, step: &PlannedStep) -> Duration {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate times a time
-fn notes(plan: &Plan, step: &PlannedStep, rate: f64) -> String {
-    let given = step.given();
+fn notes(plan: &Plan, step: &PlannedStep, traffic: Traffic) -> String {
     let mut notes = Vec::new();
-    let users = rate * f64::from(given.weight) / 100.0 * least(plan, step).as_secs_f64();
-    if given.weight > 0 {
+    let users = traffic.rate * traffic.of_canary(step) * least(plan, step).as_secs_f64();
+    if step.given().has_users() {
         notes.push(format!("{} users' requests", thousands(users as u64)));
     }
     if step.min_requests > 0 {
@@ -110,16 +127,17 @@ fn notes(plan: &Plan, step: &PlannedStep, rate: f64) -> String {
     notes.join(", ")
 }
 
-fn checks(plan: &Plan, rate: f64, screen: &Screen) -> Vec<String> {
+fn checks(plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
     if plan.checks.is_empty() {
         return Vec::new();
     }
     let mut lines = vec![title("CHECKS", "", screen)];
     for check in &plan.checks {
         lines.extend(indented(&format!("{}: {}", plain(&check.name), rule(check)), 2, screen));
-        let first = plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.weight > 0);
-        let needs = first.filter(|_| check.min_requests > 0 && rate > 0.0).map(|step| {
-            let a_second = rate * f64::from(step.weight) / 100.0;
+        let first =
+            plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.given().has_users());
+        let needs = first.filter(|_| check.min_requests > 0 && traffic.rate > 0.0).map(|step| {
+            let a_second = traffic.rate * traffic.of_canary(step);
             let seconds = float(check.min_requests) / a_second;
             let time = GoDuration(Duration::from_secs(Duration::from_secs_f64(seconds.min(1e9)).as_secs()));
             format!(
@@ -138,10 +156,13 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-fn costs(bad: &[BadCanary], rate: f64, screen: &Screen) -> Vec<String> {
+fn costs(plan: &Plan, bad: &[BadCanary], traffic: Traffic, screen: &Screen) -> Vec<String> {
+    let Traffic { rate, matching } = traffic;
+    let matched = plan.steps.iter().any(|step| !step.matches.is_empty());
+    let matched = if matched { format!(", {matching} meet a match") } else { String::new() };
     let mut lines = vec![title(
         "A BAD CANARY",
-        &format!("rehearsed at {rate} requests/s, stable without errors"),
+        &format!("rehearsed at {rate} requests/s{matched}, stable without errors"),
         screen,
     )];
     for BadCanary { share, stopped, users } in bad {

@@ -1,0 +1,62 @@
+//! Why a decision was made.
+
+use serde_json::{Value, json};
+use sluice_lab::embedded;
+
+use super::world::{create, healthy, set_status, sluice};
+
+/// A Rollout with two decisions on record.
+async fn decided() -> embedded::Api {
+    let api = embedded::Api::new();
+    create(&api, "iris").await;
+    let decision = |seq: u64, kind: &str, message: &str| {
+        json!({
+            "seq": seq, "at": "2026-03-14T15:09:26Z", "kind": kind, "reason": "CheckFailed", "message": message,
+            "fromWeight": 10, "weight": 0, "revision": "default/iris-v2:8000", "by": "ann",
+        })
+    };
+    let mut status = healthy("iris");
+    status["decisions"] =
+        json!([decision(5, "Entered", "step 1 passed"), decision(6, "RolledBack", "errors: too many")]);
+    set_status(&api, "iris", status).await;
+    api
+}
+
+#[tokio::test]
+async fn the_last_decision_is_told_or_the_one_that_is_named() {
+    let api = decided().await;
+    let last = sluice(&api, "explain iris").await;
+    assert_eq!(last.code(), 0);
+    for expected in [
+        "decision 6",
+        "Rolled back: default/iris-v2:8000",
+        "ann asked for it",
+        "errors: too many (CheckFailed)",
+    ] {
+        assert!(last.out.contains(expected), "{expected:?} is not in\n{}", last.out);
+    }
+    let earlier = sluice(&api, "explain iris --decision 5").await;
+    assert!(earlier.out.contains("decision 5") && earlier.out.contains("1 more decision"), "{}", earlier.out);
+    let object: Value = serde_json::from_str(&sluice(&api, "explain iris -d 5 -o json").await.out).unwrap();
+    assert_eq!((&object["seq"], &object["kind"]), (&json!(5), &json!("Entered")));
+    assert_eq!(sluice(&api, "explain iris -o name").await.out, "6\n");
+}
+
+#[tokio::test]
+async fn what_is_not_on_record_is_said_with_what_is() {
+    let api = decided().await;
+    let ran = sluice(&api, "explain iris --decision 3").await;
+    assert_eq!(ran.code(), 1);
+    assert_eq!(
+        ran.failure(),
+        "decision 3 of the Rollout \"iris\" is not on record: the last ones are, 5 to 6"
+    );
+    create(&api, "wine").await;
+    let nothing = sluice(&api, "explain wine").await;
+    assert!(
+        nothing.failure().contains("nothing was decided about the Rollout \"wine\" yet"),
+        "{}",
+        nothing.failure()
+    );
+    assert_eq!(sluice(&api, "explain nobody").await.code(), 3);
+}
