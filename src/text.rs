@@ -15,6 +15,19 @@ pub fn without_values(message: &str) -> String {
     shown
 }
 
+/// The path of a field below a spec, as in all messages.
+pub fn spelled(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", spelled(parent)),
+        Path::Map { parent, key } => format!("{}.{key}", spelled(parent)),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            spelled(parent)
+        }
+    }
+}
+
 /// What follows the quoted text.
 fn after_quotes(quoted: &str) -> &str {
     let mut escaped = false;

@@ -123,13 +123,7 @@ pub async fn act(session: &mut Session<'_>, what: Do, args: &AskArgs) -> Result<
         Listed::Unreadable(_) if matches!(what, Do::Abort | Do::Pause) => {
             (object.metadata.clone(), about(&args.name, what, None, None))
         }
-        Listed::Unreadable(unreadable) => {
-            return Err(Failure::Unreadable {
-                namespace: unreadable.namespace,
-                name: unreadable.name,
-                cause: unreadable.cause,
-            });
-        }
+        Listed::Unreadable(unreadable) => return Err(unreadable.into()),
     };
     let spec = RolloutActionSpec { reason: args.reason.clone(), ..spec };
     let api: Api<RolloutAction> = Api::namespaced(session.client.clone(), &session.namespace);

@@ -4,6 +4,8 @@ use std::{error::Error, io, time::Duration};
 
 use kube::{client::AuthError, core::Status};
 
+use super::view::Unreadable;
+
 /// How a command ended, as the shell sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -284,6 +286,13 @@ impl Failure {
             500.. => Self::Other(format!("the cluster failed: {} ({})", status.message, status.code)),
             _ => Self::Cluster(status.message.clone()),
         }
+    }
+}
+
+impl From<Unreadable> for Failure {
+    fn from(unreadable: Unreadable) -> Self {
+        let Unreadable { namespace, name, cause, created: _ } = unreadable;
+        Self::Unreadable { namespace, name, cause }
     }
 }
 

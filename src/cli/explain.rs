@@ -30,10 +30,7 @@ pub async fn explain(session: &mut Session<'_>, args: &ExplainArgs) -> Result<()
     let object = one(session, &api(session, false), &args.name).await?;
     let rollout = match Listed::from(&object) {
         Listed::Readable(rollout) => rollout,
-        Listed::Unreadable(unreadable) => {
-            let view::Unreadable { namespace, name, cause, .. } = unreadable;
-            return Err(Failure::Unreadable { namespace, name, cause });
-        }
+        Listed::Unreadable(unreadable) => return Err(unreadable.into()),
     };
     let status = rollout.status.clone().unwrap_or_default();
     let decision = chosen(&status, args)?;

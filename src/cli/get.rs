@@ -111,13 +111,7 @@ fn print_one(session: &mut Session<'_>, args: &GetArgs, object: &DynamicObject) 
         Format::Name => name_of(object),
         Format::Table => match Listed::from(object) {
             Listed::Readable(rollout) => view::rollout(&rollout, Utc::now(), &session.screen),
-            Listed::Unreadable(unreadable) => {
-                return Err(Failure::Unreadable {
-                    namespace: unreadable.namespace,
-                    name: unreadable.name,
-                    cause: unreadable.cause,
-                });
-            }
+            Listed::Unreadable(unreadable) => return Err(unreadable.into()),
         },
         Format::Wide => {
             let columns = Columns { namespace: false, wide: true };

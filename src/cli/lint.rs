@@ -12,8 +12,7 @@ use sluice_core::{
 use super::{
     exit::Failure,
     manifest::{self, File},
-    output::{self, write},
-    simulate::Form,
+    output::{self, Form, write},
     view::{self, Screen},
 };
 

@@ -13,6 +13,7 @@ use sluice_core::{
 };
 
 use super::exit::Failure;
+use crate::text::spelled;
 
 /// More than this nobody writes by hand, and nothing reads.
 const LARGEST: u64 = 4 << 20;
@@ -78,8 +79,9 @@ pub fn read(file: &File) -> Result<Manifest, Failure> {
     let name =
         field("name").ok_or_else(|| Failure::Other(format!("{shown}: a Rollout has no metadata.name")))?;
     let mut unknown = Vec::new();
-    let spec = serde_ignored::deserialize(&rollout["spec"], |path| unknown.push(format!("spec.{path}")))
-        .map_err(|error| Failure::Other(format!("{shown}: the spec of the Rollout {name:?}: {error}")))?;
+    let spec =
+        serde_ignored::deserialize(&rollout["spec"], |path| unknown.push(format!("spec{}", spelled(&path))))
+            .map_err(|error| Failure::Other(format!("{shown}: the spec of the Rollout {name:?}: {error}")))?;
     Ok(Manifest { namespace: field("namespace"), name, spec, unknown, others })
 }
 

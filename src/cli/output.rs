@@ -38,6 +38,18 @@ pub enum Plain {
     Name,
 }
 
+/// The form of the output, where there are no names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
 /// What standard output is: as wide as the terminal and coloured where it is one, unless `NO_COLOR` says otherwise.
 pub fn screen(program: &str) -> Screen {
     let terminal = stdout().is_terminal();

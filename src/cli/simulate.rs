@@ -18,7 +18,7 @@ use sluice_core::{
 use super::{
     exit::Failure,
     manifest::{self, File, Manifest},
-    output::{self, write},
+    output::{self, Form, write},
     view::{self, Screen},
 };
 
@@ -40,18 +40,6 @@ pub struct SimulateArgs {
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Form,
-}
-
-/// The form of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
-    /// For people.
-    #[default]
-    Text,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
 }
 
 /// Rehearses. One rehearsal that does not end in a promotion is a failure, for pipelines; many are figures.

@@ -18,6 +18,7 @@ use sluice_core::{
 };
 
 use super::{Error, packed::Body};
+use crate::text::spelled;
 
 /// A Rollout whose spec and status are not parsed yet.
 #[derive(Clone, Debug, Deserialize)]
@@ -144,19 +145,6 @@ fn unknown(spec: Option<&str>, status: Option<&str>) -> Option<(Refusal, Option<
         Some((unknown?, serde_json::from_str(pinned.get()).ok()))
     });
     of_pinned.or_else(|| Some((read_spec(spec, "spec").1?, None)))
-}
-
-/// The path of a field below a spec, as in all messages.
-fn spelled(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => format!("{}[{index}]", spelled(parent)),
-        Path::Map { parent, key } => format!("{}.{key}", spelled(parent)),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
-            spelled(parent)
-        }
-    }
 }
 
 /// What a reconcile wants to know of the Rollout that it is about.

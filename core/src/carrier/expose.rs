@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ObjectName, World};
+use super::{ObjectName, World, controllers};
 use crate::{
     HostNames, Predictor,
     api::Reason,
@@ -66,8 +66,7 @@ impl Kind {
 
 /// Whether an object is the Rollout's with this uid.
 pub fn is_ours(object: &Value, uid: &str) -> bool {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    owners.into_iter().flatten().any(|owner| owner["controller"] == true && owner["uid"] == uid)
+    controllers(object).any(|owner| owner["uid"] == uid)
 }
 
 /// A new object of the Rollout's.
@@ -138,12 +137,8 @@ pub(super) fn shown(
     // Each route by itself: they lead to other ports, so one setting does not fit both.
     let edited = |route: Value, setting: &Setting| -> Result<Vec<Value>, RouteError> {
         let selection = Selection {
-            namespace: namespace.clone(),
-            name: object.clone(),
-            rollout: world.rollout(),
             http: route["name"].as_str().into_iter().map(str::to_owned).collect(),
-            tcp: Vec::new(),
-            tls: Vec::new(),
+            ..Selection::every_http(namespace, object, world.rollout())
         };
         let alone = json!({"metadata": metadata, "spec": {"http": [route]}});
         let mut edited = traffic::edit(&alone, &selection, setting, &world.cluster)?;
@@ -290,9 +285,7 @@ pub fn accept_generated(
 
 /// That an object is somebody else's.
 pub(super) fn taken(there: &Value, kind: Kind, name: &ObjectName) -> Refusal {
-    let owners = there.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
-    let of = owner.map_or_else(
+    let of = controllers(there).next().map_or_else(
         || "is not this Rollout's".to_owned(),
         |owner| {
             let text = |field: &str| owner[field].as_str().unwrap_or("?").to_owned();

@@ -59,26 +59,23 @@ impl World<'_> {
 
 fn selection(world: &World<'_>, route: &PlannedRoute) -> Selection {
     Selection {
-        namespace: route.namespace.clone(),
-        name: route.name.clone(),
-        rollout: world.rollout(),
         http: route.http.clone(),
         tcp: route.tcp.clone(),
         tls: route.tls.clone(),
+        ..Selection::every_http(&route.namespace, &route.name, world.rollout())
     }
+}
+
+/// Who controls an object, as its owner references say.
+fn controllers(object: &Value) -> impl Iterator<Item = &Value> {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().filter(|owner| owner["controller"] == true)
 }
 
 /// All that a plan moves of one object: its http routes at once, so that no part of the plan takes away what another one
 /// added, and its connections.
 fn whole(world: &World<'_>, plan: &Plan, object: &ObjectName) -> Vec<Selection> {
-    let nothing = || Selection {
-        namespace: object.0.clone(),
-        name: object.1.clone(),
-        rollout: world.rollout(),
-        http: Vec::new(),
-        tcp: Vec::new(),
-        tls: Vec::new(),
-    };
+    let nothing = || Selection::every_http(&object.0, &object.1, world.rollout());
     let of_object = plan.routes.iter().filter(|route| route.namespace == object.0 && route.name == object.1);
     let (mut requests, mut connections) = (nothing(), nothing());
     let (mut some, mut all) = (false, false);

@@ -7,7 +7,7 @@
 use json_patch::Patch;
 use serde_json::{Value, json};
 
-use super::{World, expose::on_port};
+use super::{World, controllers, expose::on_port};
 use crate::{
     HostNames,
     api::{Reason, STAMP},
@@ -22,8 +22,7 @@ use crate::{
 
 /// The SeldonDeployment that an object belongs to, if it does.
 pub fn deployment_of(virtual_service: &Value) -> Option<&str> {
-    let owners = virtual_service.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let owner = owners.into_iter().flatten().find(|owner| owner["controller"] == true)?;
+    let owner = controllers(virtual_service).next()?;
     (owner["kind"] == "SeldonDeployment").then(|| owner["name"].as_str()).flatten()
 }
 
@@ -33,7 +32,7 @@ pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) ->
     let namespace = deployment.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
     let view = SeldonView::read(deployment);
     let live = view.predictors.iter().filter(|predictor| !predictor.shadow);
-    let alone = view.predictors.iter().filter(|predictor| !predictor.shadow).count() == 1;
+    let alone = live.clone().count() == 1;
     let entries: Vec<Value> = live
         .map(|predictor| {
             json!({
@@ -135,14 +134,8 @@ pub fn accept_slots(plan: &Plan, deployment: &Value, wanted: Option<&str>) -> Re
 /// nothing where it is so.
 pub fn lowered(world: &World<'_>, virtual_service: &Value, desired: &Setting) -> Option<Patch> {
     let text = |pointer| virtual_service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let selection = Selection {
-        namespace: text("/metadata/namespace").to_owned(),
-        name: text("/metadata/name").to_owned(),
-        rollout: world.rollout(),
-        http: Vec::new(),
-        tcp: Vec::new(),
-        tls: Vec::new(),
-    };
+    let selection =
+        Selection::every_http(text("/metadata/namespace"), text("/metadata/name"), world.rollout());
     let mut after = virtual_service.clone();
     for setting in [desired.clone(), on_port(desired, GRPC_PORT)] {
         after = traffic::edit_what_can_be(&after, &selection, &setting, &world.cluster).after;
@@ -180,14 +173,7 @@ mod tests {
         let ports = |_: &str, _: &str| Some(vec![8000, 5001]);
         let before = deployment(traffic);
         let shown = as_route(&before, "iris", &names);
-        let selection = Selection {
-            namespace: "models".into(),
-            name: "iris".into(),
-            rollout: "models/iris".into(),
-            http: Vec::new(),
-            tcp: Vec::new(),
-            tls: Vec::new(),
-        };
+        let selection = Selection::every_http("models", "iris", "models/iris".into());
         let setting =
             Setting { canary: Some(predictor("green")), weight, ..Setting::all_to(predictor("main")) };
         let cluster = Cluster { names: &names, ports: &ports };

@@ -304,8 +304,7 @@ fn enter_step(
     let kind = if promoting { DecisionKind::Promoting } else { DecisionKind::Entered };
     let checks = turn.state.checks.clone();
     let decision = turn.decide(kind, reason, message, by, |state| {
-        let evidence = state.step().map(|step| step.evidence.carried_over()).unwrap_or_default();
-        Turn::enter(state, StepState { index, losses, evidence, ..StepState::default() });
+        Turn::enter(state, StepState { index, losses, ..StepState::default() });
     });
     // The record shows what the step was entered on.
     Decision { checks, ..decision }

@@ -88,9 +88,8 @@ pub(super) fn lost_endpoints(turn: &mut Turn<'_>) -> Option<Decision> {
     let message =
         "the canary lost its last ready endpoint: no traffic until it is ready, then the step starts anew";
     Some(turn.decide(DecisionKind::Withdrawn, Reason::CanaryNotReady, message, None, |state| {
-        let evidence = state.step().map(|step| step.evidence.carried_over()).unwrap_or_default();
         let withdrawn = Some(Withdrawn::default());
-        Turn::enter(state, StepState { index, withdrawn, losses, evidence, ..StepState::default() });
+        Turn::enter(state, StepState { index, withdrawn, losses, ..StepState::default() });
     }))
 }
 

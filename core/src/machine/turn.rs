@@ -179,8 +179,12 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// Enters step `index` with traffic, or without any while the canary is not ready.
-    pub(super) fn enter(state: &mut State, step: StepState) {
+    /// Enters step `index` with traffic, or without any while the canary is not ready. What was found out about the revision
+    /// in the step before goes on.
+    pub(super) fn enter(state: &mut State, mut step: StepState) {
+        if let Some(before) = state.step() {
+            step.evidence = before.evidence.carried_over();
+        }
         state.checks.clear();
         state.stage = Stage::Step(Box::new(step));
     }

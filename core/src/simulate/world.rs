@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Predictor,
     api::{Decision, Do, Given, RolloutStatus},
-    judge::{Availability, Bound, Counts, Indicator, LADDER, Look, Measurement, Trouble, TroubleKind},
+    judge::{Availability, Bound, Counts, Look, Measurement, Trouble, TroubleKind},
     machine::{self, Asked, Change, Facts, Frozen, SeenTraffic, State},
     plan::{Plan, Rule},
 };
@@ -240,12 +240,9 @@ fn sum(one: Counts, other: &Counts) -> Counts {
     Counts { requests: one.requests + other.requests, errors: one.errors + other.errors, slower }
 }
 
-/// The bounds that histograms have here: the limits of the checks, and a ladder where latencies are compared.
+/// The bounds that histograms have here: those that are looked for.
 fn bounds(plan: &Plan) -> Vec<Bound> {
-    let compares =
-        plan.checks.iter().any(|check| matches!(check.comparison(), Some((_, Indicator::Latency))));
-    let ladder = LADDER.iter().copied().filter(|_| compares);
-    let mut bounds: Vec<Bound> = plan.latency_limits().into_iter().chain(ladder).collect();
+    let mut bounds = plan.latency_bounds();
     bounds.sort_unstable();
     bounds.dedup();
     bounds

@@ -28,6 +28,18 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Every http route of a `VirtualService` that lists a managed predictor, for the Rollout `rollout` (`namespace/name`).
+    pub fn every_http(namespace: &str, name: &str, rollout: String) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            rollout,
+            http: Vec::new(),
+            tcp: Vec::new(),
+            tls: Vec::new(),
+        }
+    }
+
     /// Every http route that lists a managed predictor.
     pub fn is_every_http(&self) -> bool {
         self.http.is_empty() && self.tcp.is_empty() && self.tls.is_empty()

@@ -15,6 +15,7 @@ use super::{
     Screen,
     checks::rule,
     detail::{indented, title},
+    rehearsal::time,
     text::{Paint, pad, plain, thousands, width},
 };
 
@@ -139,7 +140,7 @@ fn checks(plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
         let needs = first.filter(|_| check.min_requests > 0 && traffic.rate > 0.0).map(|step| {
             let a_second = traffic.rate * traffic.of_canary(step);
             let seconds = float(check.min_requests) / a_second;
-            let time = GoDuration(Duration::from_secs(Duration::from_secs_f64(seconds.min(1e9)).as_secs()));
+            let time = time(Duration::from_secs_f64(seconds.min(1e9)));
             format!(
                 "needs {} requests of the canary: {time} of step {}",
                 thousands(check.min_requests),
@@ -169,7 +170,7 @@ fn costs(plan: &Plan, bad: &[BadCanary], traffic: Traffic, screen: &Screen) -> V
         let told = match stopped {
             Some(at) => format!(
                 "{share} errors: stopped after {}; users get {} bad answers",
-                GoDuration(Duration::from_secs(at.as_secs())),
+                time(*at),
                 thousands(users.errors)
             ),
             None => format!(

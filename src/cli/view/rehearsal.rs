@@ -70,7 +70,7 @@ fn ended(timeline: &Timeline) -> String {
 }
 
 /// To the second: a rehearsal is no more exact than its looks.
-fn time(time: Duration) -> String {
+pub(super) fn time(time: Duration) -> String {
     GoDuration(Duration::from_secs(time.as_secs())).to_string()
 }
 

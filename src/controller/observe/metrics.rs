@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Availability, Bound, Indicator, LADDER, Look, Trouble, TroubleKind},
+    judge::{Availability, Look, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
@@ -126,7 +126,7 @@ pub(super) async fn look(
     // Without a step the traffic is what it is since the last loser lost its part.
     let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
     let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
-    let limits = limits(plan);
+    let limits = plan.latency_bounds();
     let queries = if step.is_some() { queries(plan) } else { Vec::new() };
     let question = Question {
         now,
@@ -159,13 +159,6 @@ fn needs_counts(plan: &Plan) -> bool {
 /// A look in which the metrics were not asked.
 fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
     Look { at: context.clock.now(), counts: Err(trouble), queries: BTreeMap::new() }
-}
-
-/// The bounds that the checks need: their limits, and where latencies are compared a ladder of them.
-fn limits(plan: &Plan) -> Vec<Bound> {
-    let compares = |check: &PlannedCheck| matches!(check.comparison(), Some((_, Indicator::Latency)));
-    let ladder = LADDER.iter().filter(|_| plan.checks.iter().any(compares));
-    plan.latency_limits().into_iter().chain(ladder.copied()).collect()
 }
 
 fn queries(plan: &Plan) -> Vec<Query> {
