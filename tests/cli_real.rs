@@ -18,7 +18,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use sluice_core::api::{Freeze, REQUESTED_BY, Rollout, RolloutAction};
 use sluice_lab::real::{Cluster, Options, namespace, wait};
@@ -43,28 +43,22 @@ fn main() -> Result<ExitCode> {
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
 
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$({
-                let (runtime, lab) = (runtime.clone(), lab.clone());
-                Trial::test(stringify!($name), move || {
-                    runtime.block_on($name(&lab)).map_err(|error| format!("{error:#}").into())
-                })
-            }),*]
-        };
-    }
-    let trials = trials![
-        who_asked_is_what_the_server_says,
-        who_asked_cannot_be_changed_later,
-        nobody_asks_in_anothers_name_where_there_is_no_stamp,
-        who_writes_rollouts_cannot_approve_them,
-        the_controller_may_do_what_it_does_and_reads_no_secrets,
-        each_role_can_do_what_it_is_for_and_nothing_more,
-        its_pod_meets_the_restricted_standard,
-        whoever_may_freeze_does_it_in_their_own_name,
-        the_command_line_says_what_the_server_says,
-        an_action_without_what_it_needs_is_refused,
-    ];
+    let trials = sluice_lab::trials!(
+        runtime,
+        lab,
+        [
+            who_asked_is_what_the_server_says,
+            who_asked_cannot_be_changed_later,
+            nobody_asks_in_anothers_name_where_there_is_no_stamp,
+            who_writes_rollouts_cannot_approve_them,
+            the_controller_may_do_what_it_does_and_reads_no_secrets,
+            each_role_can_do_what_it_is_for_and_nothing_more,
+            its_pod_meets_the_restricted_standard,
+            whoever_may_freeze_does_it_in_their_own_name,
+            the_command_line_says_what_the_server_says,
+            an_action_without_what_it_needs_is_refused,
+        ]
+    );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 

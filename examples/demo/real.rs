@@ -14,7 +14,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sluice_lab::real::{Cluster, Envoy, Istio, Options, install};
 use tokio::task::JoinHandle;
 
@@ -25,7 +25,6 @@ use crate::{
 
 /// What `deploy/` binds the controller's roles to.
 const CONTROLLER: &str = "system:serviceaccount:sluice-system:sluice-controller";
-const GATEWAY_PORT: u16 = 8090;
 
 /// What the API server has told so far.
 #[derive(Default)]
@@ -70,28 +69,14 @@ impl Real {
             watch(&client, "sluice.dev", "v1alpha1", "Rollout", &told),
         ];
         let real = Self { told, watches, gateway, _istio: istio, cluster };
-        real.open().await?;
+        // The Gateway that the VirtualService names.
+        real.gateway.open(&real.cluster, "istio-system", "public").await?;
         Ok(real)
-    }
-
-    /// The Gateway that the VirtualService names.
-    async fn open(&self) -> Result<()> {
-        let servers = json!([{
-            "port": {"number": GATEWAY_PORT, "name": "http", "protocol": "HTTP"},
-            "bind": self.gateway.address(), "hosts": ["*"],
-        }]);
-        let gateway = json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-            "metadata": {"name": "public", "namespace": "istio-system"},
-            "spec": {"selector": {"istio": "ingressgateway"}, "servers": servers},
-        });
-        self.cluster.apply_yaml(&gateway.to_string()).await?;
-        Ok(self.gateway.listens_at(self.entry()).await?)
     }
 
     /// Where users find Envoy.
     pub fn entry(&self) -> SocketAddr {
-        SocketAddr::from((self.gateway.address(), GATEWAY_PORT))
+        self.gateway.entry()
     }
 
     /// Waits until Envoy could send requests to each of these Services.

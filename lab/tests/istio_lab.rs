@@ -16,7 +16,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use sluice_lab::binomial;
 use sluice_lab::real::binaries::Component;
@@ -28,7 +28,6 @@ use tokio::sync::OnceCell;
 /// Nothing here takes this long; a busy machine may.
 const LIMIT: Duration = Duration::from_mins(1);
 const BOTH: [&str; 2] = ["iris-v1", "iris-v2"];
-const GATEWAY_PORT: u16 = 8090;
 /// The chance of a test that fails though nothing is wrong.
 const MISS: f64 = 1e-6;
 
@@ -38,27 +37,21 @@ fn main() -> Result<ExitCode> {
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
 
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$({
-                let (runtime, lab) = (runtime.clone(), lab.clone());
-                Trial::test(stringify!($name), move || {
-                    runtime.block_on($name(&lab)).map_err(|error| format!("{error:#}").into())
-                })
-            }),*]
-        };
-    }
-    let trials = trials![
-        weights_are_obeyed,
-        a_header_decides_who_answers,
-        a_mirror_gets_copies_and_never_answers,
-        the_webhook_refuses_weights_that_are_all_zero,
-        a_client_reaches_the_mesh_by_its_own_proxy,
-        pods_of_a_deployment_run_as_processes_and_end,
-        a_process_that_ends_is_started_again,
-        a_pod_is_ready_when_its_probe_says_so,
-        a_process_that_does_not_end_is_killed_after_its_grace,
-    ];
+    let trials = sluice_lab::trials!(
+        runtime,
+        lab,
+        [
+            weights_are_obeyed,
+            a_header_decides_who_answers,
+            a_mirror_gets_copies_and_never_answers,
+            the_webhook_refuses_weights_that_are_all_zero,
+            a_client_reaches_the_mesh_by_its_own_proxy,
+            pods_of_a_deployment_run_as_processes_and_end,
+            a_process_that_ends_is_started_again,
+            a_pod_is_ready_when_its_probe_says_so,
+            a_process_that_does_not_end_is_killed_after_its_grace,
+        ]
+    );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
@@ -86,9 +79,7 @@ impl Shared {
         let cluster = Cluster::start(Options::new()).await?;
         let istio = Istio::start(&cluster).await?;
         let gateway = Envoy::gateway(&istio).await?;
-        let entry = SocketAddr::from((gateway.address(), GATEWAY_PORT));
-        cluster.apply_yaml(&gateway_object(entry).to_string()).await?;
-        gateway.listens_at(entry).await?;
+        gateway.open(&cluster, "istio-system", "public").await?;
         let program = env!("CARGO_BIN_EXE_sluice-lab").to_owned();
         let images = BTreeMap::from([("lab/predictor".to_owned(), vec![program, "predictor".to_owned()])]);
         let kubelet = Kubelet::start(&cluster.admin()?, images).await?;
@@ -96,7 +87,7 @@ impl Shared {
     }
 
     fn entry(&self) -> SocketAddr {
-        SocketAddr::from((self.gateway.address(), GATEWAY_PORT))
+        self.gateway.entry()
     }
 
     /// Users of the host that [`route`] has for a namespace, at the gateway.
@@ -122,20 +113,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-fn gateway_object(entry: SocketAddr) -> Value {
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-        "metadata": {"name": "public", "namespace": "istio-system"},
-        "spec": {
-            "selector": {"istio": "ingressgateway"},
-            "servers": [{
-                "port": {"number": entry.port(), "name": "http", "protocol": "HTTP"},
-                "bind": entry.ip(), "hosts": ["*"],
-            }],
-        },
-    })
 }
 
 fn host(namespace: &str) -> String {

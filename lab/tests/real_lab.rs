@@ -13,7 +13,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, ObjectMeta};
 use kube::{Client, ResourceExt};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use serde_json::{Value, json};
 use sluice_lab::real::pods::{self, PodSpec, pod_address};
 use sluice_lab::real::{Audit, Authors, Cluster, Error, Options, Prometheus, Target, crds, namespace, wait};
@@ -29,31 +29,25 @@ fn main() -> Result<ExitCode> {
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
 
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$({
-                let (runtime, lab) = (runtime.clone(), lab.clone());
-                Trial::test(stringify!($name), move || {
-                    runtime.block_on($name(&lab)).map_err(|error| format!("{error:#}").into())
-                })
-            }),*]
-        };
-    }
-    let trials = trials![
-        the_api_answers_and_the_admin_can_write,
-        a_user_without_rbac_is_refused,
-        a_user_may_do_what_rbac_says,
-        a_kubeconfig_is_complete,
-        an_unknown_user_is_an_error_that_names_the_known,
-        a_pod_behind_a_service_becomes_an_endpoint,
-        a_deleted_namespace_takes_its_pods_with_it,
-        a_crd_and_its_objects_can_be_applied_in_one_stream,
-        prometheus_scrapes_pod_addresses_and_answers_queries,
-        a_wrong_query_is_an_error_in_prometheus_words,
-        the_audit_counts_the_requests_of_a_user,
-        the_history_has_every_commit_and_who_wrote_it,
-        the_api_server_comes_back_with_its_data,
-    ];
+    let trials = sluice_lab::trials!(
+        runtime,
+        lab,
+        [
+            the_api_answers_and_the_admin_can_write,
+            a_user_without_rbac_is_refused,
+            a_user_may_do_what_rbac_says,
+            a_kubeconfig_is_complete,
+            an_unknown_user_is_an_error_that_names_the_known,
+            a_pod_behind_a_service_becomes_an_endpoint,
+            a_deleted_namespace_takes_its_pods_with_it,
+            a_crd_and_its_objects_can_be_applied_in_one_stream,
+            prometheus_scrapes_pod_addresses_and_answers_queries,
+            a_wrong_query_is_an_error_in_prometheus_words,
+            the_audit_counts_the_requests_of_a_user,
+            the_history_has_every_commit_and_who_wrote_it,
+            the_api_server_comes_back_with_its_data,
+        ]
+    );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::lab::{CONTROLLER, Shared};
@@ -32,11 +31,8 @@ impl Controller {
     pub fn start(shared: &Shared, namespace: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
-        let text = fs::read_to_string(shared.cluster.kubeconfig(CONTROLLER)?)?;
-        let mut at_home: Value = serde_json::from_str(&text)?;
         // Where a pod of `deploy/` would be: there are the leases, and the right to them.
-        at_home["contexts"][0]["context"]["namespace"] = json!("sluice-system");
-        fs::write(&kubeconfig, at_home.to_string())?;
+        fs::write(&kubeconfig, shared.cluster.kubeconfig_in(CONTROLLER, "sluice-system")?)?;
         let (namespace, prometheus) = (namespace.to_owned(), shared.prometheus.url().to_owned());
         let child = spawn(&namespace, &kubeconfig, &prometheus, &folder)?;
         Ok(Self { child, namespace, kubeconfig, prometheus, folder })

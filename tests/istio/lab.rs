@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use serde_json::json;
 use sluice_lab::real::{Cluster, Envoy, Istio, Options, Prometheus, Target, install};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -20,7 +19,6 @@ pub const SCRAPES_EVERY: Duration = Duration::from_millis(200);
 
 /// The Gateway that VirtualServices name.
 pub const GATEWAY: &str = "istio-system/public";
-const GATEWAY_PORT: u16 = 8090;
 
 /// Started by the first test that asks. If that fails, the others fail by it too, at once.
 #[derive(Default)]
@@ -55,31 +53,14 @@ impl Shared {
         install::allowed(&cluster, CONTROLLER).await?;
         let gateway = Envoy::gateway(&istio).await?;
         let shared = Self { gateway, istio, prometheus, cluster, targets: Mutex::default() };
-        shared.open().await?;
-        Ok(shared)
-    }
-
-    /// The Gateway, at an address of Envoy's own.
-    async fn open(&self) -> Result<()> {
         let (namespace, name) = GATEWAY.split_once('/').unwrap_or_default();
-        let gateway = json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-            "metadata": {"name": name, "namespace": namespace},
-            "spec": {
-                "selector": {"istio": "ingressgateway"},
-                "servers": [{
-                    "port": {"number": GATEWAY_PORT, "name": "http", "protocol": "HTTP"},
-                    "bind": self.gateway.address(), "hosts": ["*"],
-                }],
-            },
-        });
-        self.cluster.apply_yaml(&gateway.to_string()).await?;
-        Ok(self.gateway.listens_at(self.entry()).await?)
+        shared.gateway.open(&shared.cluster, namespace, name).await?;
+        Ok(shared)
     }
 
     /// Where users find the gateway.
     pub fn entry(&self) -> SocketAddr {
-        SocketAddr::from((self.gateway.address(), GATEWAY_PORT))
+        self.gateway.entry()
     }
 
     /// Prometheus scrapes these, too.

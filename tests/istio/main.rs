@@ -31,7 +31,7 @@ mod world;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use sluice_lab::real::binaries::Component;
 use sluice_lab::real::namespace;
 use tokio::runtime::Runtime;
@@ -41,19 +41,6 @@ use lab::Lab;
 /// Every test has users, and two processors have to serve them all.
 const AT_ONCE: usize = 4;
 
-/// Trials of a module's tests, named after both.
-macro_rules! trials {
-    ($trials:ident, $runtime:ident, $lab:ident, $($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
-        $($({
-            let (runtime, lab) = ($runtime.clone(), $lab.clone());
-            let name = concat!(stringify!($module), "::", stringify!($name));
-            $trials.push(Trial::test(name, move || {
-                runtime.block_on($module::$name(&lab)).map_err(|error| format!("{error:#}").into())
-            }));
-        })*)*
-    };
-}
-
 fn main() -> anyhow::Result<ExitCode> {
     let components = [&Component::ALL[..], &[Component::Mlserver]].concat();
     namespace::enter_with(&components)?;
@@ -61,8 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
     arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
-    let mut trials = Vec::new();
-    trials!(trials, runtime, lab,
+    let trials = sluice_lab::trials!(runtime, lab,
         // First what takes longest.
         mlserver: [a_real_model_is_replaced_by_another],
         gitops: [

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -45,7 +44,8 @@ impl Running {
     pub fn start(shared: &Shared) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, in_sluice_system(&shared.cluster.kubeconfig(CONTROLLER)?)?)?;
+        // Where a pod of `deploy/` would be: there are the leases, and the right to them.
+        fs::write(&kubeconfig, shared.cluster.kubeconfig_in(CONTROLLER, "sluice-system")?)?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
         let log = fs::File::create(folder.path().join("log"))?;
@@ -110,13 +110,6 @@ impl Running {
         .await?;
         Ok((status, self.log()))
     }
-}
-
-/// The kubeconfig with the namespace that a pod of `deploy/` would be in: there are the leases, and the right to them.
-fn in_sluice_system(file: &Path) -> Result<String> {
-    let mut kubeconfig: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
-    kubeconfig["contexts"][0]["context"]["namespace"] = json!("sluice-system");
-    Ok(kubeconfig.to_string())
 }
 
 /// What a person types; the exit code and what was printed to both streams.

@@ -69,6 +69,16 @@ fn weights(object: &DynamicObject) -> Vec<Value> {
     entries.map(|entry| json!([entry["destination"]["host"], entry["weight"]])).collect()
 }
 
+/// Waits until the route gives its traffic so: the last predictor is retired a little after the Rollout is at rest.
+async fn gives(routes: &Api<DynamicObject>, name: &str, wanted: &Value) -> Result<DynamicObject> {
+    let found = wait::until(LIMIT, format!("{name} gives {wanted}"), async || {
+        let route = routes.get(name).await.map_err(|error| error.to_string())?;
+        let found = json!(weights(&route));
+        if found == *wanted { Ok(route) } else { Err(found.to_string()) }
+    });
+    Ok(found.await?)
+}
+
 pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -> Result<()> {
     let mut world = World::empty(lab, "generated-expose").await?;
     world.serve("v1").await?;
@@ -78,9 +88,8 @@ pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -
     let controller = world.controller()?;
     world.phase("Healthy", "Live").await?;
     let routes = world.virtual_services();
-    let route = routes.get("iris").await?;
     let host = format!("iris-v2.{}.svc.cluster.local", world.namespace);
-    same_json("weights", &json!(weights(&route)), &json!([[host, 100]]))?;
+    let route = gives(&routes, "iris", &json!([[host, 100]])).await?;
     same_json("gateways", &route.data["spec"]["gateways"], &json!([format!("{}/served", world.namespace)]))?;
     // A hand changes it, and a hand takes it away.
     let patch = Patch::Merge(json!({"spec": {"hosts": ["other.example.com"]}}));
@@ -120,9 +129,8 @@ pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &
     world.phase("Waiting", "WaitingForApproval").await?;
     world.approve().await?;
     world.phase("Healthy", "Live").await?;
-    let route = world.virtual_services().get("iris").await?;
     let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
-    same_json("weights", &json!(weights(&route)), &json!([[host, 100], [host, 100]]))?;
+    gives(&world.virtual_services(), "iris", &json!([[host, 100], [host, 100]])).await?;
     let rules: Api<DynamicObject> = world.api("networking.istio.io", "v1", "DestinationRule");
     is_there(&rules, "iris-green", true).await?;
     world.delete_rollout().await?;

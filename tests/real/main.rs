@@ -50,19 +50,6 @@ use lab::Lab;
 /// Tests mostly wait for time to pass, so many more than there are processors run at the same time.
 const AT_ONCE: usize = 12;
 
-/// Trials of a module's tests, named after both.
-macro_rules! trials {
-    ($trials:ident, $runtime:ident, $lab:ident, $($module:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
-        $($({
-            let (runtime, lab) = ($runtime.clone(), $lab.clone());
-            let name = concat!(stringify!($module), "::", stringify!($name));
-            $trials.push(Trial::test(name, move || {
-                runtime.block_on($module::$name(&lab)).map_err(|error| format!("{error:#}").into())
-            }));
-        })*)*
-    };
-}
-
 #[allow(clippy::too_many_lines, reason = "a list of tests")]
 fn main() -> anyhow::Result<ExitCode> {
     namespace::enter()?;
@@ -71,8 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
     reports::listen();
     let runtime = Arc::new(Runtime::new()?);
     let lab = Arc::new(Lab::default());
-    let mut trials = Vec::new();
-    trials!(trials, runtime, lab,
+    let mut trials = sluice_lab::trials!(runtime, lab,
         // First what takes longest, beside everything else.
         files: [the_server_stores_of_each_file_what_was_meant_and_all_else_as_it_was],
         away: [

@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::machine::Observed;
@@ -49,7 +48,7 @@ impl Controller {
     /// Starts `program` with this metrics source, on one core only if `core` names it, and waits until it leads.
     pub async fn start(program: &Path, cluster: &Cluster, source: &str, core: Option<usize>) -> Result<Self> {
         let kubeconfig = cluster.folder().join("controller.kubeconfig");
-        fs::write(&kubeconfig, at_home(&cluster.kubeconfig(USER)?)?)?;
+        fs::write(&kubeconfig, cluster.kubeconfig_in(USER, HOME)?)?;
         let [port] = free_ports()?;
         let address = format!("127.0.0.1:{port}");
         let pinned = core.map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
@@ -132,13 +131,6 @@ fn phase(line: &str) -> Option<(String, usize)> {
     Some((phase.to_owned(), count.parse().ok()?))
 }
 
-/// The kubeconfig with the namespace that a pod of `deploy/` would be in.
-fn at_home(file: &Path) -> Result<String> {
-    let mut kubeconfig: Value = serde_json::from_str(&fs::read_to_string(file)?)?;
-    kubeconfig["contexts"][0]["context"]["namespace"] = json!(HOME);
-    Ok(kubeconfig.to_string())
-}
-
 /// What a program says to `--version`, without its name.
 pub fn version(program: &Path) -> Result<String> {
     let output = Command::new(program).arg("--version").output();
@@ -150,7 +142,18 @@ pub fn version(program: &Path) -> Result<String> {
 /// Builds the release program with cargo, where [`beside_this`] says.
 pub fn build(repository: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What cargo told this program about itself is not about the other one: build scripts that look at it, that of `ring`
+    // among them, would run anew each time, and all that needs them be compiled anew.
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    let status = command
         .args(["build", "--release", "--package", "sluice", "--bin", "sluice", "--target-dir"])
         .arg(target_folder()?)
         .current_dir(repository)

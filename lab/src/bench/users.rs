@@ -30,7 +30,6 @@ const EVERY: Duration = Duration::from_millis(10);
 const LIMIT: Duration = Duration::from_mins(2);
 /// How long Envoy's workers may have what its main thread has no more.
 const MARGIN: Duration = Duration::from_millis(500);
-const PORT: u16 = 8090;
 /// The interval, and what may come on top of it.
 const AIM: f64 = 1500.0;
 
@@ -53,7 +52,7 @@ pub(super) async fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let gateway = Envoy::gateway(&istio).await?;
     let prometheus = Prometheus::start(SCRAPED_EVERY).await?;
     let world = World { cluster, gateway, prometheus, targets: Mutex::default(), _istio: istio };
-    world.open().await?;
+    world.gateway.open(&world.cluster, "istio-system", "public").await?;
     let mut controller =
         Controller::start(&bench.program, &world.cluster, world.prometheus.url(), None).await?;
     bench.says(&format!("{breaches} canaries to be broken"));
@@ -93,7 +92,7 @@ async fn life(world: &World, number: usize) -> Result<Duration> {
         world.gateway.reaches(&namespace, service).await?;
     }
     scene.apply(rollout()).await?;
-    let users = Users::infer(world.entry(), &host, "iris").rate(RATE).start();
+    let users = Users::infer(world.gateway.entry(), &host, "iris").rate(RATE).start();
     world.gives(&host, WEIGHT).await?;
     sleep(WELL + Duration::from_millis(137 * (number as u64 % 8))).await;
 
@@ -136,24 +135,6 @@ async fn soon(what: &str, mut look: impl AsyncFnMut() -> Result<bool>) -> Result
 }
 
 impl World {
-    fn entry(&self) -> SocketAddr {
-        SocketAddr::from((self.gateway.address(), PORT))
-    }
-
-    async fn open(&self) -> Result<()> {
-        let servers = json!([{
-            "port": {"number": PORT, "name": "http", "protocol": "HTTP"},
-            "bind": self.gateway.address(), "hosts": ["*"],
-        }]);
-        let gateway = json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-            "metadata": {"name": "public", "namespace": "istio-system"},
-            "spec": {"selector": {"istio": "ingressgateway"}, "servers": servers},
-        });
-        self.cluster.apply_yaml(&gateway.to_string()).await?;
-        Ok(self.gateway.listens_at(self.entry()).await?)
-    }
-
     async fn scrape(&self, namespace: &str, service: &str, address: SocketAddr) -> Result<()> {
         let mut targets = self.targets.lock().await;
         let target = Target::new(address).label("namespace", namespace).label("service", service);

@@ -52,6 +52,7 @@ pub mod pods;
 pub(crate) mod process;
 mod prometheus;
 pub mod proxy;
+mod trials;
 pub mod users;
 pub mod wait;
 

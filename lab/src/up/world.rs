@@ -9,7 +9,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use serde_json::json;
 
 use crate::real::users::{Answers, Users};
 use crate::real::{Cluster, Envoy, Prometheus, Target, apply_yaml, wait};
@@ -23,7 +22,6 @@ pub(super) const HOST: &str = "iris.example.com";
 pub(super) const ROLLOUTS: [(&str, &str); 2] =
     [("good.yaml", include_str!("good.yaml")), ("bad.yaml", include_str!("bad.yaml"))];
 
-const PORT: u16 = 8090;
 const LIMIT: Duration = Duration::from_mins(2);
 /// How often the pods to be scraped are looked up.
 const FOLLOWED_EVERY: Duration = Duration::from_secs(1);
@@ -38,22 +36,9 @@ pub(super) fn images() -> Result<BTreeMap<String, Vec<String>>> {
 
 /// Makes the Gateway and the namespace, and waits until its pods are ready; where the gateway listens.
 pub(super) async fn make(cluster: &Cluster, gateway: &Envoy) -> Result<SocketAddr> {
-    let entry = SocketAddr::from((gateway.address(), PORT));
-    let object = json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-        "metadata": {"name": "public", "namespace": "istio-system"},
-        "spec": {
-            "selector": {"istio": "ingressgateway"},
-            "servers": [{
-                "port": {"number": PORT, "name": "http", "protocol": "HTTP"},
-                "bind": entry.ip(), "hosts": ["*"],
-            }],
-        },
-    });
-    cluster.apply_yaml(&object.to_string()).await?;
+    let entry = gateway.open(cluster, "istio-system", "public").await?;
     let client = cluster.admin()?;
     apply_yaml(&client, include_str!("models.yaml"), NAMESPACE).await?;
-    gateway.listens_at(entry).await?;
     let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
     wait::until(LIMIT, "the Deployments are ready", || async {
         let found = deployments.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
@@ -106,6 +91,8 @@ fn of_slice(slice: &EndpointSlice) -> Vec<Target> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -126,6 +126,16 @@ impl Cluster {
         self.plan.credentials.kubeconfig(user)
     }
 
+    /// The text of such a file with the namespace that the process counts as its own.
+    pub fn kubeconfig_in(&self, user: &str, namespace: &str) -> Result<String> {
+        let path = self.kubeconfig(user)?;
+        let text = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+        let mut kubeconfig: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| Error::Yaml(error.to_string()))?;
+        kubeconfig["contexts"][0]["context"]["namespace"] = namespace.into();
+        Ok(kubeconfig.to_string())
+    }
+
     /// A reader of the requests that are answered from now on.
     pub fn audit(&self) -> Audit {
         Audit::from_now(&self.plan.audit_log())

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::super::binaries::Component;
@@ -18,6 +18,8 @@ use super::{Istio, answers};
 /// A listener that istiod knows of is there within a second; a busy machine may take longer.
 const LIMIT: Duration = Duration::from_mins(1);
 const ADMIN: u16 = 15000;
+/// Where a gateway takes requests. Without root ports need to be above 1024.
+const ENTRY: u16 = 8090;
 
 /// A running Envoy that istiod tells what to do. Dropping it ends it.
 #[derive(Debug)]
@@ -76,6 +78,29 @@ impl Envoy {
     /// Where a client's proxy takes requests.
     pub fn proxy(&self) -> Option<SocketAddr> {
         self.proxy
+    }
+
+    /// Where it takes requests as a gateway, once it is [open](Self::open).
+    pub fn entry(&self) -> SocketAddr {
+        SocketAddr::from((self.address, ENTRY))
+    }
+
+    /// Makes the Gateway `namespace/name`, for all hosts at its own address, and waits until it takes requests there.
+    pub async fn open(&self, cluster: &Cluster, namespace: &str, name: &str) -> Result<SocketAddr> {
+        let gateway = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "selector": {"istio": "ingressgateway"},
+                "servers": [{
+                    "port": {"number": ENTRY, "name": "http", "protocol": "HTTP"},
+                    "bind": self.address, "hosts": ["*"],
+                }],
+            },
+        });
+        cluster.apply_yaml(&gateway.to_string()).await?;
+        self.listens_at(self.entry()).await?;
+        Ok(self.entry())
     }
 
     /// Waits until something listens there, as a Gateway says.
