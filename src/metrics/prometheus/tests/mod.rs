@@ -62,8 +62,12 @@ impl Asker {
     }
 
     fn querying(mut self, promql: &str) -> Self {
-        self.queries =
-            vec![Query { check: "accuracy".into(), promql: promql.into(), window: Duration::from_secs(50) }];
+        self.queries = vec![Query {
+            check: "accuracy".into(),
+            promql: promql.into(),
+            window: Duration::from_secs(50),
+            compared: None,
+        }];
         self
     }
 
