@@ -1,6 +1,7 @@
 //! The client against a server that answers what it is told to.
 
 mod clock;
+mod compared;
 mod counters;
 mod credentials;
 mod floods;
