@@ -11,6 +11,8 @@ mod explaining;
 mod freezes;
 mod listing;
 mod process;
+mod planning;
 mod rehearsals;
+mod replays;
 mod uninstall;
 mod world;

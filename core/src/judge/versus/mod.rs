@@ -17,6 +17,7 @@ use self::{
     ratio::{Grid, Pair},
 };
 pub use self::{
+    dispersion::LOOKS as LOOKS_AT_STABLE,
     ratio::log_mean_exp,
     verdict::{Effect, Finding, Standing, stand},
 };

@@ -1,0 +1,77 @@
+//! Looks at what a source has recorded, as they would have been at the time.
+//!
+//! They read the same series by the same rules, keep the same memory between them and count the same. What differs: trouble
+//! with the source is of now and not of then, so it ends the whole; and what arrived late in its time is there by now.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sluice_core::{
+    judge::{Look, Trouble},
+    plan::MetricsPlan,
+};
+
+use super::{
+    Memory, Metrics, Question, arms,
+    memory::Shape,
+    named,
+    prometheus::{Server, history::Recorded},
+};
+
+/// Which time is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The last look.
+    pub until: DateTime<Utc>,
+    /// Time between two looks, in whole milliseconds.
+    pub every: Duration,
+}
+
+/// A source's history.
+pub struct History {
+    metrics: Metrics,
+    server: Arc<Server>,
+    memory: Memory,
+    recorded: Recorded,
+}
+
+impl Metrics {
+    /// The history of the source that a Rollout means, to be looked at from its beginning to its end.
+    pub fn history(&self, metrics: &MetricsPlan, past: Past) -> Result<History, Trouble> {
+        self.check(metrics)?;
+        let server = self.server(metrics)?.clone();
+        let recorded = Recorded::new(past);
+        Ok(History { metrics: self.clone(), server, memory: Memory::default(), recorded })
+    }
+}
+
+// === impl History ===
+
+impl History {
+    /// The look at `question.now`, which is later than that of the look before.
+    ///
+    /// # Errors
+    /// The source cannot be asked now.
+    pub async fn look(&mut self, question: &Question<'_>) -> Result<Look, Trouble> {
+        let profile = self.metrics.profile(question.metrics)?;
+        let profile = if question.shadow { profile.of_copies() } else { profile };
+        let arms = arms(question, &profile)?;
+        let shape = Shape::of(question, &arms);
+        self.memory.prepare(&shape, question.now);
+        let named = named(question);
+        let reading = self.recorded.read(&self.server, question, &profile, &named, &self.memory).await?;
+        let counts = match reading {
+            Ok(reading) => self.memory.take(shape, &reading, question, &arms),
+            Err(trouble) => {
+                self.memory.missed(question.now);
+                Err(trouble)
+            }
+        };
+        let mut queries = BTreeMap::new();
+        for query in question.queries {
+            let answer = self.recorded.ask(&self.server, question, query).await?;
+            queries.insert(query.check.clone(), answer);
+        }
+        Ok(Look { at: question.now, counts, queries })
+    }
+}
