@@ -9,6 +9,7 @@
 //! - [`machine`]: what happens next, and what the world should look like then;
 //! - [`lint`]: what is risky about a plan;
 //! - [`simulate`]: a plan and a scenario in, a timeline out;
+//! - [`replay`]: a plan and recorded looks in, what its checks would have said out;
 //! - [`traffic`]: a `VirtualService` and a setting in, the edited one out;
 //! - [`target`] and [`carrier`]: where predictors come from and where weights are written: facts about the world,
 //!   and the difference between it and what is desired, as the fewest writes.
@@ -24,6 +25,7 @@ pub mod lint;
 pub mod machine;
 pub mod plan;
 mod predictor;
+pub mod replay;
 pub mod simulate;
 pub mod target;
 mod text;

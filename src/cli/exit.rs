@@ -25,9 +25,9 @@ pub enum Exit {
     Unanswered,
     /// The kinds in the cluster are older than this version.
     Outdated,
-    /// A rehearsal took the canary out of traffic.
+    /// A rehearsal, or a replay, took the canary out of traffic.
     RolledBack,
-    /// A rehearsal did not end.
+    /// A rehearsal did not end, or a replay lacked evidence.
     Held,
     /// A Rollout has mistakes or risks.
     Found,
@@ -77,8 +77,10 @@ impl Exit {
             Self::Unreachable => "no cluster, or it does not answer",
             Self::Unanswered => "the action was created, and the controller has not answered in time",
             Self::Outdated => "the kinds in the cluster are older than this version",
-            Self::RolledBack => "the rehearsal took the canary out of traffic",
-            Self::Held => "the rehearsal did not end before its scenario did",
+            Self::RolledBack => "the rehearsal, or the replay, took the canary out of traffic",
+            Self::Held => {
+                "the rehearsal did not end before its scenario did, or the replay found no evidence"
+            }
             Self::Found => "the Rollout has mistakes, or with --strict risks",
         }
     }
@@ -189,6 +191,12 @@ pub enum Failure {
     /// A rehearsal did not end.
     #[error("the rehearsed rollout had not ended when its scenario had")]
     Held,
+    /// A check would have failed over recorded history.
+    #[error("a rollout over this time would have been rolled back")]
+    WouldRollBack,
+    /// No check would have failed, and some would have lacked evidence.
+    #[error("no check failed over this time, and some lacked evidence at its end")]
+    LacksEvidence,
     /// A Rollout has mistakes or risks.
     #[error("{} found", if *.0 == 1 { "1 thing was".to_owned() } else { format!("{} things were", .0) })]
     Found(usize),
@@ -217,8 +225,8 @@ impl Failure {
             Self::NoCluster(_) | Self::Unreachable { .. } => Exit::Unreachable,
             Self::Unanswered { .. } => Exit::Unanswered,
             Self::Outdated { .. } => Exit::Outdated,
-            Self::RolledBack => Exit::RolledBack,
-            Self::Held => Exit::Held,
+            Self::RolledBack | Self::WouldRollBack => Exit::RolledBack,
+            Self::Held | Self::LacksEvidence => Exit::Held,
             Self::Found(_) => Exit::Found,
         }
     }
@@ -257,7 +265,9 @@ impl Failure {
             | Self::Cluster(_)
             | Self::Refused(_)
             | Self::RolledBack
+            | Self::WouldRollBack
             | Self::Held
+            | Self::LacksEvidence
             | Self::Found(_)
             | Self::Other(_) => None,
         }

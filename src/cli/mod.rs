@@ -12,8 +12,10 @@ mod freeze;
 mod get;
 mod lint;
 mod manifest;
+mod objects;
 mod output;
 mod plan;
+mod replay;
 pub mod run;
 mod simulate;
 mod uninstall;
@@ -39,6 +41,7 @@ pub use self::{
     freeze::{FreezeArgs, Home, ThawArgs},
     get::{GetArgs, get},
     output::{Format, Plain},
+    plan::{PlanArgs, in_cluster as plan_in_cluster},
     uninstall::{UninstallArgs, at_terminal, uninstall},
 };
 use self::{connect::REQUEST_TIMEOUT, view::Screen};
@@ -71,13 +74,22 @@ pub enum Command {
     Crd(crd::CrdArgs),
     /// Say what a Rollout would do: its steps, what they cost, and the VirtualServices at each
     ///
-    /// It needs no cluster. VirtualServices and Services in the same file are shown as they would be at each step.
+    /// With -f it needs no cluster: VirtualServices and Services in the same file are shown as they would be at each step.
+    /// With --cluster those of the cluster are, and what the controller would refuse is said with its reason. NAME plans a
+    /// Rollout that is in the cluster already.
     Plan(plan::PlanArgs),
     /// Rehearse a rollout: the controller's own decisions on a virtual clock
     ///
     /// One rehearsal is exactly as the scenario says; --runs draws requests and errors by chance. Without --runs the exit code
     /// tells how it ended.
     Simulate(simulate::SimulateArgs),
+    /// Say what a Rollout's checks would have said over recorded history
+    ///
+    /// It looks at what Prometheus has recorded as the controller would have looked at the time: the same counters of both
+    /// predictors, differenced in the same way, judged by the same checks. The whole time counts as one step, so the
+    /// predictors should have had their traffic during all of it. The exit code tells whether a rollout would have been
+    /// rolled back.
+    Replay(replay::ReplayArgs),
     /// Find a Rollout's mistakes and risks, without a cluster
     Lint(lint::LintArgs),
     /// Ask a cluster.
@@ -184,7 +196,14 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
-        Command::Plan(args) => return plan::run(&args, &output::screen(program), &mut out),
+        Command::Plan(args) if !args.asks_a_cluster() => {
+            return plan::run(&args, &output::screen(program), &mut out);
+        }
+        Command::Replay(args) => {
+            let screen = output::screen(program);
+            return replay::run(&args, cli.cluster.namespace.as_deref(), &screen, &mut out, interrupted())
+                .await;
+        }
         Command::Simulate(args) => return simulate::run(&args, &output::screen(program), &mut out),
         Command::Lint(args) => return lint::run(&args, &output::screen(program), &mut out),
         Command::Run(args) => {
@@ -192,13 +211,17 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
             run::start_log(args.log_format, "info,kube_runtime=warn");
             return run::run(&args, &cli.cluster).await;
         }
-        Command::Ask(command) => command,
+        Command::Plan(args) => Err(args),
+        Command::Ask(command) => Ok(command),
     };
     run::start_log(run::LogFormat::Text, "off");
     let (client, cluster, namespace) = cli.cluster.connect().await?;
     let screen = output::screen(&as_typed(program, &cli.cluster));
     let mut session = Session { client, cluster, namespace, screen, out: &mut out, err: &mut err };
-    command.run(&mut session).await
+    match command {
+        Ok(ask) => ask.run(&mut session).await,
+        Err(args) => plan::in_cluster(&mut session, &args).await,
+    }
 }
 
 impl Ask {

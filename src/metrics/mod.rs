@@ -7,6 +7,7 @@
 mod config;
 mod counters;
 mod exposition;
+mod history;
 mod http;
 mod memory;
 mod profiles;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 pub use self::{
     config::{Config, ConfigError},
+    history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,
     queries::{Compared, Query},

@@ -2,15 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use sluice_core::judge::{Both, Look, Trouble, TroubleKind};
+use sluice_core::{
+    judge::{Both, Look, Trouble, TroubleKind},
+    plan::{Plan, PlannedCheck, Rule},
+};
 use tokio::time::Instant;
 
 use super::{
     Question, misconfigured,
-    prometheus::{
-        self, Server,
-        shares::{Shares, Templates},
-    },
+    prometheus::{self, Server, shares::Shares},
 };
 
 /// A `query` check.
@@ -33,6 +33,21 @@ pub enum Compared {
     Scores,
     /// How much the counter that it selects has grown, as a part of another one: the selector of that one.
     Shares(String),
+}
+
+impl Query {
+    /// The query checks of a plan.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let query = |check: &PlannedCheck| {
+            let Rule::Query { promql, total, .. } = &check.rule else { return None };
+            let compared = check.versus.as_ref().map(|_| match total {
+                Some(total) => Compared::Shares(total.clone()),
+                None => Compared::Scores,
+            });
+            Some(Self { check: check.name.clone(), promql: promql.clone(), window: check.window, compared })
+        };
+        plan.checks.iter().filter_map(query).collect()
+    }
 }
 
 /// What is kept of compared counters between two looks, by check.
@@ -112,15 +127,14 @@ async fn answer(
             Answer::Both(canary, both)
         }
         (Some(Compared::Shares(total)), Ok(canary)) => {
-            let templates =
-                Templates { check: &query.check, part: &query.promql, total, window: query.window };
-            let both = shares.look(server, question, &templates, canary, deadline).await;
+            let both = shares.look(server, question, (query, total), canary, deadline, false).await;
             Answer::Shares(Box::new(shares), both)
         }
     }
 }
 
-fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
+/// What both say, where both say something that can be compared.
+pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
     let number = |number: Result<f64, Trouble>, about: &str| match number {
         Ok(number) if number >= 0.0 => Ok(number),
         Ok(number) => Err(Trouble {

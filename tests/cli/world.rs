@@ -87,13 +87,21 @@ pub async fn session(client: Client, args: &str, mut out: Output, mut err: Outpu
         out: &mut out,
         err: &mut err,
     };
+    if let Command::Plan(args) = &cli.command {
+        return sluice::cli::plan_in_cluster(&mut session, args).await;
+    }
     ask(cli.command).run(&mut session).await
 }
 
 pub fn ask(command: Command) -> Ask {
     match command {
         Command::Ask(ask) => ask,
-        Command::Crd(_) | Command::Run(_) | Command::Plan(_) | Command::Simulate(_) | Command::Lint(_) => {
+        Command::Crd(_)
+        | Command::Run(_)
+        | Command::Plan(_)
+        | Command::Simulate(_)
+        | Command::Replay(_)
+        | Command::Lint(_) => {
             panic!("not asked of a cluster")
         }
     }

@@ -246,6 +246,14 @@ fn entry(world: &World<'_>, predictor: &Predictor, weight: u32) -> Value {
     json!({"destination": destination, "weight": weight})
 }
 
+/// That a Gateway of generated routes is not there.
+pub fn no_gateway((namespace, name): &ObjectName) -> Refusal {
+    let message = format!(
+        "spec.expose.gateways: there is no Gateway {name} in namespace {namespace}: nobody would get to the routes"
+    );
+    Refusal::new(Reason::GatewayNotFound, message)
+}
+
 /// What keeps a Rollout with this uid from generating its VirtualService: somebody else's of that name, nobody who
 /// delegates to it, a step that its routes cannot show, or somebody who delegates in a way that Istio drops. `delegators` are the VirtualServices that delegate
 /// to it; nothing where they cannot be known.

@@ -2,7 +2,7 @@
 //!
 //! It scrapes live counters at an interval and keeps the samples, as a real one does, so that what was counted before and
 //! after an outage is there or missing as it would be. Of `PromQL` it knows one thing, a selector with a range, and beside it
-//! the queries that it was given the answers of. And it can be told to misbehave in every way that real ones, and what stands
+//! (also over a range of times) the queries that it was given the answers of. And it can be told to misbehave in every way that real ones, and what stands
 //! before them, do.
 
 mod misbehaviour;
@@ -140,6 +140,11 @@ impl Prometheus {
         }
     }
 
+    /// Scrapes once more, now, whatever the interval says: history is made as fast as the clock is set.
+    pub fn scrape(&self) {
+        self.inner.scrape();
+    }
+
     /// How many questions arrived so far.
     pub fn asked(&self) -> u64 {
         lock(&self.inner.state).asked
@@ -156,15 +161,7 @@ async fn scrape(inner: Arc<Inner>, interval: Duration) {
     let mut ticks = tokio::time::interval(interval);
     loop {
         ticks.tick().await;
-        let mut state = lock(&inner.state);
-        if state.gone {
-            continue;
-        }
-        let at = (inner.clock)().timestamp_millis();
-        let Scripted { targets, samples, .. } = &mut *state;
-        for target in targets {
-            samples.take(at, &target.labels, &(target.exposition)());
-        }
+        inner.scrape();
     }
 }
 
@@ -191,6 +188,18 @@ async fn handle(State(inner): State<Arc<Inner>>, uri: Uri, body: Bytes) -> Respo
 }
 
 impl Inner {
+    fn scrape(&self) {
+        let mut state = lock(&self.state);
+        if state.gone {
+            return;
+        }
+        let at = (self.clock)().timestamp_millis();
+        let Scripted { targets, samples, .. } = &mut *state;
+        for target in targets {
+            samples.take(at, &target.labels, &(target.exposition)());
+        }
+    }
+
     /// What a Prometheus that is well answers.
     fn answer(&self, uri: &Uri, body: &Bytes) -> Value {
         let text = if body.is_empty() { uri.query().unwrap_or("") } else { &String::from_utf8_lossy(body) };
@@ -202,8 +211,13 @@ impl Inner {
         };
         let Some(query) = field("query") else { return bad_data("no query") };
         let state = lock(&self.state);
-        let seconds: f64 = field("time").and_then(|time| time.parse().ok()).unwrap_or(0.0);
+        let number = |name: &str| field(name).and_then(|number| number.parse::<f64>().ok());
+        let seconds = number("time").unwrap_or(0.0);
         if let Some((_, value)) = state.answers.iter().find(|(text, _)| query.contains(text.as_str())) {
+            if let Some((start, end)) = number("start").zip(number("end")) {
+                let step = field("step").and_then(|step| step.strip_suffix("ms")?.parse::<f64>().ok());
+                return at_each(start, end, step.unwrap_or(1e3) / 1e3, *value);
+            }
             return json!({"status": "success", "data": {"resultType": "vector", "result": [
                 {"metric": {}, "value": [seconds, value.to_string()]},
             ]}});
@@ -217,6 +231,13 @@ impl Inner {
             None => bad_data(&format!("the laboratory does not know the answer of {query}")),
         }
     }
+}
+
+/// The same number at each step of a range.
+fn at_each(start: f64, end: f64, step: f64, value: f64) -> Value {
+    let times = (0..11_000).map(|n| start + f64::from(n) * step).take_while(|at| *at <= end + 1e-6);
+    let values: Vec<Value> = times.map(|at| json!([(at * 1e3).round() / 1e3, value.to_string()])).collect();
+    json!({"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}})
 }
 
 fn bad_data(words: &str) -> Value {

@@ -9,7 +9,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 /// How long samples are kept, in milliseconds.
-const KEPT: i64 = 30 * 60 * 1000;
+const KEPT: i64 = 3 * 60 * 60 * 1000;
 
 type Labels = BTreeMap<String, String>;
 

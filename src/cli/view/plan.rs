@@ -7,7 +7,8 @@ use similar::{ChangeTag, TextDiff};
 use sluice_core::{
     api::{GoDuration, Share},
     carrier::ObjectName,
-    plan::{Plan, PlannedStep},
+    judge::LOOKS_AT_STABLE,
+    plan::{Plan, PlannedCheck, PlannedStep, Rule},
     simulate::Users,
 };
 
@@ -54,8 +55,20 @@ pub struct BadCanary {
 pub struct Changed {
     /// Name of the step.
     pub step: String,
-    /// Each as it is, and as it would be.
-    pub objects: Vec<(ObjectName, Value, Value)>,
+    /// Each of them that changes.
+    pub objects: Vec<ChangedObject>,
+}
+
+/// An object at a step.
+pub struct ChangedObject {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its namespace and name.
+    pub name: ObjectName,
+    /// As it is; null where it is not there.
+    pub before: Value,
+    /// As it would be.
+    pub after: Value,
 }
 
 /// All of it.
@@ -135,21 +148,50 @@ fn checks(plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
     let mut lines = vec![title("CHECKS", "", screen)];
     for check in &plan.checks {
         lines.extend(indented(&format!("{}: {}", plain(&check.name), rule(check)), 2, screen));
-        let first =
-            plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.given().has_users());
-        let needs = first.filter(|_| check.min_requests > 0 && traffic.rate > 0.0).map(|step| {
-            let a_second = traffic.rate * traffic.of_canary(step);
-            let seconds = float(check.min_requests) / a_second;
-            let time = time(Duration::from_secs_f64(seconds.min(1e9)));
-            format!(
-                "needs {} requests of the canary: {time} of step {}",
-                thousands(check.min_requests),
-                plain(&step.name)
-            )
-        });
-        lines.extend(needs.map(|needs| Paint::Dim.on(screen.colour, &format!("    {needs}"))));
+        for needs in needs(plan, check, traffic) {
+            let needs = indented(&format!("needs {needs}"), 4, screen);
+            lines.extend(needs.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
+        }
     }
     lines
+}
+
+/// What a check has to see before it says anything.
+fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
+    let mut needs = Vec::new();
+    let first =
+        plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.given().has_users());
+    if let Some(step) = first.filter(|_| check.min_requests > 0 && traffic.rate > 0.0) {
+        let a_second = traffic.rate * traffic.of_canary(step);
+        let seconds = float(check.min_requests) / a_second;
+        needs.push(format!(
+            "{} requests of the canary: {} of step {}",
+            thousands(check.min_requests),
+            time(Duration::from_secs_f64(seconds.min(1e9))),
+            plain(&step.name)
+        ));
+    }
+    if check.comparison().is_some() {
+        needs.push(format!(
+            "{LOOKS_AT_STABLE} looks at stable with requests: {}",
+            time(plan.interval * LOOKS_AT_STABLE)
+        ));
+    }
+    match check.rule {
+        Rule::Latency { max: Some(max), .. } => {
+            let limit = GoDuration(Duration::from_micros(max.0));
+            needs.push(format!("a histogram with a bucket at {limit}, or on both sides of it"));
+        }
+        Rule::Latency { max: None, .. } => {
+            needs.push("histograms of both predictors with bounds in common".to_owned());
+        }
+        Rule::Query { .. } => needs.push("one number from the query at each look".to_owned()),
+        Rule::Errors { .. } => {}
+    }
+    if !check.lag.is_zero() {
+        needs.push(format!("numbers of this step's traffic, which come {} later", GoDuration(check.lag)));
+    }
+    needs
 }
 
 #[allow(clippy::cast_precision_loss)] // a number of requests that somebody wrote down
@@ -185,23 +227,30 @@ fn costs(plan: &Plan, bad: &[BadCanary], traffic: Traffic, screen: &Screen) -> V
 
 fn objects(changed: &[Changed], screen: &Screen) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut before: Vec<(ObjectName, String)> = Vec::new();
+    let mut before: Vec<((&str, &ObjectName), String)> = Vec::new();
     for Changed { step, objects } in changed {
-        for (name, original, after) in objects {
-            let known = before.iter().find(|(known, _)| known == name).map(|(_, text)| text.clone());
+        for ChangedObject { kind, name, before: original, after } in objects {
+            let of_it = (*kind, name);
+            let known = before.iter().find(|(known, _)| *known == of_it).map(|(_, text)| text.clone());
             let old = known.unwrap_or_else(|| yaml(original));
             let new = yaml(after);
-            let remark = format!("{}/{}, against what was there before", name.0, name.1);
-            lines.push(title(&format!("AT STEP {}", plain(step)), &remark, screen));
-            lines.extend(difference(&old, &new, screen));
-            before.retain(|(known, _)| known != name);
-            before.push((name.clone(), new));
+            let against = if old.is_empty() { "created" } else { "against what was there before" };
+            let remark = format!("{kind} {}/{}, {against}", name.0, name.1);
+            if old != new {
+                lines.push(title(&format!("AT STEP {}", plain(step)), &remark, screen));
+                lines.extend(difference(&old, &new, screen));
+            }
+            before.retain(|(known, _)| *known != of_it);
+            before.push((of_it, new));
         }
     }
     lines
 }
 
 fn yaml(object: &Value) -> String {
+    if object.is_null() {
+        return String::new();
+    }
     serde_saphyr::to_string(&json!({ "spec": object["spec"] })).unwrap_or_default()
 }
 

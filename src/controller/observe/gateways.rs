@@ -11,7 +11,6 @@ use kube::{
 use serde_json::Value;
 use sluice_core::{
     Predictor,
-    api::Reason,
     carrier::{self, ObjectName},
     machine::{self, Refusal, State},
     plan::Plan,
@@ -44,11 +43,7 @@ pub(super) async fn refused(
     let plan = plan?;
     for gateway in carrier::required_gateways(&context.names, plan) {
         if !has_gateway(context, &gateway, memory).await {
-            let (namespace, name) = gateway;
-            let message = format!(
-                "spec.expose.gateways: there is no Gateway {name} in namespace {namespace}: nobody would get to the routes"
-            );
-            return Some(Refusal::new(Reason::GatewayNotFound, message));
+            return Some(carrier::no_gateway(&gateway));
         }
     }
     let starting = wanted.filter(|wanted| {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Arm, Compared, Query, Question},
+    metrics::{Arm, Query, Question},
 };
 
 /// A look may take an interval, but at least this long.
@@ -144,7 +144,7 @@ pub(super) async fn look(
     let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
     let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
     let limits = plan.latency_bounds();
-    let queries = if step.is_some() { queries(plan) } else { Vec::new() };
+    let queries = if step.is_some() { Query::of(plan) } else { Vec::new() };
     let question = Question {
         now,
         rollout: &subject.name,
@@ -176,16 +176,4 @@ fn needs_counts(plan: &Plan) -> bool {
 /// A look in which the metrics were not asked.
 fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
     Look::new(context.clock.now(), Err(trouble))
-}
-
-fn queries(plan: &Plan) -> Vec<Query> {
-    let query = |check: &PlannedCheck| {
-        let Rule::Query { promql, total, .. } = &check.rule else { return None };
-        let compared = check.versus.as_ref().map(|_| match total {
-            Some(total) => Compared::Shares(total.clone()),
-            None => Compared::Scores,
-        });
-        Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window, compared })
-    };
-    plan.checks.iter().filter_map(query).collect()
 }

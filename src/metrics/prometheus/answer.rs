@@ -56,6 +56,17 @@ pub struct Series {
     pub native: bool,
 }
 
+// === impl Series ===
+
+impl Series {
+    /// The part of it after one time and until another, in milliseconds; nothing where there is none.
+    pub fn between(&self, after: i64, until: i64) -> Option<Self> {
+        let at = |limit: i64| self.points.partition_point(|(at, _)| *at <= limit);
+        let points = self.points.get(at(after)..at(until)).filter(|points| !points.is_empty())?;
+        Some(Self { labels: self.labels.clone(), points: points.to_vec(), native: self.native })
+    }
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     status: &'a str,

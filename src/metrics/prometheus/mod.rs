@@ -8,6 +8,7 @@
 mod access;
 mod answer;
 mod clock;
+pub mod history;
 pub mod secrets;
 mod selector;
 mod server;
@@ -63,40 +64,65 @@ pub async fn read(
     let window = window(at, memory.looked_at());
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
     let series = selector::series(profile, &predictors, wanted, memory.bounds());
-    let promql = format!("{series}[{window}]");
+    let promql = format!("{series}[{}]", selector::duration(window));
     let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
     server.agrees(question.now, asked)?;
 
     let mut gatherer = Gatherer::new(profile, wanted);
+    let newcomers = gather(&mut gatherer, server, matrix(server, &answer)?, named, profile, memory)?;
+    ask_ages(&mut gatherer, server, &newcomers, window, at, deadline).await?;
+    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
+}
+
+/// Takes in series, and says whose age is to be asked for: they were not there before.
+fn gather<'s>(
+    gatherer: &mut Gatherer<'_>,
+    server: &Server,
+    all: impl IntoIterator<Item = &'s Series>,
+    named: &Named<'_>,
+    profile: &Profile,
+    memory: &Memory,
+) -> Result<BTreeSet<String>, Trouble> {
     let mut newcomers = BTreeSet::new();
-    for series in matrix(server, &answer)? {
+    for series in all {
         let reporter = reporter(&series.labels);
-        take(&mut gatherer, &reporter, series, named, profile)
-            .map_err(|trouble| server.in_words(&trouble))?;
+        take(gatherer, &reporter, series, named, profile).map_err(|trouble| server.in_words(&trouble))?;
         if memory.looked_at().is_some() && !memory.knows(&reporter) {
             newcomers.extend(series.labels.get("instance").cloned());
         }
     }
+    Ok(newcomers)
+}
+
+/// Asks how old the newcomers are.
+async fn ask_ages(
+    gatherer: &mut Gatherer<'_>,
+    server: &Arc<Server>,
+    newcomers: &BTreeSet<String>,
+    window: Duration,
+    at: DateTime<Utc>,
+    deadline: Instant,
+) -> Result<(), Trouble> {
     if !newcomers.is_empty() && newcomers.len() <= MOST_NEWCOMERS {
         let starts = [UP, PROCESS_START, AGENT_START];
         let metrics = selector::any_of("__name__", starts);
         let instances = selector::any_of("instance", newcomers.iter().map(String::as_str));
-        let promql = format!("{{{metrics},{instances}}}[{window}]");
+        let promql = format!("{{{metrics},{instances}}}[{}]", selector::duration(window));
         let answer = server.query(&promql, at, deadline).await?;
         for series in matrix(server, &answer)? {
-            age(&mut gatherer, series);
+            age(gatherer, series);
         }
     }
-    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
+    Ok(())
 }
 
 /// How far back a look reaches.
-fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> String {
+fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> Duration {
     let window = previous.map_or(FIRST_WINDOW, |previous| (at - previous + LATE).min(LONGEST_WINDOW));
     // Whole tens of seconds: the looks of several Rollouts then ask alike.
     let seconds = u64::try_from(window.num_seconds()).unwrap_or(0).next_multiple_of(10);
-    selector::duration(Duration::from_secs(seconds))
+    Duration::from_secs(seconds)
 }
 
 fn matrix<'a>(server: &Server, answer: &'a Answer) -> Result<&'a [Series], Trouble> {
@@ -174,24 +200,39 @@ pub async fn ask(
     deadline: Instant,
 ) -> Result<f64, Trouble> {
     let at = server::evaluated_at(question.now);
-    let promql = filled(question, &query.promql, &query.check, query.window, about)?;
+    let promql = filled(question, &Template::from(query), about, at)?;
     let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
     server.agrees(question.now, asked)?;
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 
-/// The query of a check about a predictor.
+/// A query of a check, its variables not filled in.
+#[derive(Clone, Copy)]
+pub struct Template<'a> {
+    /// Name of the check.
+    check: &'a str,
+    promql: &'a str,
+    /// What `{{window}}` stands for at most.
+    window: Duration,
+}
+
+impl<'a> From<&'a Query> for Template<'a> {
+    fn from(query: &'a Query) -> Self {
+        Self { check: &query.check, promql: &query.promql, window: query.window }
+    }
+}
+
+/// The query about a predictor, as it is asked `at` a time.
 fn filled(
     question: &Question<'_>,
-    promql: &str,
-    check: &str,
-    window: Duration,
+    template: &Template<'_>,
     about: Option<&Arm>,
+    at: DateTime<Utc>,
 ) -> Result<String, Trouble> {
     let revision = about.unwrap_or(question.stable).predictor.revision();
     // What was before the step is no evidence: the window grows with it.
-    let since = (server::evaluated_at(question.now) - question.step_start).to_std().unwrap_or_default();
+    let since = (at - question.step_start).to_std().unwrap_or_default();
     let variables = Variables {
         canary: about.map(|arm| &*arm.predictor.service),
         stable: &question.stable.predictor.service,
@@ -199,10 +240,10 @@ fn filled(
         rollout: question.rollout,
         revision: &revision,
         step_start: question.step_start,
-        window: window.min(Duration::from_secs(since.as_secs().max(1))),
+        window: template.window.min(Duration::from_secs(since.as_secs().max(1))),
     };
-    template::fill(promql, &variables)
-        .map_err(|message| misconfigured(format!("the query of check {check} {message}")))
+    template::fill(template.promql, &variables)
+        .map_err(|message| misconfigured(format!("the query of check {} {message}", template.check)))
 }
 
 /// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.

@@ -45,6 +45,7 @@ type Key = (String, i64);
 pub struct Server {
     name: String,
     endpoint: Url,
+    ranges: Url,
     timeout: Duration,
     credentials: Credentials,
     tls: Tls,
@@ -85,6 +86,11 @@ pub fn evaluated_at(now: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis - millis.rem_euclid(GRAIN_MILLIS)).unwrap_or(now)
 }
 
+/// Seconds since the epoch, as the API wants them.
+fn unix(at: DateTime<Utc>) -> String {
+    format!("{}.{:03}", at.timestamp(), at.timestamp_subsec_millis())
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
@@ -98,15 +104,19 @@ impl Server {
     /// The server as configured, its files read once so that a missing one is found at the start.
     pub fn new(name: &str, source: Source, telemetry: Telemetry) -> Result<Self, ConfigError> {
         let wrong = |message: String| ConfigError::Source { name: name.to_owned(), message };
-        let mut endpoint = source.url.url.clone();
-        let path = format!("{}/api/v1/query", endpoint.path().trim_end_matches('/'));
-        endpoint.set_path(&path);
+        let below = |path: &str| {
+            let mut url = source.url.url.clone();
+            url.set_path(&format!("{}/{path}", url.path().trim_end_matches('/')));
+            url
+        };
+        let (endpoint, ranges) = (below("api/v1/query"), below("api/v1/query_range"));
         let (timeout, slots) = (source.timeout.0, Semaphore::new(source.max_concurrent_queries));
         let tls = Tls::new(&source);
         let credentials = Credentials::new(source).map_err(wrong)?;
         let server = Self {
             name: name.to_owned(),
             endpoint,
+            ranges,
             timeout,
             credentials,
             tls,
@@ -171,26 +181,47 @@ impl Server {
         asked
     }
 
+    /// What the server answers to a query at every `step` from one time to another: the answers of as many instant
+    /// queries.
+    pub async fn range(
+        &self,
+        promql: &str,
+        (from, until): (DateTime<Utc>, DateTime<Utc>),
+        step: Duration,
+    ) -> Result<Answer, Trouble> {
+        let begun = Instant::now();
+        let step = format!("{}ms", step.as_millis());
+        let (start, end) = (unix(from), unix(until));
+        let form = [("query", promql), ("start", &start), ("end", &end), ("step", &step)];
+        let answer = self.exchange(&self.ranges, &form).await;
+        self.telemetry.record(&self.name, begun.elapsed(), answer.as_ref().err());
+        answer
+    }
+
     async fn ask(&self, promql: &str, at: DateTime<Utc>) -> Result<Answer, Trouble> {
+        let time = unix(at);
+        self.exchange(&self.endpoint, &[("query", promql), ("time", &time)]).await
+    }
+
+    async fn exchange(&self, endpoint: &Url, question: &[(&str, &str)]) -> Result<Answer, Trouble> {
         let fail = |kind, message: String| {
             self.in_words(&Trouble { kind, message: format!("cannot be asked: {message}") })
         };
         let slot = self.slots.acquire().await;
         let _slot = slot.map_err(|error| fail(TroubleKind::Unavailable, error.to_string()))?;
         let client = self.client().map_err(|message| fail(TroubleKind::Untrusted, message))?;
-        let time = format!("{}.{:03}", at.timestamp(), at.timestamp_subsec_millis());
         let limit = format!("{}ms", self.timeout.as_millis());
-        let form = [("query", promql), ("time", &time), ("timeout", &limit)];
+        let form = [question, &[("timeout", &limit)]].concat();
 
         let mut secrets = Vec::new();
         let known_get_only = self.get_only.load(Ordering::Relaxed);
-        let mut response = self.send(&client, &form, known_get_only, &mut secrets).await;
+        let mut response = self.send(&client, endpoint, &form, known_get_only, &mut secrets).await;
         if !known_get_only
             && response.as_ref().is_ok_and(|response| response.status == StatusCode::METHOD_NOT_ALLOWED)
         {
             // Some gateways let only reads through, and take a GET for one.
             self.get_only.store(true, Ordering::Relaxed);
-            response = self.send(&client, &form, true, &mut secrets).await;
+            response = self.send(&client, endpoint, &form, true, &mut secrets).await;
         }
         if let Ok(response) = &response {
             self.clock.said(response.date.as_deref());
@@ -206,14 +237,15 @@ impl Server {
     async fn send(
         &self,
         client: &Client,
-        form: &[(&str, &str); 3],
+        endpoint: &Url,
+        form: &[(&str, &str)],
         get: bool,
         secrets: &mut Vec<Secret>,
     ) -> Result<http::Response, Trouble> {
         let request = if get {
-            client.get(self.endpoint.clone()).query(form)
+            client.get(endpoint.clone()).query(form)
         } else {
-            client.post(self.endpoint.clone()).form(form)
+            client.post(endpoint.clone()).form(form)
         };
         let lacking = |message| Trouble { kind: TroubleKind::Refused, message };
         let request = self.credentials.add(request, secrets).map_err(lacking)?;

@@ -19,6 +19,7 @@ use self::{
     score::Scores,
 };
 pub use self::{
+    dispersion::LOOKS as LOOKS_AT_STABLE,
     ratio::log_mean_exp,
     verdict::{Effect, Finding, Saw, Standing, stand},
 };

@@ -1,0 +1,256 @@
+//! What the checks of a plan would have said of looks that were recorded: the same evidence, limits and comparisons as in
+//! a rollout, over one step that began with the first look and does not end.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    api::CheckRecord,
+    judge::{Counts, Evidence, Look, Moment, Trouble, Verdict, judge, lacks_evidence, overall},
+    plan::{Plan, Rule},
+};
+
+/// So many changes of a verdict are kept; the others are counted.
+const KEPT_CHANGES: usize = 10_000;
+
+/// A replay under way.
+#[derive(Clone, Debug)]
+pub struct Replay<'p> {
+    plan: &'p Plan,
+    began: DateTime<Utc>,
+    evidence: Evidence,
+    records: Vec<CheckRecord>,
+    told: Replayed,
+}
+
+/// What a replay found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    /// How many looks there were.
+    pub looks: u64,
+    /// The first and the last look at which the counters of the arms had something new.
+    pub counted: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Why the last look without new counters had none.
+    pub trouble: Option<Trouble>,
+    /// What stable answered in all.
+    pub stable: Counts,
+    /// What the canary answered in all.
+    pub canary: Counts,
+    /// What became of each check, in the order of the plan.
+    pub checks: Vec<Summary>,
+    /// Every change of a verdict, in the order of time.
+    pub changes: Vec<(DateTime<Utc>, CheckRecord)>,
+    /// Changes that were too many to be kept.
+    pub more_changes: u64,
+    /// When a rollout would have been rolled back, and the checks that did it.
+    pub stopped: Option<(DateTime<Utc>, Vec<CheckRecord>)>,
+    /// Whether after the last look some check lacked the evidence that a step needs in order to end.
+    pub lacks_evidence: bool,
+}
+
+/// What one check said over all looks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Name of the check.
+    pub name: String,
+    /// Whether it reports and never acts.
+    pub advisory: bool,
+    /// Looks after which it said Pass, Inconclusive and Fail.
+    pub said: [u64; 3],
+    /// The first look after which it said Fail, and what it said.
+    pub first_fail: Option<(DateTime<Utc>, CheckRecord)>,
+}
+
+/// What follows from a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No check failed, and after the last look none lacked evidence.
+    Passed,
+    /// A check failed: a rollout would have been rolled back.
+    RolledBack,
+    /// No check failed, and some could not tell.
+    Unknown,
+}
+
+impl<'p> Replay<'p> {
+    /// A replay of a step that began at `began`, its traffic in place.
+    pub fn new(plan: &'p Plan, began: DateTime<Utc>) -> Self {
+        let summary = |check: &crate::plan::PlannedCheck| Summary {
+            name: check.name.clone(),
+            advisory: check.advisory,
+            said: [0; 3],
+            first_fail: None,
+        };
+        let told = Replayed {
+            looks: 0,
+            counted: None,
+            trouble: None,
+            stable: Counts::default(),
+            canary: Counts::default(),
+            checks: plan.checks.iter().map(summary).collect(),
+            changes: Vec::new(),
+            more_changes: 0,
+            stopped: None,
+            lacks_evidence: true,
+        };
+        Self { plan, began, evidence: Evidence::default(), records: Vec::new(), told }
+    }
+
+    /// Takes in a look. All checks are asked, those too that are for some steps only.
+    pub fn saw(&mut self, look: &Look) {
+        let age = (look.at - self.began).to_std().unwrap_or(Duration::ZERO);
+        let moment = Moment { age, settled_since: Duration::ZERO };
+        match &look.counts {
+            Ok(seen) => {
+                self.evidence.add(age, seen, &self.plan.latency_limits());
+                let first = self.told.counted.map_or(look.at, |(first, _)| first);
+                self.told.counted = Some((first, look.at));
+                for (all, more) in
+                    [(&mut self.told.stable, &seen.stable), (&mut self.told.canary, &seen.canary)]
+                {
+                    all.requests = all.requests.saturating_add(more.requests);
+                    all.errors = all.errors.saturating_add(more.errors);
+                }
+            }
+            Err(trouble) => self.told.trouble = Some(trouble.clone()),
+        }
+        self.evidence.compare(self.plan.checks.iter().filter(|check| moment.is_past(check.lag)), look);
+        let records = judge(self.plan.checks.iter(), &self.evidence, moment, look, &self.records);
+        self.told.note(look.at, &records, &self.records);
+        self.records = records;
+    }
+
+    /// What was found.
+    pub fn end(self) -> Replayed {
+        self.told
+    }
+}
+
+impl Replayed {
+    fn note(&mut self, at: DateTime<Utc>, records: &[CheckRecord], before: &[CheckRecord]) {
+        self.looks += 1;
+        for (index, (summary, record)) in self.checks.iter_mut().zip(records).enumerate() {
+            summary.said[record.verdict as usize] += 1;
+            if record.verdict == Verdict::Fail && summary.first_fail.is_none() {
+                summary.first_fail = Some((at, record.clone()));
+            }
+            if before.get(index).is_some_and(|before| before.verdict == record.verdict) {
+                continue;
+            }
+            if self.changes.len() < KEPT_CHANGES {
+                self.changes.push((at, record.clone()));
+            } else {
+                self.more_changes += 1;
+            }
+        }
+        if overall(records) == Verdict::Fail && self.stopped.is_none() {
+            let acts = |record: &&CheckRecord| record.verdict == Verdict::Fail && !record.advisory;
+            self.stopped = Some((at, records.iter().filter(acts).cloned().collect()));
+        }
+        self.lacks_evidence = records.iter().any(lacks_evidence);
+    }
+
+    /// What follows.
+    pub fn outcome(&self) -> Outcome {
+        match (&self.stopped, self.lacks_evidence) {
+            (Some(_), _) => Outcome::RolledBack,
+            (None, true) => Outcome::Unknown,
+            (None, false) => Outcome::Passed,
+        }
+    }
+}
+
+/// Whether any check of the plan needs the counters of the arms.
+pub fn counts_requests(plan: &Plan) -> bool {
+    plan.checks.iter().any(|check| !matches!(check.rule, Rule::Query { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::judge::{Measurement, TroubleKind};
+
+    fn plan(checks: serde_json::Value) -> Plan {
+        let spec = json!({
+            "target": {"service": {"name": "canary"}}, "routes": [{"virtualService": "iris"}],
+            "steps": [{"weight": 10, "for": "60s"}], "checks": checks, "interval": "10s",
+        });
+        Plan::new(&serde_json::from_value(spec).unwrap(), "replay").unwrap()
+    }
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()
+    }
+
+    fn look(second: i64, canary: (u64, u64)) -> Look {
+        let counts = |(requests, errors)| Counts { requests, errors, ..Counts::default() };
+        let seen =
+            Measurement { stable: counts((900, 9)), canary: counts(canary), retiring: BTreeMap::new() };
+        Look::new(at(second), Ok(seen))
+    }
+
+    fn replayed(plan: &Plan, looks: impl IntoIterator<Item = Look>) -> Replayed {
+        let mut replay = Replay::new(plan, at(0));
+        looks.into_iter().for_each(|look| replay.saw(&look));
+        replay.end()
+    }
+
+    #[test]
+    fn a_breach_is_found_at_its_look_and_everything_after_it_is_still_told() {
+        let plan = plan(
+            json!([{"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2}]),
+        );
+        let looks = (1..=10).map(|n| look(n * 10, (100, if (4..=6).contains(&n) { 9 } else { 0 })));
+        let told = replayed(&plan, looks);
+        let verdicts: Vec<(i64, Verdict)> = told
+            .changes
+            .iter()
+            .map(|(when, record)| ((*when - at(0)).num_seconds(), record.verdict))
+            .collect();
+        // One bad look is not enough, the second one is.
+        assert_eq!(
+            verdicts,
+            [(10, Verdict::Pass), (40, Verdict::Inconclusive), (50, Verdict::Fail), (70, Verdict::Pass)]
+        );
+        assert_eq!(told.checks[0].said, [7, 1, 2]);
+        assert_eq!(told.checks[0].first_fail.as_ref().unwrap().0, at(50));
+        let (when, by) = told.stopped.clone().unwrap();
+        assert_eq!((when, by[0].canary.unwrap().bad), (at(50), 9));
+        assert_eq!((told.outcome(), told.looks, told.canary.errors), (Outcome::RolledBack, 10, 27));
+    }
+
+    #[test]
+    fn a_comparison_goes_on_over_all_looks() {
+        let plan = plan(json!([{"name": "errors", "errors": {"versusStable": {}}}]));
+        let even = replayed(&plan, (1..=40).map(|n| look(n * 10, (100, 1))));
+        assert_eq!(even.outcome(), Outcome::Passed);
+        let worse = replayed(&plan, (1..=40).map(|n| look(n * 10, (100, 3))));
+        assert_eq!(worse.outcome(), Outcome::RolledBack);
+        let effect = worse.checks[0].first_fail.as_ref().unwrap().1.effect.unwrap();
+        assert!(effect.worse >= 100.0, "{effect:?}");
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_neither_good_nor_bad() {
+        let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
+        let trouble = Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
+        let nothing = |second| Look::new(at(second), Err(trouble.clone()));
+        let told = replayed(&plan, [look(10, (100, 0)), nothing(20), nothing(30)]);
+        assert_eq!((told.outcome(), told.counted), (Outcome::Unknown, Some((at(10), at(10)))));
+        assert_eq!(told.trouble.unwrap().message, "no new sample");
+        assert_eq!(replayed(&plan, []).outcome(), Outcome::Unknown);
+    }
+
+    #[test]
+    fn an_advisory_check_stops_nothing() {
+        let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}, "advisory": true}]));
+        let told = replayed(&plan, (1..=5).map(|n| look(n * 10, (100, 50))));
+        assert!(told.checks[0].first_fail.is_some());
+        assert_eq!((told.stopped.is_none(), told.outcome()), (true, Outcome::Passed));
+    }
+}

@@ -1,0 +1,143 @@
+//! The objects that a Rollout is about, wherever they were read: from its file, or from a cluster.
+
+mod cluster;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sluice_core::{
+    HostNames, Predictor,
+    api::RolloutSpec,
+    carrier::{self, Claim, ObjectName, World},
+    machine::{Refusal, SeenTraffic, State},
+    plan::Plan,
+    target::{self, SeldonView, ServiceView},
+    traffic::Cluster,
+};
+
+use super::manifest::Manifest;
+
+/// What there is, by namespace and name.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Namespace of the Rollout.
+    pub namespace: String,
+    /// Name of the Rollout.
+    pub rollout: String,
+    /// The VirtualServices of its plan.
+    pub virtual_services: BTreeMap<ObjectName, Value>,
+    /// The ports of Services.
+    pub services: BTreeMap<ObjectName, Vec<u16>>,
+    /// SeldonDeployments: the target's, and those that VirtualServices of the plan belong to.
+    pub deployments: BTreeMap<ObjectName, Value>,
+    /// The SeldonDeployment of each VirtualService that belongs to one, which is shown as it says.
+    pub slots: BTreeMap<ObjectName, Value>,
+    /// What names mean in the cluster.
+    pub names: HostNames,
+    /// What a cluster says beside them; nothing where the objects are from a file.
+    pub cluster: Option<Around>,
+}
+
+/// What there is in a cluster around the objects of a plan.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// The Rollout's uid, where it is there.
+    pub uid: String,
+    /// When it was created.
+    pub since: Option<chrono::DateTime<chrono::Utc>>,
+    /// What the controller remembers of it.
+    pub state: State,
+    /// The routes of other Rollouts.
+    pub claims: Vec<Claim>,
+    /// DestinationRules that generated routes need, as far as they are there.
+    pub rules: BTreeMap<ObjectName, Value>,
+    /// The VirtualServices that delegate to the generated one; nothing where not all can be seen.
+    pub delegators: Option<Vec<Value>>,
+    /// What keeps the routes from working: a Gateway or a subset that is not there.
+    pub lacks: Option<Refusal>,
+    /// What could not be read, for want of a right.
+    pub remarks: Vec<String>,
+}
+
+impl Objects {
+    /// Those that stand in the file beside the Rollout.
+    pub fn of_file(manifest: &Manifest, plan: &Plan, namespace: &str) -> Self {
+        let named = |object: &Value| -> ObjectName {
+            let field = |name: &str| object["metadata"][name].as_str().map(str::to_owned);
+            (field("namespace").unwrap_or_else(|| namespace.to_owned()), field("name").unwrap_or_default())
+        };
+        let of_kind =
+            |kind: &'static str| manifest.others.iter().filter(move |object| object["kind"] == kind).cloned();
+        let mut virtual_services: BTreeMap<ObjectName, Value> =
+            of_kind("VirtualService").map(|object| (named(&object), object)).collect();
+        virtual_services.retain(|name, _| is_planned(plan, name));
+        for object in virtual_services.values_mut() {
+            // One that nobody has read off a server has no version, and a patch is always made against one.
+            object["metadata"]["resourceVersion"] = Value::from("0");
+        }
+        Self {
+            namespace: namespace.to_owned(),
+            rollout: manifest.name.clone(),
+            virtual_services,
+            services: of_kind("Service").map(|service| (named(&service), ports(&service))).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Runs `what` on them as the pure core sees them.
+    pub fn with_world<T>(&self, what: impl FnOnce(&World<'_>) -> T) -> T {
+        let ports = |namespace: &str, name: &str| {
+            self.services.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        };
+        what(&World {
+            namespace: &self.namespace,
+            name: &self.rollout,
+            virtual_services: self
+                .virtual_services
+                .iter()
+                .map(|(name, object)| (name.clone(), object))
+                .collect(),
+            cluster: Cluster { names: &self.names, ports: &ports },
+        })
+    }
+
+    /// The predictor that is to be live.
+    pub fn wanted(&self, spec: &RolloutSpec) -> Result<Predictor, Refusal> {
+        let service = |name: &str| {
+            let ports = self.services.get(&(self.namespace.clone(), name.to_owned()))?;
+            Some(ServiceView { ports: ports.clone() })
+        };
+        let seldon = |name: &str| {
+            let deployment = self.deployments.get(&(self.namespace.clone(), name.to_owned()))?;
+            Some(SeldonView::read(deployment))
+        };
+        target::wanted_in(spec, &self.namespace, service, seldon)
+    }
+
+    /// What the routes show; who has users is in it.
+    pub fn see(&self, plan: &Plan, wanted: &Predictor, spec: &RolloutSpec) -> Result<SeenTraffic, Refusal> {
+        let from = spec.target.service.as_ref().and_then(|service| service.from.as_deref());
+        let known = self.cluster.as_ref().is_some_and(|around| around.state.stable.is_some());
+        let from = from.filter(|_| !known);
+        let mut seen = self.with_world(|world| carrier::see(world, plan, Some(wanted), from))?;
+        // Before any route was generated the SeldonDeployment says who has users.
+        if let (Some(_), Some(target)) = (&plan.expose, &spec.target.seldon_deployment)
+            && self.virtual_services.is_empty()
+            && let Some(deployment) = self.deployments.get(&(self.namespace.clone(), target.name.clone()))
+        {
+            seen.weighted = target::seldon::first(target, &self.namespace, &SeldonView::read(deployment));
+        }
+        Ok(seen)
+    }
+}
+
+/// Whether a VirtualService is one of those that a plan moves.
+pub fn is_planned(plan: &Plan, name: &ObjectName) -> bool {
+    plan.routes.iter().any(|route| route.namespace == name.0 && route.name == name.1)
+}
+
+/// The ports of a Service.
+pub fn ports(service: &Value) -> Vec<u16> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    ports.filter_map(|port| u16::try_from(port["port"].as_u64()?).ok()).collect()
+}

@@ -1,0 +1,158 @@
+//! `sluice plan`: what a Rollout would do, before it does.
+
+mod routes;
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+use sluice_core::{
+    api::{Rollout, Share},
+    machine::Refusal,
+    plan::Plan,
+    simulate::{Arm, Ending, Scenario, simulate},
+};
+
+use super::{
+    Session,
+    exit::Failure,
+    get,
+    manifest::{self, File, Manifest},
+    objects::Objects,
+    output::write,
+    view::{self, BadCanary, Listed, Screen, Traffic},
+};
+
+/// Shares of errors that a bad canary is rehearsed with where nobody says any.
+const BAD: [&str; 3] = ["2%", "10%", "100%"];
+
+/// Say what a Rollout would do: its steps, what they cost, and the VirtualServices at each
+///
+/// With -f it needs no cluster: VirtualServices and Services in the same file are shown as they would be at each step. With
+/// --cluster those of the cluster are, and what the controller would refuse is said with its reason. NAME plans a Rollout
+/// that is in the cluster already.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// A Rollout of the cluster, in place of a file
+    #[arg(value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    pub rollout: Option<String>,
+    /// The file with the Rollout, and what else it needs; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Which of several Rollouts in it
+    #[arg(long, value_name = "NAME", requires = "file")]
+    pub name: Option<String>,
+    /// Plan with the objects of the cluster, and not with those in the file
+    #[arg(long, requires = "file")]
+    pub cluster: bool,
+    /// Requests a second, of all users
+    #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = rate)]
+    pub rate: f64,
+    /// The share of the requests that a step's match meets
+    #[arg(long, value_name = "SHARE", default_value = "10%")]
+    pub matching: Share,
+    /// Say how many bad answers users get from a canary with this share of errors; may be given several times
+    #[arg(long, value_name = "SHARE")]
+    pub errors: Vec<Share>,
+}
+
+impl PlanArgs {
+    /// Whether a cluster is asked: only where the command line says so.
+    pub fn asks_a_cluster(&self) -> bool {
+        self.cluster || self.rollout.is_some()
+    }
+
+    fn manifest(&self) -> Result<Option<Manifest>, Failure> {
+        let Some(file) = &self.file else { return Ok(None) };
+        manifest::read(&File { file: file.clone(), name: self.name.clone() }).map(Some)
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 =
+        text.parse().map_err(|_| "a number of requests a second is expected, like 100".to_owned())?;
+    if (0.0..=1e9).contains(&rate) { Ok(rate) } else { Err("0 to 1000000000 is expected".to_owned()) }
+}
+
+/// Prints the plan of a file, without a cluster.
+pub fn run(args: &PlanArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), Failure> {
+    let Some(manifest) = args.manifest()? else {
+        return Err(Failure::Other("-f FILE is expected".to_owned()));
+    };
+    let namespace = manifest.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let plan = manifest.plan(&namespace)?;
+    let objects = Objects::of_file(&manifest, &plan, &namespace);
+    // What is a SeldonDeployment's is in no file, and routes need not be.
+    let are_there = !objects.virtual_services.is_empty() && manifest.spec.target.service.is_some();
+    let routes = if are_there { routes::along(&objects, &plan, &manifest.spec) } else { Ok(Vec::new()) };
+    let changed = routes.map_err(|refusal| Failure::Other(refusal.message))?;
+    write(out, &text(args, &manifest.name, &plan, &changed, screen))
+}
+
+/// Prints the plan on a cluster's objects: of a Rollout that is there, or of one in a file.
+pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<(), Failure> {
+    let (name, namespace, spec, own) = match args.manifest()? {
+        Some(manifest) => {
+            let namespace = manifest.namespace.clone().unwrap_or_else(|| session.namespace.clone());
+            // Mistakes are said before anything is asked.
+            manifest.plan(&namespace)?;
+            session.namespace.clone_from(&namespace);
+            let own = match rollout(session, &manifest.name).await {
+                Ok(own) => Some(own),
+                Err(Failure::NoSuchRollout { .. }) => None,
+                Err(failure) => return Err(failure),
+            };
+            (manifest.name, namespace, manifest.spec, own)
+        }
+        None => {
+            let name = args.rollout.clone().unwrap_or_default();
+            let own = rollout(session, &name).await?;
+            (name, session.namespace.clone(), own.spec.clone(), Some(own))
+        }
+    };
+    let invalid = |problems: String| Failure::Refused(format!("the Rollout {name:?} is invalid: {problems}"));
+    sluice_core::plan::target(&spec).map_err(|errors| invalid(errors.to_string()))?;
+    let plan = Plan::named(&spec, &namespace, &name).map_err(|errors| invalid(errors.to_string()))?;
+    let objects = Objects::of_cluster(session, (&namespace, &name), &spec, &plan, own.as_ref()).await?;
+    for remark in objects.cluster.iter().flat_map(|around| &around.remarks) {
+        writeln!(session.err, "note: {}", view::plain(remark))?;
+    }
+    let routes = routes::along(&objects, &plan, &spec);
+    let changed = routes.as_deref().unwrap_or_default();
+    write(session.out, &text(args, &name, &plan, changed, &session.screen))?;
+    match routes {
+        Ok(_) => Ok(()),
+        Err(Refusal { reason, message }) => {
+            Err(Failure::Refused(format!("the controller would not accept it: {reason}: {message}")))
+        }
+    }
+}
+
+async fn rollout(session: &Session<'_>, name: &str) -> Result<Rollout, Failure> {
+    let object = get::one(session, &get::api(session, false), name).await?;
+    match Listed::from(&object) {
+        Listed::Readable(rollout) => Ok(*rollout),
+        Listed::Unreadable(unreadable) => Err(unreadable.into()),
+    }
+}
+
+fn text(args: &PlanArgs, name: &str, plan: &Plan, changed: &[view::Changed], screen: &Screen) -> String {
+    let traffic = Traffic { rate: args.rate, matching: args.matching };
+    view::plan(name, plan, traffic, &bad_canaries(args, plan), changed, screen)
+}
+
+/// What canaries that fail so often would cost, by a rehearsal with each.
+fn bad_canaries(args: &PlanArgs, plan: &Plan) -> Vec<BadCanary> {
+    let default = || BAD.iter().filter_map(|share| share.parse().ok()).collect();
+    let shares: Vec<Share> = if args.errors.is_empty() { default() } else { args.errors.clone() };
+    let rehearsed = shares.into_iter().map(|share| {
+        let canary = Arm { errors: Some(share), ..Arm::default() };
+        let scenario = Scenario { canary, matching: Some(args.matching), ..Scenario::of(args.rate) };
+        let timeline = simulate(plan, &scenario, None);
+        let stopped = match timeline.ending {
+            Ending::Over { at, .. } => Some(at),
+            Ending::Promoted | Ending::Held(_) => None,
+        };
+        BadCanary { share, stopped, users: timeline.users }
+    });
+    rehearsed.collect()
+}
