@@ -291,6 +291,7 @@ async fn replayed_looks_are_those_that_were_made() {
         check: "q".to_owned(),
         promql: "accuracy[{{window}}]".to_owned(),
         window: Duration::from_secs(50),
+        compared: None,
     }];
     let question = |now| Question {
         now,
