@@ -13,7 +13,7 @@ use sluice_core::{
     Predictor,
     api::{Decision, RolloutStatus},
     carrier::ObjectName,
-    judge::{Availability, Look},
+    judge::{Availability, Look, Measurement},
     machine::State,
 };
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub(super) struct Memory {
     pub(super) unrecorded: Option<Decision>,
     /// What kept the routes from being written the last time.
     pub(super) obstacle: Option<String>,
+    /// What stable did before the rollout of a canary, whose revision it is.
+    pub(super) history: Option<(Predictor, Vec<Measurement>)>,
     /// Queries that the source called invalid, or valid: as such, or as selectors of counters.
     pub(super) queries: BTreeMap<(String, bool), Result<(), String>>,
     /// Reconciles in a row that ended with an error.
@@ -105,6 +107,7 @@ impl Memory {
         self.pods = BTreeMap::new();
         self.queries = BTreeMap::new();
         self.unused_look = None;
+        self.history = None;
         if self.grown.as_ref().is_some_and(|(base, grown)| base == grown) {
             self.grown = None;
         }

@@ -10,6 +10,7 @@ mod examples;
 mod expose;
 mod fencing;
 mod freeze;
+mod history;
 mod journal;
 mod life;
 mod mutants;

@@ -18,13 +18,13 @@ const OUTAGE: Duration = Duration::from_mins(5);
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A world with a Prometheus that scrapes its gateway.
-struct Observed {
-    world: World,
-    prometheus: Prometheus,
+pub struct Observed {
+    pub world: World,
+    pub prometheus: Prometheus,
 }
 
 impl Observed {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let world = World::without_routes().await.in_steps_of(Duration::from_millis(20));
         world.scene.virtual_service("iris", crate::world::HOST, &[("iris-v1", Some(100))]).await.unwrap();
         let world = world.with_users(6.0);
@@ -36,7 +36,7 @@ impl Observed {
         Self { world, prometheus }
     }
 
-    fn controller(&self) -> Sluice {
+    pub fn controller(&self) -> Sluice {
         let config = Config::prometheus(&self.prometheus.url()).unwrap();
         self.world.controller_asking(Metrics::new(config).unwrap())
     }
@@ -106,7 +106,7 @@ fn condition_of(status: &Value, kind: &str) -> Value {
 }
 
 /// A rollout that looks as often as Prometheus scrapes, and waits long for evidence.
-fn wanted() -> Value {
+pub fn wanted() -> Value {
     let mut wanted = rollout(&json!([{"weight": 50, "for": "90s"}]));
     wanted["spec"]["metrics"] = json!({"source": "default"});
     wanted["spec"]["interval"] = json!("5s");

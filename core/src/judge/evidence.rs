@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, Comparison, Counts, Look, Measurement};
+use super::{Bound, Comparison, Counts, Indicator, Look, Measurement};
 use crate::{api::GoDuration, plan::PlannedCheck};
 
 /// How many blocks are kept. Above that neighbours are merged, the oldest first, so that the newest looks stay apart
@@ -62,9 +62,18 @@ impl Evidence {
         for check in checks {
             let Some((versus, indicator)) = check.comparison() else { continue };
             if let Some(seen) = indicator.seen(&check.name, look) {
-                self.comparisons.entry(check.name.clone()).or_default().add(versus, indicator, seen);
+                let comparison = self.comparisons.entry(check.name.clone()).or_default();
+                comparison.add(versus, indicator, seen, &look.history);
             }
         }
+    }
+
+    /// Whether one of the `checks` compares requests and has not begun to: the history of stable is of use then.
+    pub fn lacks_history<'a>(&self, mut checks: impl Iterator<Item = &'a PlannedCheck>) -> bool {
+        checks.any(|check| {
+            let of_requests = matches!(check.comparison(), Some((_, Indicator::Errors | Indicator::Latency)));
+            of_requests && !self.comparisons.contains_key(&check.name)
+        })
     }
 
     /// What is left of it when the next step begins: the comparisons.

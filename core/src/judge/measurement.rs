@@ -24,6 +24,9 @@ impl Bound {
     }
 }
 
+/// So many looks at stable before a rollout say how much its bad answers vary.
+pub const HISTORY: usize = 30;
+
 /// Next to these, buckets are looked for that a comparison of latencies can use: 1 ms to 5 min.
 pub const LADDER: [Bound; 16] = [
     Bound(1_000),
@@ -97,6 +100,9 @@ pub struct Look {
     pub queries: BTreeMap<String, Result<f64, Trouble>>,
     /// What the queries that are compared said about both arms, by check name, or why nothing.
     pub compared: BTreeMap<String, Result<Both, Trouble>>,
+    /// What stable alone answered before the rollout, look by look, oldest first: it tells how much its bad answers vary.
+    /// Empty where the source has no history, and once comparisons have taken it in.
+    pub history: Vec<Measurement>,
 }
 
 /// What the query of a check said about both arms at one time.
@@ -117,7 +123,7 @@ pub enum Both {
 impl Look {
     /// A look of which nothing is known but this.
     pub fn new(at: DateTime<Utc>, counts: Result<Measurement, Trouble>) -> Self {
-        Self { at, counts, queries: BTreeMap::new(), compared: BTreeMap::new() }
+        Self { at, counts, queries: BTreeMap::new(), compared: BTreeMap::new(), history: Vec::new() }
     }
 
     /// The queries that gave no number, by check name, and why not.

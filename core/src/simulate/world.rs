@@ -14,9 +14,9 @@ use super::{
 use crate::{
     Predictor,
     api::{Decision, Do, Given, RolloutStatus},
-    judge::{Availability, Bound, Counts, Look, Measurement, Trouble, TroubleKind},
+    judge::{Availability, Bound, Counts, HISTORY, Look, Measurement, Trouble, TroubleKind},
     machine::{self, Asked, Change, Facts, Frozen, SeenTraffic, State},
-    plan::{Plan, Rule},
+    plan::{MetricsPlan, Plan, Rule},
 };
 
 /// Decisions that follow from one another at once.
@@ -41,6 +41,8 @@ pub(super) struct World<'a> {
     asked: Vec<Asked>,
     bounds: Vec<Bound>,
     users: Users,
+    /// What stable answered before the canary was wanted, once that is of interest.
+    before: Option<Vec<Measurement>>,
     over: Option<Ending>,
 }
 
@@ -63,6 +65,7 @@ impl<'a> World<'a> {
             asked: Vec::new(),
             bounds: bounds(plan),
             users: Users::default(),
+            before: None,
             over: None,
         }
     }
@@ -188,8 +191,26 @@ impl<'a> World<'a> {
         };
         let mut look = Look::new(DateTime::UNIX_EPOCH + now, counts);
         self.queries(&mut look, requests);
+        if self.state.step().is_some_and(|step| step.evidence.lacks_history(self.plan.checks.iter())) {
+            look.history.clone_from(self.history());
+        }
         self.availability.saw(&look, true, now);
         Some(look)
+    }
+
+    /// What stable answered before the canary was wanted. Pods that are scraped know nothing of it.
+    fn history(&mut self) -> &Vec<Measurement> {
+        let looks = match self.plan.metrics {
+            Some(MetricsPlan::Source { .. }) => HISTORY,
+            Some(MetricsPlan::Scrape { .. }) | None => 0,
+        };
+        let requests = self.scenario.requests * self.plan.interval.as_secs_f64();
+        let (arm, clump) = (self.scenario.stable.clone(), self.scenario.clump.unwrap_or(1));
+        let (chance, bounds) = (&mut self.chance, &self.bounds);
+        self.before.get_or_insert_with(|| {
+            let stable = |_| arms::answers(chance, 3, &arm, requests, clump, bounds);
+            (0..looks).map(stable).map(|stable| Measurement { stable, ..Measurement::default() }).collect()
+        })
     }
 
     /// What the queries answer; the arms had so many `requests`, the canary's first.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Availability, Look, Trouble, TroubleKind},
+    judge::{Availability, HISTORY, Look, Measurement, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Arm, Query, Question},
+    metrics::{Arm, Past, Query, Question},
 };
 
 /// A look may take an interval, but at least this long.
@@ -159,9 +159,56 @@ pub(super) async fn look(
         step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
-    let look = context.metrics.look(&question, &mut memory.counters).await;
+    let mut look = context.metrics.look(&question, &mut memory.counters).await;
+    if step.is_some_and(|step| step.evidence.lacks_history(plan.checks.iter())) {
+        look.history = history(context, plan, &question, memory).await;
+    }
     memory.saw(&look, needs_counts(plan), Instant::now());
     Some(look)
+}
+
+/// What stable alone did in the looks before the rollout, asked once: what the source does not tell is learned on the way.
+async fn history(
+    context: &Context,
+    plan: &Plan,
+    question: &Question<'_>,
+    memory: &mut Memory,
+) -> Vec<Measurement> {
+    let Some(canary) = question.canary else { return Vec::new() };
+    match &memory.history {
+        Some((of, history)) if *of == canary.predictor => return history.clone(),
+        Some(_) | None => {}
+    }
+    let mut looks = Vec::new();
+    let past = Past { until: question.now, every: plan.interval };
+    // Of pods that are scraped nothing is recorded.
+    if let (MetricsPlan::Source { .. }, Ok(mut history)) =
+        (question.metrics, context.metrics.history(question.metrics, past))
+    {
+        let interval = chrono::Duration::from_std(plan.interval).unwrap_or_default();
+        let ago = |looks: usize| question.now - interval * i32::try_from(looks).unwrap_or_default();
+        let step_start = ago(2 * HISTORY);
+        for back in (0..=HISTORY).rev() {
+            let question = Question {
+                now: ago(back),
+                canary: None,
+                retiring: &[],
+                queries: &[],
+                shadow: false,
+                step_start,
+                ..question.clone()
+            };
+            match history.look(&question).await {
+                Ok(look) => looks.extend(look.counts),
+                Err(trouble) => {
+                    tracing::debug!("what stable did before the rollout cannot be told: {trouble}");
+                    break;
+                }
+            }
+        }
+    }
+    memory.history = Some((canary.predictor.clone(), looks.clone()));
+    looks
 }
 
 /// Whether anything depends on the requests of the arms, and not on the answers of queries alone.

@@ -108,10 +108,10 @@ impl Indicator {
 }
 
 impl Comparison {
-    /// Takes in what one look saw.
-    pub fn add(&mut self, versus: &Versus, indicator: Indicator, seen: Seen<'_>) {
+    /// Takes in what one look saw. `history` is what stable alone gave before, for a comparison that begins.
+    pub fn add(&mut self, versus: &Versus, indicator: Indicator, seen: Seen<'_>, history: &[Measurement]) {
         match (seen, indicator) {
-            (Seen::Counted(counted), _) => self.count(versus, indicator, counted),
+            (Seen::Counted(counted), _) => self.count(versus, indicator, counted, history),
             (Seen::Scored { canary, stable }, Indicator::Scores(direction, apart)) => {
                 let scores = self.scores.get_or_insert_default();
                 scores.add(versus, direction, apart, (canary, stable));
@@ -121,26 +121,24 @@ impl Comparison {
         }
     }
 
-    fn count(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement) {
+    fn count(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement, history: &[Measurement]) {
         // Which sorts there are is chosen on one look and counted from the next: a choice must not know what it judges.
         if self.series.is_empty() {
             if indicator == Indicator::Latency {
-                self.series = bounds(seen).into_iter().map(Series::of).collect();
+                self.series =
+                    bounds(seen).into_iter().map(|bound| Series::new(Some(bound), history)).collect();
                 return;
             }
-            self.series.push(Series::default());
+            // What was asked of requests says nothing about other counters.
+            let history = if indicator == Indicator::Errors { history } else { &[] };
+            self.series.push(Series::new(None, history));
         }
         self.canary = self.canary.saturating_add(seen.canary.requests);
         self.stable = self.stable.saturating_add(seen.stable.requests);
         let grid = Grid::new(versus.max_ratio, versus.clear_ratio);
         for series in &mut self.series {
-            let bad = |counts: &Counts| match series.bound {
-                None => Some(counts.errors),
-                // Without requests there are no slow ones either.
-                Some(_) if counts.requests == 0 => Some(0),
-                Some(bound) => counts.slower.get(&bound).copied(),
-            };
-            let Some((canary_bad, stable_bad)) = bad(&seen.canary).zip(bad(&seen.stable)) else { continue };
+            let both = series.bad(&seen.canary).zip(series.bad(&seen.stable));
+            let Some((canary_bad, stable_bad)) = both else { continue };
             let pair =
                 Pair { canary_bad, stable_bad, canary: seen.canary.requests, stable: seen.stable.requests };
             series.add(&grid, pair, indicator.direction());
@@ -154,8 +152,24 @@ impl Comparison {
 }
 
 impl Series {
-    fn of(bound: Bound) -> Self {
-        Self { bound: Some(bound), ..Self::default() }
+    fn new(bound: Option<Bound>, history: &[Measurement]) -> Self {
+        let mut series = Self { bound, sums: vec![Fixed::default(); Grid::LEN], ..Self::default() };
+        for stable in history.iter().map(|seen| &seen.stable).filter(|stable| stable.requests > 0) {
+            if let Some(bad) = series.bad(stable) {
+                series.dispersion.saw(bad);
+            }
+        }
+        series
+    }
+
+    /// How many of the requests were bad; nothing where the histogram does not tell.
+    fn bad(&self, counts: &Counts) -> Option<u64> {
+        match self.bound {
+            None => Some(counts.errors),
+            // Without requests there are no slow ones either.
+            Some(_) if counts.requests == 0 => Some(0),
+            Some(bound) => counts.slower.get(&bound).copied(),
+        }
     }
 
     fn log_likelihoods(&self) -> Vec<f64> {
@@ -165,7 +179,7 @@ impl Series {
     fn add(&mut self, grid: &Grid, pair: Pair, direction: Direction) {
         // Written by another version: it starts anew.
         if self.sums.len() != Grid::LEN {
-            *self = Self { bound: self.bound, sums: vec![Fixed::default(); Grid::LEN], ..Self::default() };
+            *self = Self::new(self.bound, &[]);
         }
         self.canary_bad = self.canary_bad.saturating_add(pair.canary_bad);
         self.stable_bad = self.stable_bad.saturating_add(pair.stable_bad);

@@ -20,7 +20,7 @@ fn errors(canary_bad: u64, stable_bad: u64) -> Measurement {
 
 fn after(looks: u32, indicator: Indicator, seen: &Measurement) -> Standing {
     let mut comparison = Comparison::default();
-    (0..looks).for_each(|_| comparison.add(&VERSUS, indicator, Seen::Counted(seen)));
+    (0..looks).for_each(|_| comparison.add(&VERSUS, indicator, Seen::Counted(seen), &[]));
     stand(&comparison, &VERSUS, indicator)
 }
 
@@ -50,7 +50,7 @@ fn a_canary_that_is_as_good_is_cleared() {
 fn clumps_weaken_the_evidence() {
     let clumpy = |comparison: &mut Comparison, look: u64| {
         let stable = if look.is_multiple_of(3) { 270 } else { 0 };
-        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(30, stable)));
+        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(30, stable)), &[]);
     };
     let mut comparison = Comparison::default();
     (0..12).for_each(|look| clumpy(&mut comparison, look));
@@ -92,7 +92,7 @@ fn of_many_bounds_eight_are_compared_the_highest_among_them() {
 fn a_comparison_is_small_and_survives_a_status() {
     let mut comparison = Comparison::default();
     (0..1000).for_each(|look| {
-        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(look % 7, look % 50)));
+        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(look % 7, look % 50)), &[]);
     });
     let text = serde_json::to_string(&comparison).unwrap();
     assert!(text.len() < 1500, "{} bytes", text.len());
@@ -103,6 +103,30 @@ fn a_comparison_is_small_and_survives_a_status() {
 fn sums_of_another_version_start_anew() {
     let mut comparison: Comparison =
         serde_json::from_str(r#"{"series": [{"sums": [1, 2], "dispersion": {"looks": 50}}]}"#).unwrap();
-    comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(1, 1)));
+    comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(1, 1)), &[]);
     assert_eq!(stand(&comparison, &VERSUS, Indicator::Errors), Standing::Learning(1, 10));
+}
+
+#[test]
+fn what_stable_did_before_is_known_at_once() {
+    let seen = errors(30, 90);
+    let even = vec![errors(0, 90); 30];
+    let clumpy: Vec<Measurement> =
+        (0..30).map(|look| errors(0, if look % 3 == 0 { 270 } else { 0 })).collect();
+    let after_one = |history: &[Measurement]| {
+        let mut comparison = Comparison::default();
+        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&seen), history);
+        stand(&comparison, &VERSUS, Indicator::Errors)
+    };
+    let (Standing::Known(sure), Standing::Known(unsure)) = (after_one(&even), after_one(&clumpy)) else {
+        panic!()
+    };
+    assert!(sure.log_worse > 20.0 * unsure.log_worse, "{} {}", sure.log_worse, unsure.log_worse);
+    assert_eq!(after_one(&even[..8]), Standing::Learning(9, 10));
+    let slower = |slow| Measurement { stable: counts(900, 0, &[(250, slow)]), ..Measurement::default() };
+    let mut comparison = Comparison::default();
+    let now = Measurement { canary: counts(100, 0, &[(250, 5)]), ..slower(9) };
+    let history = vec![slower(9); 20];
+    comparison.add(&VERSUS, Indicator::Latency, Seen::Counted(&now), &history);
+    assert!(matches!(stand(&comparison, &VERSUS, Indicator::Latency), Standing::Known(_)));
 }
