@@ -71,7 +71,7 @@ fn an_hour(plan: &Plan, offset: u64) -> Evidence {
     for look in 1..=360 {
         let seen = seen(plan, offset + look);
         evidence.add(Duration::from_secs(look * 10), &seen, &plan.latency_limits());
-        evidence.compare(plan.checks.iter(), &seen);
+        evidence.compare(plan.checks.iter(), &Look::new(DateTime::UNIX_EPOCH, Ok(seen)));
     }
     evidence
 }
@@ -85,17 +85,13 @@ fn look() -> Vec<Figure> {
     let moment = Moment { age, settled_since: Duration::ZERO };
     let measured = (0..50).map(|round| {
         let looks: Vec<Look> = (0..ROLLOUTS as u64)
-            .map(|number| Look {
-                at: DateTime::UNIX_EPOCH + age,
-                counts: Ok(seen(&plan, number + round)),
-                queries: BTreeMap::new(),
-            })
+            .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(&plan, number + round))))
             .collect();
         let began = Instant::now();
         for ((evidence, records), look) in rollouts.iter_mut().zip(&looks) {
             let seen = look.counts.as_ref().unwrap();
             evidence.add(age, seen, &plan.latency_limits());
-            evidence.compare(plan.checks.iter(), seen);
+            evidence.compare(plan.checks.iter(), look);
             *records = judge(plan.checks.iter(), evidence, moment, look, records);
         }
         black_box(&rollouts);

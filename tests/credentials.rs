@@ -227,7 +227,12 @@ async fn every_way_of_every_source(config: &Config) {
         for turn in 0..WAYS {
             let now =
                 chrono::DateTime::from_timestamp(1_700_000_000 + i64::try_from(turn).unwrap(), 0).unwrap();
-            let query = Query { check: "q".into(), promql: "up".into(), window: Duration::from_secs(10) };
+            let query = Query {
+                check: "q".into(),
+                promql: "up".into(),
+                window: Duration::from_secs(10),
+                compared: None,
+            };
             let question = Question {
                 now,
                 rollout: "iris",

@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use crate::{
     api::{Finish, GoDuration, Profile, RolloutSpec},
-    judge::Bound,
+    judge::{Bound, Indicator},
     plan::{MetricsPlan, Plan, PlannedCheck, Rule},
 };
 
 /// A first step above this share in percent puts more users at risk than a first look needs.
 const LARGE_FIRST_STEP: u8 = 20;
+/// A difference that no two copies of one model need to keep within.
+const SMALLEST_DIFFERENCE: f64 = 1.005;
 /// Two scrapes, where Prometheus scrapes as often as people have it: every 15 seconds.
 const TWO_SCRAPES: Duration = Duration::from_secs(30);
 /// The bounds of Istio's histogram of durations, in milliseconds, as its proxies come.
@@ -126,12 +128,7 @@ fn checks(plan: &Plan, spec: &RolloutSpec, findings: &mut Vec<Finding>) {
             "add a check, like {name: errors, errors: {max: 1%}}",
         ));
     }
-    let is_limit = |check: &&PlannedCheck| match check.rule {
-        Rule::Errors { max } => max.is_some(),
-        Rule::Latency { max, .. } => max.is_some(),
-        Rule::Query { .. } => true,
-    };
-    if !acting.is_empty() && !acting.iter().any(is_limit) {
+    if !acting.is_empty() && !acting.iter().any(|check| check.has_limit()) {
         findings.push(risk(
             "spec.checks",
             "all checks compare with stable: on little traffic that takes long, and stable may be bad too",
@@ -157,6 +154,18 @@ fn check_of(plan: &Plan, spec: &RolloutSpec, check: &PlannedCheck, path: &str, f
         }
         Rule::Latency { max: Some(max), .. } => between_buckets(plan, *max, path, findings),
         Rule::Errors { max: None } | Rule::Latency { max: None, .. } | Rule::Query { .. } => {}
+    }
+    if let Some((versus, Indicator::Scores(..))) = check.comparison()
+        && versus.max_ratio < SMALLEST_DIFFERENCE
+    {
+        findings.push(risk(
+            format!("{path}.query.versusStable.maxRatio"),
+            format!(
+                "numbers may differ by {} times: of numbers that hardly vary, a difference that nobody minds is found",
+                versus.max_ratio
+            ),
+            "say which difference you would mind, like maxRatio: 1.05",
+        ));
     }
     let scrapes_itself = matches!(plan.metrics, Some(MetricsPlan::Scrape { .. }));
     let counted = !matches!(check.rule, Rule::Query { .. });

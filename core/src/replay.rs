@@ -104,8 +104,6 @@ impl<'p> Replay<'p> {
         match &look.counts {
             Ok(seen) => {
                 self.evidence.add(age, seen, &self.plan.latency_limits());
-                self.evidence
-                    .compare(self.plan.checks.iter().filter(|check| moment.is_past(check.lag)), seen);
                 let first = self.told.counted.map_or(look.at, |(first, _)| first);
                 self.told.counted = Some((first, look.at));
                 for (all, more) in
@@ -117,6 +115,7 @@ impl<'p> Replay<'p> {
             }
             Err(trouble) => self.told.trouble = Some(trouble.clone()),
         }
+        self.evidence.compare(self.plan.checks.iter().filter(|check| moment.is_past(check.lag)), look);
         let records = judge(self.plan.checks.iter(), &self.evidence, moment, look, &self.records);
         self.told.note(look.at, &records, &self.records);
         self.records = records;
@@ -192,7 +191,7 @@ mod tests {
         let counts = |(requests, errors)| Counts { requests, errors, ..Counts::default() };
         let seen =
             Measurement { stable: counts((900, 9)), canary: counts(canary), retiring: BTreeMap::new() };
-        Look { at: at(second), counts: Ok(seen), queries: BTreeMap::new() }
+        Look::new(at(second), Ok(seen))
     }
 
     fn replayed(plan: &Plan, looks: impl IntoIterator<Item = Look>) -> Replayed {
@@ -235,11 +234,8 @@ mod tests {
     #[test]
     fn what_was_not_recorded_is_neither_good_nor_bad() {
         let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
-        let nothing = |second| Look {
-            at: at(second),
-            counts: Err(Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() }),
-            queries: BTreeMap::new(),
-        };
+        let missing = || Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
+        let nothing = |second| Look::new(at(second), Err(missing()));
         let told = replayed(&plan, [look(10, (100, 0)), nothing(20), nothing(30)]);
         assert_eq!((told.outcome(), told.counted), (Outcome::Unknown, Some((at(10), at(10)))));
         assert_eq!(told.trouble.unwrap().message, "no new sample");

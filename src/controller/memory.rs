@@ -73,8 +73,8 @@ pub(super) struct Memory {
     pub(super) unrecorded: Option<Decision>,
     /// What kept the routes from being written the last time.
     pub(super) obstacle: Option<String>,
-    /// Queries that the source called invalid, or valid.
-    pub(super) queries: BTreeMap<String, Result<(), String>>,
+    /// Queries that the source called invalid, or valid: as such, or as selectors of counters.
+    pub(super) queries: BTreeMap<(String, bool), Result<(), String>>,
     /// Reconciles in a row that ended with an error.
     pub(super) failures: u32,
 }

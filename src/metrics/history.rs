@@ -3,7 +3,7 @@
 //! They read the same series by the same rules, keep the same memory between them and count the same. What differs: trouble
 //! with the source is of now and not of then, so it ends the whole; and what arrived late in its time is there by now.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sluice_core::{
@@ -12,10 +12,11 @@ use sluice_core::{
 };
 
 use super::{
-    Memory, Metrics, Question, arms,
+    Compared, Memory, Metrics, Query, Question, arms,
     memory::Shape,
     named,
-    prometheus::{Server, history::Recorded},
+    prometheus::{Server, history::Recorded, shares::Templates},
+    queries::scored,
 };
 
 /// Which time is looked at.
@@ -67,11 +68,39 @@ impl History {
                 Err(trouble)
             }
         };
-        let mut queries = BTreeMap::new();
+        let mut look = Look::new(question.now, counts);
         for query in question.queries {
-            let answer = self.recorded.ask(&self.server, question, query).await?;
-            queries.insert(query.check.clone(), answer);
+            self.ask(question, query, &mut look).await?;
         }
-        Ok(Look { at: question.now, counts, queries })
+        Ok(look)
+    }
+
+    /// What a query would have answered, into the look.
+    async fn ask(
+        &mut self,
+        question: &Question<'_>,
+        query: &Query,
+        look: &mut Look,
+    ) -> Result<(), Trouble> {
+        let (server, check) = (&self.server, &query.check);
+        let Some((compared, canary)) = query.compared.as_ref().zip(question.canary) else {
+            let answer = self.recorded.ask(server, question, query, question.canary).await?;
+            look.queries.insert(check.clone(), answer);
+            return Ok(());
+        };
+        match compared {
+            Compared::Scores => {
+                let of_canary = self.recorded.ask(server, question, query, Some(canary)).await?;
+                let of_stable = self.recorded.ask(server, question, query, Some(question.stable)).await?;
+                look.compared.insert(check.clone(), scored(of_canary.clone(), of_stable));
+                look.queries.insert(check.clone(), of_canary);
+            }
+            Compared::Shares(total) => {
+                let templates = Templates { check, part: &query.promql, total, window: query.window };
+                let both = self.recorded.shares(server, question, &templates, canary).await?;
+                look.compared.insert(check.clone(), both);
+            }
+        }
+        Ok(())
     }
 }

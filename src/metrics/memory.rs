@@ -11,6 +11,7 @@ use sluice_core::{
 use super::{
     Question,
     counters::{Advance, Ledger, REMEMBERED, Reading, Reporter, Span},
+    queries::Kept,
     tally::{self, Arms},
 };
 
@@ -21,6 +22,8 @@ pub struct Memory {
     previous: Option<Previous>,
     /// When the source last gave no answer that could be read.
     missed: Option<DateTime<Utc>>,
+    /// The counters of queries that are compared.
+    pub(super) queries: Kept,
 }
 
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ mod http;
 mod memory;
 mod profiles;
 mod prometheus;
+mod queries;
 mod reading;
 mod scrape;
 mod tally;
@@ -32,6 +33,7 @@ pub use self::{
     history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,
+    queries::{Compared, Query, queries_of},
     telemetry::Telemetry,
 };
 use self::{
@@ -106,17 +108,6 @@ pub struct Pod {
     pub started: Option<DateTime<Utc>>,
 }
 
-/// A `query` check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
-    /// Name of the check.
-    pub check: String,
-    /// The query, with its variables not filled in.
-    pub promql: String,
-    /// What `{{window}}` stands for at most; it never reaches back beyond the start of the step.
-    pub window: Duration,
-}
-
 impl Metrics {
     /// Sources as configured. Credential files must be readable; they are read again when they change.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
@@ -166,12 +157,28 @@ impl Metrics {
         prometheus::validate(server, promql, Instant::now() + timeout).await
     }
 
+    /// Whether the server can read the samples that the selector of a counter selects, as [`Metrics::validate`] does for a
+    /// query that answers a number.
+    pub async fn validate_selector(
+        &self,
+        metrics: &MetricsPlan,
+        promql: &str,
+        timeout: Duration,
+    ) -> Result<(), Trouble> {
+        let server = self.server(metrics)?;
+        prometheus::validate_selector(server, promql, Instant::now() + timeout).await
+    }
+
     /// One look at both arms. Never fails: trouble is in the look.
     pub async fn look(&self, question: &Question<'_>, memory: &mut Memory) -> Look {
         let deadline = Instant::now() + question.timeout;
-        let (counts, queries) =
-            tokio::join!(self.counts(question, memory, deadline), self.queries(question, deadline));
-        Look { at: question.now, counts, queries }
+        let mut kept = std::mem::take(&mut memory.queries);
+        let (counts, answers) = tokio::join!(
+            self.counts(question, memory, deadline),
+            queries::ask(self.server(question.metrics), question, &mut kept, deadline)
+        );
+        memory.queries = kept;
+        answers.into_look(Look::new(question.now, counts))
     }
 
     async fn counts(
@@ -228,28 +235,6 @@ impl Metrics {
         };
         self.inner.telemetry.record(SCRAPE, asked.elapsed(), reading.as_ref().err());
         reading
-    }
-
-    async fn queries(
-        &self,
-        question: &Question<'_>,
-        deadline: Instant,
-    ) -> BTreeMap<String, Result<f64, Trouble>> {
-        if question.queries.is_empty() {
-            return BTreeMap::new();
-        }
-        let server = self.server(question.metrics);
-        let answers = question.queries.iter().map(|query| {
-            let server = server.clone();
-            async move {
-                let answer = match server {
-                    Ok(server) => prometheus::ask(server, question, query, deadline).await,
-                    Err(trouble) => Err(trouble),
-                };
-                (query.check.clone(), answer)
-            }
-        });
-        futures::future::join_all(answers).await.into_iter().collect()
     }
 
     fn server(&self, metrics: &MetricsPlan) -> Result<&Arc<Server>, Trouble> {

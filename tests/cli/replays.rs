@@ -275,7 +275,7 @@ async fn replayed_looks_are_those_that_were_made() {
     let (stable, canary) = (arm(NAMES[0]), arm(NAMES[1]));
     let began = recorder.now();
     let queries =
-        [Query { check: "q".to_owned(), promql: "accuracy[{{window}}]".to_owned(), window: Duration::from_secs(50) }];
+        [Query { check: "q".to_owned(), promql: "accuracy[{{window}}]".to_owned(), window: Duration::from_secs(50), compared: None }];
     let question = |now| Question {
         now,
         rollout: "iris",

@@ -11,9 +11,7 @@ use sluice_core::{
 use crate::{read, root, schema};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
-const NOT_YET: [&str; 7] = [
-    "spec.checks[].query.direction",
-    "spec.checks[].query.versusStable",
+const NOT_YET: [&str; 5] = [
     "spec.steps[].sticky.header",
     "spec.target.deployment",
     "spec.target.inferenceService",
@@ -205,10 +203,7 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
         "target": {"service": {"name": "v2"}}, "routes": [{"virtualService": "iris"}],
         "steps": [{"weight": 5}], "checks": [{"name": "c", "errors": {"max": "1%"}}],
     });
-    let comparison = json!({"maxRatio": 2.0});
     let changes = [
-        ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "direction": "MoreIsWorse"}})),
-        ("/checks/0", json!({"name": "c", "query": {"promql": "up", "min": 1, "versusStable": comparison}})),
         ("/steps/0/sticky", json!({"header": "x-user"})),
         ("/target", json!({"deployment": {"name": "iris"}})),
         ("/target", json!({"inferenceService": {"name": "iris"}})),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
 mod outage;
+mod replayed;
 
 use std::{
     collections::BTreeMap,
@@ -221,7 +222,12 @@ async fn queries_are_answered_refused_and_told_apart() {
     scraped(&prometheus, "model_accuracy").await;
     let mut looker = Looker::new(&prometheus, api::Profile::Istio);
     let one = |promql: &str| {
-        vec![Query { check: "it".to_owned(), promql: promql.to_owned(), window: Duration::from_secs(30) }]
+        vec![Query {
+            check: "it".to_owned(),
+            promql: promql.to_owned(),
+            window: Duration::from_secs(30),
+            compared: None,
+        }]
     };
     let accuracy = one(r#"avg(model_accuracy{service="{{canary.service}}"})"#);
     assert_eq!(looker.look(&accuracy).await.queries["it"], Ok(0.95));

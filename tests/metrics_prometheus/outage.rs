@@ -128,7 +128,12 @@ async fn what_prometheus_itself_warns_of_is_no_number_and_what_it_remarks_is() {
     scraped(&prometheus, "accuracy").await;
     let mut looker = Looker::new(&prometheus, api::Profile::Istio);
     let mut ask = async |promql: &str| {
-        let query = Query { check: "it".into(), promql: promql.into(), window: Duration::from_secs(30) };
+        let query = Query {
+            check: "it".into(),
+            promql: promql.into(),
+            window: Duration::from_secs(30),
+            compared: None,
+        };
         looker.look(&[query]).await.queries.remove("it").unwrap()
     };
     let trouble = ask("histogram_quantile(7, latency_bucket)").await.unwrap_err();

@@ -153,6 +153,9 @@ fn main() -> anyhow::Result<ExitCode> {
             a_query_that_holds_promotes,
             a_query_that_does_not_hold_takes_all_traffic_away,
             a_query_without_an_answer_neither_promotes_nor_rolls_back,
+            a_score_below_stables_takes_all_traffic_away,
+            a_score_as_good_as_stables_is_promoted,
+            a_counter_that_grows_faster_than_stables_takes_all_traffic_away,
         ],
         examples: [
             every_example_is_a_test,

@@ -75,3 +75,76 @@ pub async fn a_query_without_an_answer_neither_promotes_nor_rolls_back(lab: &Lab
     same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 50, 100])?;
     world.end(controller).await
 }
+
+/// A comparison of the query's numbers, one pair a look.
+fn compares(window: &str, second: &str) -> Value {
+    let query = json!({
+        "promql": ACCURACY, "direction": "MoreIsBetter", "window": window, "versusStable": {"prove": true},
+    });
+    json!({
+        "steps": [{"weight": 10, "for": "600ms"}, {"weight": 50, "for": second}],
+        "checks": [{"name": "accuracy", "query": query}],
+        "inconclusive": {"limit": "5m"},
+    })
+}
+
+pub async fn a_score_below_stables_takes_all_traffic_away(lab: &Lab) -> Result<()> {
+    let world = World::new(lab, "query-worse").await?;
+    let recording = world.record().await?;
+    let _users = world.users(50.0);
+    world.scraped().await?;
+    world.predictor("v1").set_gauge("model_accuracy", 0.9);
+    world.predictor("v2").set_gauge("model_accuracy", 0.7);
+    let controller = world.controller()?;
+    world.create_rollout(&world.rollout("v2", compares("300ms", "1h"))).await?;
+    let status = world.phase("RolledBack", "CheckFailed").await?;
+    world.only("iris-v1").await?;
+    let message = status["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.contains("the query answered 0.7 for the canary, 0.78 times stable's, against 0.9"),
+        "{message}"
+    );
+    same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 0])?;
+    world.end(controller).await
+}
+
+pub async fn a_score_as_good_as_stables_is_promoted(lab: &Lab) -> Result<()> {
+    let world = World::new(lab, "query-equal").await?;
+    let recording = world.record().await?;
+    let _users = world.users(50.0);
+    world.scraped().await?;
+    world.predictor("v1").set_gauge("model_accuracy", 0.9);
+    world.predictor("v2").set_gauge("model_accuracy", 0.9);
+    let controller = world.controller()?;
+    world.create_rollout(&world.rollout("v2", compares("300ms", "600ms"))).await?;
+    world.phase("Healthy", "Live").await?;
+    same("weights", &world.sequence(&recording, "iris-v2").await?, &vec![0, 10, 50, 100])?;
+    world.end(controller).await
+}
+
+pub async fn a_counter_that_grows_faster_than_stables_takes_all_traffic_away(lab: &Lab) -> Result<()> {
+    let world = World::new(lab, "query-counters").await?;
+    let _users = world.users(200.0);
+    world.scraped().await?;
+    world.predictor("v2").set_errors(0.2);
+    world.predictor("v1").set_errors(0.02);
+    let controller = world.controller()?;
+    let counter = |more: &str| {
+        format!(
+            "rest_server_requests_total{{namespace=\"{{{{namespace}}}}\",service=\"{{{{canary.service}}}}\"{more}}}"
+        )
+    };
+    let query = json!({
+        "promql": counter(",status_code=\"500\""), "total": counter(""),
+        "direction": "MoreIsWorse", "versusStable": {},
+    });
+    let spec = json!({
+        "steps": [{"weight": 50, "for": "1h"}], "checks": [{"name": "wrong", "query": query}],
+    });
+    world.create_rollout(&world.rollout("v2", spec)).await?;
+    let status = world.phase("RolledBack", "CheckFailed").await?;
+    world.only("iris-v1").await?;
+    let message = status["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("wrong: the counters have"), "{message}");
+    world.end(controller).await
+}

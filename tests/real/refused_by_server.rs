@@ -98,6 +98,20 @@ pub const MISTAKES: &[Mistake] = &[
         expected: &["spec.checks[0].query: ", "at least one of min, max and versusStable is expected"],
     },
     Mistake {
+        name: "a_comparison_that_does_not_say_what_is_worse",
+        spec: || json!({"checks": [{"name": "q", "query": {"promql": "up", "versusStable": {}}}]}),
+        expected: &["spec.checks[0].query: ", "direction is expected with versusStable, and nowhere else"],
+    },
+    Mistake {
+        name: "counters_with_a_limit",
+        spec: || {
+            json!({"checks": [{"name": "q", "query": {
+                "promql": "up", "total": "up", "min": 1, "versusStable": {}, "direction": "MoreIsWorse",
+            }}]})
+        },
+        expected: &["spec.checks[0].query: ", "total is expected with versusStable, and without min and max"],
+    },
+    Mistake {
         name: "a_query_where_pods_are_scraped",
         spec: || {
             json!({

@@ -70,13 +70,14 @@ impl Run {
             let canary = counts(requests * share, canary.errors * canary.times);
             let seen = Measurement { stable, canary, retiring: BTreeMap::new() };
             let age = Duration::from_secs(30 * (number as u64 + 1));
-            evidence.compare(plan.checks.iter(), &seen);
+            let pair = (seen.canary.clone(), seen.stable.clone());
+            let look = Look::new(DateTime::UNIX_EPOCH + age, Ok(seen));
+            evidence.compare(plan.checks.iter(), &look);
             if number < BEFORE {
                 continue;
             }
-            looks.push((seen.canary.clone(), seen.stable.clone()));
+            looks.push(pair);
             let now = looks.len();
-            let look = Look { at: DateTime::UNIX_EPOCH + age, counts: Ok(seen), queries: BTreeMap::new() };
             let moment = Moment { age, settled_since: Duration::ZERO };
             records = judge(plan.checks.iter(), &evidence, moment, &look, &records);
             run.evidence.push(records[0].effect.map_or(1.0, |effect| effect.worse));

@@ -93,32 +93,42 @@ pub struct LatencyCheck {
     pub min_requests: Option<u64>,
 }
 
-/// Limits on the one number that a PromQL query answers.
+/// A PromQL query: limits on the one number that it answers, or a comparison of what it says about the canary and about
+/// stable.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("has(self.min) || has(self.max) || has(self.versusStable)", "at least one of min, max and versusStable is expected"),
-    validation = ("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max")
+    validation = ("!has(self.min) || !has(self.max) || self.min <= self.max", "min must not be above max"),
+    validation = ("has(self.versusStable) == has(self.direction)", "direction is expected with versusStable, and nowhere else"),
+    validation = ("!has(self.total) || has(self.versusStable) && !has(self.min) && !has(self.max)", "total is expected with versusStable, and without min and max")
 )]
 pub struct QueryCheck {
     /// The query. `{{canary.service}}`, `{{stable.service}}`, `{{namespace}}`, `{{rollout}}`, `{{revision}}`,
-    /// `{{step.start}}` (Unix seconds) and `{{window}}` are filled in.
+    /// `{{step.start}}` (Unix seconds) and `{{window}}` are filled in. For a comparison the same query is asked about
+    /// stable, with stable's names where the canary's are.
     #[schemars(length(min = 1, max = 4096))]
     pub promql: String,
+    /// The selector of a counter of which the one that `promql` selects counts a part: requests and wrong answers,
+    /// say. With it both are read as raw counters, and what is compared is the share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub total: Option<String>,
     /// The smallest number that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min: Option<f64>,
     /// The largest number that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// A comparison with stable.
+    /// A comparison with stable. Of numbers one pair a window is compared, `maxRatio` is 1.05 where it is not given, and
+    /// `clearRatio` 1.05 times that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_stable: Option<VersusStable>,
     /// Whether more is worse or better, for a comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// What `{{window}}` stands for; default five intervals.
+    /// What `{{window}}` stands for, and how far apart the numbers are that are compared; default five intervals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<GoDuration>,
 }
@@ -127,7 +137,7 @@ pub struct QueryCheck {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersusStable {
-    /// The ratio canary to stable that is still all right, 1 to 1000.
+    /// The ratio that is still all right, 1 to 1000: canary to stable, or stable to canary where more is better.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub max_ratio: Option<f64>,

@@ -329,7 +329,8 @@ pub struct CheckRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EffectRecord {
-    /// The canary's share of bad requests over stable's; nothing where stable gave none.
+    /// What the canary gave over what stable gave: shares of bad requests, or the numbers that a query answered; nothing
+    /// where stable gave none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ratio: Option<f64>,
     /// The ratio is at least this, with the check's confidence.
@@ -343,10 +344,13 @@ pub struct EffectRecord {
     pub better: f64,
     /// The evidence that a verdict needs.
     pub needed: f64,
-    /// The ratio that is still all right.
+    /// The ratio that is still all right: canary to stable, or stable to canary where more is better.
     pub max_ratio: f64,
     /// The ratio below which the canary is cleared.
     pub clear_ratio: f64,
+    /// More is better: the canary is worse where `ratio` is small.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_is_better: bool,
 }
 
 /// The requests of one arm that a check judged.

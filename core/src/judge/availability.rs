@@ -126,10 +126,8 @@ fn needs_a_person(kind: TroubleKind) -> bool {
 fn worst(look: &Look, counts: bool) -> Option<Trouble> {
     let of_counts = look.counts.as_ref().err().filter(|_| counts);
     let of_counts = of_counts.map(|trouble| (trouble, "requests of both arms".to_owned()));
-    let of_queries = look
-        .queries
-        .iter()
-        .filter_map(|(check, answer)| Some((answer.as_ref().err()?, format!("query of check {check}"))));
+    let of_queries =
+        look.queries_in_trouble().map(|(check, trouble)| (trouble, format!("query of check {check}")));
     let troubles = of_counts.into_iter().chain(of_queries);
     let (trouble, asked) = troubles
         .filter(|(trouble, _)| trouble.kind != TroubleKind::Baseline)
@@ -154,8 +152,6 @@ fn rank(kind: TroubleKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use chrono::DateTime;
 
     use super::*;
@@ -164,7 +160,7 @@ mod tests {
     fn look(counts: Result<(), (TroubleKind, &str)>) -> Look {
         let trouble = |(kind, message): (TroubleKind, &str)| Trouble { kind, message: message.into() };
         let counts = counts.map(|()| Measurement::default()).map_err(trouble);
-        Look { at: DateTime::UNIX_EPOCH, counts, queries: BTreeMap::new() }
+        Look::new(DateTime::UNIX_EPOCH, counts)
     }
 
     fn bad(kind: TroubleKind) -> Look {

@@ -49,7 +49,7 @@ pub fn judge<'a>(
             return record(check, too_early(check), None, failures);
         }
         let limit = match &check.rule {
-            Rule::Errors { max: None } | Rule::Latency { max: None, .. } => None,
+            _ if !check.has_limit() => None,
             Rule::Errors { .. } | Rule::Latency { .. } => counted(check, evidence, moment, look),
             Rule::Query { min, max, .. } => Some(limits::queried(&check.name, *min, *max, look)),
         };
@@ -90,7 +90,7 @@ fn record(check: &PlannedCheck, limit: Opinion, compared: Option<Opinion>, failu
         (true, Verdict::Pass) => 0,
         (true, Verdict::Inconclusive) | (false, _) => failures,
     };
-    let has_limit = !matches!(check.rule, Rule::Errors { max: None } | Rule::Latency { max: None, .. });
+    let has_limit = check.has_limit();
     let (mut verdict, mut message) = (limit.verdict, limit.message);
     if has_limit && verdict == Verdict::Fail && failures < check.consecutive_failures {
         verdict = Verdict::Inconclusive;
@@ -106,7 +106,10 @@ fn record(check: &PlannedCheck, limit: Opinion, compared: Option<Opinion>, failu
         };
         verdict = verdict.max(compared.verdict);
         effect = compared.effect;
-        message = format!("{message}; {}", compared.message);
+        // The same trouble is told once.
+        if message != compared.message {
+            message = format!("{message}; {}", compared.message);
+        }
     }
     let (canary, stable) = limit.arms.unzip();
     let message = fit(message, LONGEST_MESSAGE);

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use chrono::DateTime;
 
 use super::*;
@@ -28,16 +26,13 @@ fn check(rule: Rule, consecutive_failures: u32) -> PlannedCheck {
         advisory: false,
         steps: Vec::new(),
         lag: Duration::ZERO,
+        looks_apart: 1,
         without_evidence: None,
     }
 }
 
 fn look(canary: Counts) -> Look {
-    Look {
-        at: DateTime::UNIX_EPOCH,
-        counts: Ok(Measurement { canary, ..Measurement::default() }),
-        queries: BTreeMap::new(),
-    }
+    Look::new(DateTime::UNIX_EPOCH, Ok(Measurement { canary, ..Measurement::default() }))
 }
 
 fn once(check: &PlannedCheck, canary: Counts) -> CheckRecord {
@@ -140,7 +135,10 @@ fn trouble_is_neither_pass_nor_fail_and_leaves_the_row_as_it_was() {
 
 #[test]
 fn a_query_is_judged_by_its_limits() {
-    let check = check(Rule::Query { promql: "q".into(), min: Some(0.9), max: Some(2.0) }, 1);
+    let check = check(
+        Rule::Query { promql: "q".into(), total: None, direction: None, min: Some(0.9), max: Some(2.0) },
+        1,
+    );
     for (answer, expected) in [
         (0.9, Verdict::Pass),
         (2.0, Verdict::Pass),
@@ -190,7 +188,7 @@ fn after_looks(checks: &[PlannedCheck], looks: u32, canary: &Counts, stable: &Co
     let mut evidence = Evidence::default();
     for _ in 0..looks {
         evidence.add(AGE, &seen, &[]);
-        evidence.compare(checks.iter(), &seen);
+        evidence.compare(checks.iter(), &look);
     }
     judge(checks.iter(), &evidence, at(AGE), &look, &[])
 }

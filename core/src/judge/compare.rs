@@ -1,13 +1,13 @@
 //! Comparisons with stable: all of a Rollout's together, and what each of them says.
 
 use super::{
-    Evidence, Look, Verdict,
+    Comparison, Evidence, Indicator, Look, Verdict,
     opinion::Opinion,
-    versus::{Effect, Finding, Standing, log_mean_exp, stand},
-    words::{duration, number, percent, ratio},
+    versus::{Effect, Finding, Saw, Standing, log_mean_exp, stand},
+    words::{duration, number, percent, precise, ratio},
 };
 use crate::{
-    api::EffectRecord,
+    api::{ArmRecord, Direction, EffectRecord},
     plan::{PlannedCheck, Versus},
 };
 
@@ -17,6 +17,7 @@ const MOST_EVIDENCE: f64 = 1e9;
 /// Where the comparison of one check stands.
 pub(super) struct Compared {
     versus: Versus,
+    indicator: Indicator,
     standing: Standing,
     /// Whether the evidence of all comparisons together is enough to act on.
     together: bool,
@@ -29,37 +30,40 @@ pub(super) fn all<'a>(
     checks: impl Iterator<Item = &'a PlannedCheck> + Clone,
     evidence: &Evidence,
 ) -> Vec<Option<Compared>> {
-    let compared: Vec<Option<(Versus, Standing)>> = checks
+    let nothing = Comparison::default();
+    let compared: Vec<Option<(Versus, Indicator, Standing)>> = checks
         .clone()
         .map(|check| {
-            let (versus, _) = check.comparison()?;
-            let standing = evidence.comparison(&check.name);
-            Some((*versus, standing.map_or(Standing::Nothing, |comparison| stand(comparison, versus))))
+            let (versus, indicator) = check.comparison()?;
+            let comparison = evidence.comparison(&check.name).unwrap_or(&nothing);
+            Some((*versus, indicator, stand(comparison, versus, indicator)))
         })
         .collect();
     let acting = checks.zip(&compared).filter(|(check, _)| !check.advisory);
     let evidence: Vec<f64> = acting.filter_map(|(_, compared)| compared.as_ref()).map(in_units).collect();
     let together = log_mean_exp(&evidence) >= 0.0;
+    let compared = compared.into_iter();
     compared
-        .into_iter()
-        .map(|compared| compared.map(|(versus, standing)| Compared { versus, standing, together }))
+        .map(|one| {
+            one.map(|(versus, indicator, standing)| Compared { versus, indicator, standing, together })
+        })
         .collect()
 }
 
 /// The logarithm of the evidence against the canary, in units of what its check needs.
-fn in_units((versus, standing): &(Versus, Standing)) -> f64 {
+fn in_units((versus, _, standing): &(Versus, Indicator, Standing)) -> f64 {
     match standing {
         Standing::Known(finding) => finding.log_worse + versus.alpha.ln(),
         // No evidence is evidence of 1.
-        Standing::Learning(..) | Standing::Nothing => versus.alpha.ln(),
+        Standing::Learning(..) | Standing::Gathering(..) | Standing::Nothing => versus.alpha.ln(),
     }
 }
 
 impl Compared {
     /// What the check says of it after `look`.
     pub(super) fn opinion(&self, check: &PlannedCheck, look: &Look) -> Opinion {
-        if let Err(trouble) = &look.counts {
-            return Opinion::trouble(trouble);
+        if let Some(nothing_new) = self.trouble(check, look) {
+            return nothing_new;
         }
         let finding = match &self.standing {
             Standing::Nothing => {
@@ -70,75 +74,136 @@ impl Compared {
                     "stable was seen {looks} of the {of} times that tell how much its bad answers vary"
                 ));
             }
+            Standing::Gathering(pairs, of) => {
+                return Opinion::unknown(format!(
+                    "{pairs} of the {of} pairs of numbers, a window apart, that a comparison needs"
+                ));
+            }
             Standing::Known(finding) => finding,
         };
-        let Effect { canary, stable, .. } = finding.effect;
-        let enough = canary.requests >= check.min_requests;
+        let arms = match finding.effect.saw {
+            Saw::Counted { canary, stable, .. } => Some((canary, stable)),
+            Saw::Scored { .. } => None,
+        };
+        let enough = arms.is_none_or(|(canary, _)| canary.requests >= check.min_requests);
         let verdict = match finding.verdict(&self.versus) {
             // One of several alone is not enough.
             Verdict::Fail if !self.together && !check.advisory => Verdict::Inconclusive,
             Verdict::Pass if !enough => Verdict::Inconclusive,
             verdict => verdict,
         };
+        let message = match arms {
+            Some((canary, _)) if verdict == Verdict::Inconclusive && !enough => too_few(canary, check),
+            _ => format!("{}: {}", self.seen(&finding.effect), self.evidence(finding, verdict)),
+        };
         Opinion {
             verdict,
-            arms: Some((canary, stable)),
-            effect: Some(record(finding, &self.versus)),
+            arms,
+            effect: Some(self.record(finding)),
             suffices: verdict == Verdict::Inconclusive && enough && !self.versus.prove,
-            ..Opinion::unknown(self.message(finding, verdict, check))
+            ..Opinion::unknown(message)
         }
     }
 
-    fn message(&self, finding: &Finding, verdict: Verdict, check: &PlannedCheck) -> String {
-        let Effect { bound, canary, stable, ratio: times, interval: (from, to) } = &finding.effect;
-        let bad = bound
-            .map_or_else(|| "failed".to_owned(), |bound| format!("took longer than {}", duration(bound)));
+    /// What the check says where this look brought nothing to compare.
+    fn trouble(&self, check: &PlannedCheck, look: &Look) -> Option<Opinion> {
+        match self.indicator {
+            Indicator::Errors | Indicator::Latency => look.counts.as_ref().err().map(Opinion::trouble),
+            Indicator::Shares(_) | Indicator::Scores(..) => match look.compared.get(&check.name) {
+                None => Some(Opinion::unknown("the query was not asked about both")),
+                Some(seen) => seen.as_ref().err().map(Opinion::trouble),
+            },
+        }
+    }
+
+    fn seen(&self, effect: &Effect) -> String {
+        let Effect { saw, ratio: times, interval: (from, to) } = effect;
         let times = times.map_or_else(String::new, |times| format!(", {} times stable's", number(times)));
         let to = to.map_or_else(|| "unknown".to_owned(), number);
-        let Versus { max_ratio, alpha, clear_ratio, .. } = self.versus;
-        let needed = number(1.0 / alpha);
-        let seen = format!(
-            "{} of the canary's requests {bad}{times}, against {}; with {} confidence between {} and {to} times as many",
-            ratio(canary.bad, canary.requests),
-            ratio(stable.bad, stable.requests),
-            percent(1.0 - alpha),
-            number(*from),
+        let sure = format!(
+            "with {} confidence between {} and {to} times",
+            percent(1.0 - self.versus.alpha),
+            number(*from)
         );
-        let evidence = |log: f64| number(log.exp().min(MOST_EVIDENCE));
-        let worse = evidence(finding.log_worse);
+        let of = |arm: &ArmRecord| ratio(arm.bad, arm.requests);
+        match saw {
+            Saw::Counted { bound: None, canary, stable }
+                if matches!(self.indicator, Indicator::Shares(_)) =>
+            {
+                format!(
+                    "the counters have {} for the canary{times}, against {}; {sure} as many",
+                    of(canary),
+                    of(stable)
+                )
+            }
+            Saw::Counted { bound, canary, stable } => {
+                let bad = bound.map_or_else(
+                    || "failed".to_owned(),
+                    |bound| format!("took longer than {}", duration(bound)),
+                );
+                format!(
+                    "{} of the canary's requests {bad}{times}, against {}; {sure} as many",
+                    of(canary),
+                    of(stable)
+                )
+            }
+            Saw::Scored { canary, stable, pairs } => format!(
+                "the query answered {} for the canary{times}, against {}, the mean of {pairs} pairs; {sure} as much",
+                precise(*canary),
+                precise(*stable)
+            ),
+        }
+    }
+
+    fn evidence(&self, finding: &Finding, verdict: Verdict) -> String {
+        let needed = number(1.0 / self.versus.alpha);
+        let (worse, better) = (number(evidence(finding.log_worse)), number(evidence(finding.log_better)));
+        let (too_bad, good_enough) = match self.indicator.direction() {
+            Direction::MoreIsWorse => (
+                format!("more than {} times", number(self.versus.max_ratio)),
+                format!("less than {} times", number(self.versus.clear_ratio)),
+            ),
+            Direction::MoreIsBetter => (
+                format!("less than {} times", number(1.0 / self.versus.max_ratio)),
+                format!("more than {} times", number(1.0 / self.versus.clear_ratio)),
+            ),
+        };
         match verdict {
-            Verdict::Fail => format!(
-                "{seen}: evidence of {worse} that it is more than {} times, {needed} was needed",
-                number(max_ratio)
-            ),
-            Verdict::Pass => format!(
-                "{seen}: evidence of {} that it is less than {} times, {needed} was needed",
-                evidence(finding.log_better),
-                number(clear_ratio)
-            ),
-            Verdict::Inconclusive if canary.requests < check.min_requests => format!(
-                "the canary answered {} of the {} requests that a comparison needs",
-                canary.requests, check.min_requests
-            ),
+            Verdict::Fail => format!("evidence of {worse} that it is {too_bad}, {needed} was needed"),
+            Verdict::Pass => format!("evidence of {better} that it is {good_enough}, {needed} was needed"),
             Verdict::Inconclusive => format!(
-                "{seen}: evidence of {worse} of the {needed} that a rollback needs, and of {} of the {needed} that clear it",
-                evidence(finding.log_better)
+                "evidence of {worse} of the {needed} that a rollback needs, and of {better} of the {needed} that clear it"
             ),
+        }
+    }
+
+    fn record(&self, finding: &Finding) -> EffectRecord {
+        let (from, to) = finding.effect.interval;
+        EffectRecord {
+            ratio: finding.effect.ratio,
+            from,
+            to,
+            worse: evidence(finding.log_worse),
+            better: evidence(finding.log_better),
+            needed: 1.0 / self.versus.alpha,
+            max_ratio: self.versus.max_ratio,
+            clear_ratio: self.versus.clear_ratio,
+            more_is_better: self.indicator.direction() == Direction::MoreIsBetter,
         }
     }
 }
 
-fn record(finding: &Finding, versus: &Versus) -> EffectRecord {
-    let (from, to) = finding.effect.interval;
-    let evidence = |log: f64| log.exp().min(MOST_EVIDENCE);
-    EffectRecord {
-        ratio: finding.effect.ratio,
-        from,
-        to,
-        worse: evidence(finding.log_worse),
-        better: evidence(finding.log_better),
-        needed: 1.0 / versus.alpha,
-        max_ratio: versus.max_ratio,
-        clear_ratio: versus.clear_ratio,
-    }
+fn too_few(canary: ArmRecord, check: &PlannedCheck) -> String {
+    format!(
+        "the canary answered {} of the {} requests that a comparison needs",
+        canary.requests, check.min_requests
+    )
 }
+
+fn evidence(log: f64) -> f64 {
+    log.exp().min(MOST_EVIDENCE)
+}
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

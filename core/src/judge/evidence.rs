@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, Comparison, Counts, Measurement};
+use super::{Bound, Comparison, Counts, Look, Measurement};
 use crate::{api::GoDuration, plan::PlannedCheck};
 
 /// How many blocks are kept. Above that neighbours are merged, the oldest first, so that the newest looks stay apart
@@ -58,9 +58,10 @@ impl Evidence {
     }
 
     /// Adds what one look saw to the comparisons of `checks`.
-    pub fn compare<'a>(&mut self, checks: impl Iterator<Item = &'a PlannedCheck>, seen: &Measurement) {
+    pub fn compare<'a>(&mut self, checks: impl Iterator<Item = &'a PlannedCheck>, look: &Look) {
         for check in checks {
-            if let Some((versus, indicator)) = check.comparison() {
+            let Some((versus, indicator)) = check.comparison() else { continue };
+            if let Some(seen) = indicator.seen(&check.name, look) {
                 self.comparisons.entry(check.name.clone()).or_default().add(versus, indicator, seen);
             }
         }

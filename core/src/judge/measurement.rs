@@ -95,6 +95,37 @@ pub struct Look {
     pub counts: Result<Measurement, Trouble>,
     /// The number that each query answered, always finite, or why there is none.
     pub queries: BTreeMap<String, Result<f64, Trouble>>,
+    /// What the queries that are compared said about both arms, by check name, or why nothing.
+    pub compared: BTreeMap<String, Result<Both, Trouble>>,
+}
+
+/// What the query of a check said about both arms at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Both {
+    /// The increase of two counters since the previous look: `errors` of the one that counts a part, `requests` of the
+    /// one that counts all.
+    Counted(Measurement),
+    /// One number each, finite, 0 or more.
+    Scored {
+        /// Of the canary.
+        canary: f64,
+        /// Of stable.
+        stable: f64,
+    },
+}
+
+impl Look {
+    /// A look of which nothing is known but this.
+    pub fn new(at: DateTime<Utc>, counts: Result<Measurement, Trouble>) -> Self {
+        Self { at, counts, queries: BTreeMap::new(), compared: BTreeMap::new() }
+    }
+
+    /// The queries that gave no number, by check name, and why not.
+    pub fn queries_in_trouble(&self) -> impl Iterator<Item = (&String, &Trouble)> {
+        let single = self.queries.iter().filter_map(|(check, answer)| Some((check, answer.as_ref().err()?)));
+        let both = self.compared.iter().filter_map(|(check, answer)| Some((check, answer.as_ref().err()?)));
+        single.chain(both)
+    }
 }
 
 /// Why a look gave no number. Never a Pass and never a Fail.

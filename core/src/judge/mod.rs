@@ -17,6 +17,6 @@ mod words;
 pub use availability::{Availability, Said};
 pub use check::{Moment, judge, lacks_evidence, overall};
 pub use evidence::{Evidence, Window};
-pub use measurement::{Bound, Counts, LADDER, Look, Measurement, Trouble, TroubleKind};
+pub use measurement::{Both, Bound, Counts, LADDER, Look, Measurement, Trouble, TroubleKind};
 pub use verdict::Verdict;
 pub use versus::{Comparison, Indicator, LOOKS_AT_STABLE};

@@ -35,6 +35,17 @@ pub(super) fn duration(bound: Bound) -> String {
     GoDuration(Duration::from_micros(bound.0)).to_string()
 }
 
+/// A number that was measured, with four digits that count: `0.9127`, `1234`, `0.000012`.
+pub(super) fn precise(number: f64) -> String {
+    if number == 0.0 || !number.is_finite() {
+        return number.to_string();
+    }
+    // What is left of 1e-300 or 1e300 in digits nobody reads.
+    let before = number.abs().log10().floor().clamp(-12.0, 15.0);
+    let scale = 10_f64.powf(3.0 - before);
+    ((number * scale).round() / scale).to_string()
+}
+
 /// A number with as many digits as tell something: `3`, `1.25`, `0.05`.
 pub(super) fn number(number: f64) -> String {
     let digits = if number >= 100.0 { 0 } else { 2 };

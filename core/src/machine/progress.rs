@@ -84,8 +84,8 @@ fn look(
     let asked = plan.checks_at(step.index);
     if let Ok(measurement) = &look.counts {
         step.evidence.add(moment.age, measurement, &plan.latency_limits());
-        step.evidence.compare(asked.clone().filter(|check| moment.is_past(check.lag)), measurement);
     }
+    step.evidence.compare(asked.clone().filter(|check| moment.is_past(check.lag)), look);
     let records = judge(asked, &step.evidence, moment, look, checks);
     let worse = records.iter().any(|record| {
         let before = checks.iter().find(|before| before.name == record.name);

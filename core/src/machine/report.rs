@@ -123,7 +123,7 @@ fn steady(
             .facts
             .look
             .as_ref()
-            .is_none_or(|look| look.counts.is_err() || look.queries.values().any(Result::is_err));
+            .is_none_or(|look| look.counts.is_err() || look.queries_in_trouble().next().is_some());
     let gate = before
         .reason
         .filter(|reason| matches!(reason, Reason::WaitingForApproval | Reason::WaitingForDecision));

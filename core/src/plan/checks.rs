@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{PlanErrors, PlannedStep, Versus, versus};
+use super::{PlanErrors, PlannedStep, Versus, query, versus};
 use crate::{
-    api::{Check, ErrorsCheck, GoDuration, LatencyCheck, QueryCheck, Share, Then, VersusStable},
+    api::{Check, Direction, ErrorsCheck, GoDuration, LatencyCheck, Share, Then, VersusStable},
     judge::{Bound, Indicator},
 };
 
@@ -34,6 +34,8 @@ pub struct PlannedCheck {
     pub steps: Vec<String>,
     /// How old the traffic is that its numbers describe.
     pub lag: Duration,
+    /// Looks from one pair of numbers of a query to the next that is compared, 1 at least: so many are in a window.
+    pub looks_apart: u32,
     /// What to do when its evidence never comes; what the Rollout says when nothing.
     pub without_evidence: Option<Then>,
 }
@@ -45,12 +47,22 @@ impl PlannedCheck {
             || self.steps.iter().any(|name| name == step || step == format!("{name}-{weight}"))
     }
 
+    /// Whether there is a limit, and not a comparison alone.
+    pub fn has_limit(&self) -> bool {
+        match &self.rule {
+            Rule::Errors { max } => max.is_some(),
+            Rule::Latency { max, .. } => max.is_some(),
+            Rule::Query { min, max, .. } => min.is_some() || max.is_some(),
+        }
+    }
+
     /// What it compares with stable, and how.
     pub fn comparison(&self) -> Option<(&Versus, Indicator)> {
-        let indicator = match self.rule {
+        let indicator = match &self.rule {
             Rule::Errors { .. } => Indicator::Errors,
             Rule::Latency { .. } => Indicator::Latency,
-            Rule::Query { .. } => return None,
+            Rule::Query { direction, total: Some(_), .. } => Indicator::Shares((*direction)?),
+            Rule::Query { direction, total: None, .. } => Indicator::Scores((*direction)?, self.looks_apart),
         };
         Some((self.versus.as_ref()?, indicator))
     }
@@ -71,10 +83,14 @@ pub enum Rule {
         /// The longest that passes; no limit where there is only a comparison.
         max: Option<Bound>,
     },
-    /// The query's number lies between the two.
+    /// The query's number lies between the two; no limits where there is only a comparison.
     Query {
         /// The template of the query.
         promql: String,
+        /// That of a counter of which the query's counts a part.
+        total: Option<String>,
+        /// Whether more is worse or better, for a comparison.
+        direction: Option<Direction>,
         /// The smallest number that passes.
         min: Option<f64>,
         /// The largest number that passes.
@@ -117,12 +133,19 @@ pub(super) fn plan(
             advisory: check.advisory,
             steps: check.steps.clone(),
             lag: check.lag.unwrap_or_default().0,
+            looks_apart: looks_in(window, interval),
             without_evidence: check.inconclusive,
         };
         refuse_unknown_steps(&planned_check, steps, &path, errors);
         planned.push(planned_check);
     }
     planned
+}
+
+/// How many looks it takes until a window has no more of what it had.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast of a float saturates
+fn looks_in(window: Duration, interval: Duration) -> u32 {
+    (window.as_secs_f64() / interval.as_secs_f64().max(0.001)).ceil().max(1.0) as u32
 }
 
 fn refuse_unknown_steps(check: &PlannedCheck, steps: &[PlannedStep], path: &str, errors: &mut PlanErrors) {
@@ -140,18 +163,18 @@ fn refuse_unknown_steps(check: &PlannedCheck, steps: &[PlannedStep], path: &str,
 }
 
 /// What the three kinds of check have in common.
-struct Parts {
-    rule: Rule,
-    window: Option<GoDuration>,
-    min_requests: u64,
-    versus: Option<Versus>,
+pub(super) struct Parts {
+    pub(super) rule: Rule,
+    pub(super) window: Option<GoDuration>,
+    pub(super) min_requests: u64,
+    pub(super) versus: Option<Versus>,
 }
 
 fn parts(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
     match (&check.errors, &check.latency, &check.query) {
         (Some(rule), None, None) => errors_rule(rule, &format!("{path}.errors"), errors),
         (None, Some(rule), None) => latency_rule(rule, &format!("{path}.latency"), errors),
-        (None, None, Some(rule)) => Some(query_rule(rule, &format!("{path}.query"), errors)),
+        (None, None, Some(rule)) => query::rule(rule, &format!("{path}.query"), errors),
         _ => {
             errors.invalid(path, "exactly one of errors, latency and query is expected");
             None
@@ -160,7 +183,7 @@ fn parts(check: &Check, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
 }
 
 fn compared(versus: Option<&VersusStable>, path: &str, errors: &mut PlanErrors) -> Option<Versus> {
-    versus.map(|versus| versus::plan(versus, &format!("{path}.versusStable"), errors))
+    versus.map(|versus| versus::plan(versus, &versus::OF_REQUESTS, &format!("{path}.versusStable"), errors))
 }
 
 fn errors_rule(rule: &ErrorsCheck, path: &str, errors: &mut PlanErrors) -> Option<Parts> {
@@ -204,28 +227,4 @@ fn latency_rule(rule: &LatencyCheck, path: &str, errors: &mut PlanErrors) -> Opt
         min_requests: rule.min_requests.unwrap_or(DEFAULT_MIN_REQUESTS),
         versus,
     })
-}
-
-fn query_rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Parts {
-    if rule.versus_stable.is_some() {
-        errors.unsupported(
-            &format!("{path}.versusStable"),
-            "comparison of queries with stable; use max and min, or compare in PromQL",
-        );
-    }
-    if rule.direction.is_some() {
-        errors.unsupported(&format!("{path}.direction"), "comparison of queries; use min and max");
-    }
-    match (rule.min, rule.max) {
-        (None, None) if rule.versus_stable.is_some() => {}
-        (None, None) => errors.invalid(path, "at least one of min and max is expected"),
-        (Some(min), Some(max)) if min > max => errors.invalid(path, format!("min {min} is above max {max}")),
-        _ => {}
-    }
-    Parts {
-        rule: Rule::Query { promql: rule.promql.clone(), min: rule.min, max: rule.max },
-        window: rule.window,
-        min_requests: 0,
-        versus: None,
-    }
 }

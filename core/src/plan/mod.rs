@@ -7,6 +7,7 @@ mod error;
 mod expose;
 mod matches;
 mod metrics;
+mod query;
 mod steps;
 mod versus;
 

@@ -1,7 +1,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::Reason;
+use crate::{
+    api::{Direction, Reason},
+    judge::Indicator,
+};
 
 fn spec(change: impl FnOnce(&mut Value)) -> RolloutSpec {
     let mut value = json!({
@@ -215,6 +218,54 @@ fn a_comparison_has_defaults_and_limits() {
     ] {
         let refused = versus(wrong).unwrap_err().to_string();
         assert!(refused.contains(&format!("spec.checks[0].errors.versusStable.{field}")), "{refused}");
+    }
+}
+
+#[test]
+fn a_comparison_of_queries_has_defaults_and_limits() {
+    let compared = |query: Value| {
+        Plan::new(&spec(|s| s["checks"] = json!([{"name": "accuracy", "query": query}])), "models")
+    };
+    let of = |service: &str| format!("accuracy{{service=\"{{{{{service}.service}}}}\"}}");
+    let canary = of("canary");
+    let scores = json!({"promql": canary, "versusStable": {}, "direction": "MoreIsBetter"});
+    let plan = compared(scores).unwrap();
+    let check = &plan.checks[0];
+    let (versus, indicator) = check.comparison().unwrap();
+    assert_eq!(
+        indicator,
+        Indicator::Scores(Direction::MoreIsBetter, 5),
+        "one pair in a window of five intervals"
+    );
+    assert!(
+        (versus.max_ratio - 1.05).abs() < 1e-9 && (versus.clear_ratio - 1.1025).abs() < 1e-9,
+        "{versus:?}"
+    );
+    assert!(!check.has_limit());
+    let shares = json!({"promql": canary, "total": canary, "versusStable": {}, "direction": "MoreIsWorse", "window": "10s"});
+    let plan = compared(shares).unwrap();
+    let (versus, indicator) = plan.checks[0].comparison().unwrap();
+    assert_eq!(indicator, Indicator::Shares(Direction::MoreIsWorse));
+    assert!((versus.max_ratio - 1.0).abs() < 1e-9);
+    for (wrong, field) in [
+        (json!({"promql": canary, "versusStable": {}}), "direction: is missing"),
+        (json!({"promql": canary, "min": 1, "direction": "MoreIsWorse"}), "direction: is for a comparison"),
+        (json!({"promql": canary, "min": 1, "total": canary}), "total: is for a comparison"),
+        (
+            json!({"promql": canary, "min": 1, "total": canary, "versusStable": {}, "direction": "MoreIsWorse"}),
+            "total: has no limits",
+        ),
+        (
+            json!({"promql": "accuracy", "versusStable": {}, "direction": "MoreIsWorse"}),
+            "promql: does not name {{canary.service}}",
+        ),
+        (
+            json!({"promql": canary, "total": of("stable"), "versusStable": {}, "direction": "MoreIsWorse"}),
+            "total: names {{stable.service}}",
+        ),
+    ] {
+        let refused = compared(wrong).unwrap_err().to_string();
+        assert!(refused.contains(&format!("spec.checks[0].query.{field}")), "{refused}");
     }
 }
 

@@ -3,9 +3,18 @@
 use super::PlanErrors;
 use crate::api::VersusStable;
 
-const DEFAULT_MAX_RATIO: f64 = 1.0;
-/// A canary is cleared below this ratio, in units of the largest that is all right.
-const DEFAULT_CLEARANCE: f64 = 2.0;
+/// What counts where a comparison does not say.
+pub(super) struct Defaults {
+    max_ratio: f64,
+    /// A canary is cleared below this ratio, in units of the largest that is all right.
+    clearance: f64,
+}
+
+/// Of requests, and of events as rare as failed ones.
+pub(super) const OF_REQUESTS: Defaults = Defaults { max_ratio: 1.0, clearance: 2.0 };
+/// Of scores, like an accuracy: they hardly vary, so that a difference which nobody minds would be found.
+pub(super) const OF_SCORES: Defaults = Defaults { max_ratio: 1.05, clearance: 1.05 };
+
 const DEFAULT_ALPHA: f64 = 0.01;
 /// Surer than this nobody can be in a lifetime, and nobody needs to be less sure than that.
 const ALPHAS: std::ops::RangeInclusive<f64> = 1e-9..=0.5;
@@ -14,7 +23,7 @@ const LARGEST_RATIO: f64 = 1000.0;
 /// A sequential test of the canary against stable.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Versus {
-    /// The ratio canary to stable that is still all right, 1 to 1000.
+    /// The ratio that is still all right, 1 to 1000: canary to stable, or stable to canary where more is better.
     pub max_ratio: f64,
     /// How often the test may be wrong, in either direction: 1 − confidence, above 0 to 0.5.
     pub alpha: f64,
@@ -24,9 +33,14 @@ pub struct Versus {
     pub prove: bool,
 }
 
-pub(super) fn plan(versus: &VersusStable, path: &str, errors: &mut PlanErrors) -> Versus {
-    let max_ratio = ratio(versus.max_ratio, DEFAULT_MAX_RATIO, &format!("{path}.maxRatio"), errors);
-    let clearance = max_ratio * DEFAULT_CLEARANCE;
+pub(super) fn plan(
+    versus: &VersusStable,
+    defaults: &Defaults,
+    path: &str,
+    errors: &mut PlanErrors,
+) -> Versus {
+    let max_ratio = ratio(versus.max_ratio, defaults.max_ratio, &format!("{path}.maxRatio"), errors);
+    let clearance = max_ratio * defaults.clearance;
     let clear_ratio = ratio(versus.clear_ratio, clearance, &format!("{path}.clearRatio"), errors);
     if clear_ratio <= max_ratio {
         let problem = format!(

@@ -20,6 +20,8 @@ const REQUESTS: usize = 0;
 const ERRORS: usize = 1;
 /// And how many there are for each arm.
 const SORTS: usize = 2;
+/// The first sort that is free for others: after those of stable, of the canary, and of copies.
+pub(super) const FREE_SORTS: usize = 3 * SORTS;
 
 /// How `requests` users' requests are divided while the canary gets `given`: those of stable, those of the canary, and the
 /// copies.

@@ -1,7 +1,7 @@
 //! How many of something there are: exactly as many as expected, or drawn by chance.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use rand_distr::{Binomial, Distribution, Poisson};
+use rand_distr::{Binomial, Distribution, Normal, Poisson};
 
 /// How counts come about.
 #[derive(Clone, Debug)]
@@ -35,6 +35,16 @@ impl Chance {
             // The distribution refuses what it cannot draw: nothing, and more than anybody has.
             Self::Drawn(random) => {
                 Poisson::new(mean).map_or(0, |poisson| whole(poisson.sample(&mut **random)))
+            }
+        }
+    }
+
+    /// A number about `mean`, with this standard deviation.
+    pub(super) fn around(&mut self, mean: f64, deviation: f64) -> f64 {
+        match self {
+            Self::None(_) => mean,
+            Self::Drawn(random) => {
+                Normal::new(mean, deviation).map_or(mean, |normal| normal.sample(&mut **random))
             }
         }
     }

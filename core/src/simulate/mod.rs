@@ -7,12 +7,14 @@
 mod arms;
 mod chance;
 mod ending;
+mod queries;
 mod scenario;
 mod tally;
 mod users;
 mod world;
 
 pub use ending::{Ending, Held};
+pub use queries::{Answer, Each};
 pub use scenario::{Arm, Event, InvalidScenario, Latency, Scenario};
 pub use tally::Tally;
 pub use users::Users;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::queries::Answer;
 use crate::api::{Do, GoDuration, Share};
 
 /// Longer than this nothing is rehearsed: 30 days.
@@ -28,7 +29,7 @@ pub struct Scenario {
     pub canary: Arm,
     /// What the query of a check answers, by the name of the check.
     #[serde(default)]
-    pub queries: BTreeMap<String, f64>,
+    pub queries: BTreeMap<String, Answer>,
     /// Errors come in clumps of so many: retries, bursts, clients that send in batches. 1 where nothing is said.
     #[serde(default)]
     pub clump: Option<u32>,
@@ -82,7 +83,7 @@ pub struct Event {
     pub canary: Option<Arm>,
     /// What queries answer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub queries: BTreeMap<String, f64>,
+    pub queries: BTreeMap<String, Answer>,
     /// Whether the metrics can be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<bool>,
@@ -161,6 +162,7 @@ impl Scenario {
         rate(self.requests, "requests")?;
         arm(&self.stable, "stable")?;
         arm(&self.canary, "canary")?;
+        answers(&self.queries, "queries")?;
         if self.clump == Some(0) {
             return Err(invalid("clump", "0 is out of range: 1 or more is expected"));
         }
@@ -183,6 +185,7 @@ impl Scenario {
             event.requests.map_or(Ok(()), |requests| rate(requests, &field("requests")))?;
             event.stable.as_ref().map_or(Ok(()), |one| arm(one, &field("stable")))?;
             event.canary.as_ref().map_or(Ok(()), |one| arm(one, &field("canary")))?;
+            answers(&event.queries, &field("queries"))?;
         }
         Ok(())
     }
@@ -227,6 +230,13 @@ fn arm(arm: &Arm, field: &str) -> Result<(), InvalidScenario> {
         ));
     }
     Ok(())
+}
+
+fn answers(answers: &BTreeMap<String, Answer>, field: &str) -> Result<(), InvalidScenario> {
+    match answers.iter().find(|(_, answer)| !answer.is_finite()) {
+        Some((check, _)) => Err(invalid(format!("{field}.{check}"), "a finite number is expected")),
+        None => Ok(()),
+    }
 }
 
 fn invalid(field: impl Into<String>, problem: impl Into<String>) -> InvalidScenario {

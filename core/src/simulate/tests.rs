@@ -167,6 +167,44 @@ fn a_query_says_what_the_scenario_says() {
 }
 
 #[test]
+fn queries_of_both_arms_are_compared() {
+    let compares = |spec: &mut Value| {
+        let query = json!({
+            "promql": "accuracy{service=\"{{canary.service}}\"}", "window": "10s",
+            "direction": "MoreIsBetter", "versusStable": {"prove": true},
+        });
+        spec["checks"] = json!([{"name": "accuracy", "query": query}]);
+        spec["inconclusive"] = json!({"limit": "10m"});
+    };
+    let ending = |answer: Value| rehearsed(compares, &json!({"queries": {"accuracy": answer}}));
+    let spread = |canary: f64| json!({"canary": canary, "stable": 0.9, "spread": "1%"});
+    assert_eq!(ending(spread(0.95)).ending, Ending::Promoted);
+    assert_eq!(kinds(&ending(spread(0.8))).last().map(|(_, kind)| *kind), Some(RolledBack));
+    let refused = serde_json::from_value::<Scenario>(json!({"requests": 1, "queries": {"q": {"canry": 1}}}));
+    assert!(refused.unwrap_err().to_string().contains("a map of canary, stable and spread is expected"));
+}
+
+#[test]
+fn counters_of_both_arms_are_compared() {
+    let compares = |spec: &mut Value| {
+        let selector = |name: &str| format!("{name}{{service=\"{{{{canary.service}}}}\"}}");
+        let query = json!({
+            "promql": selector("wrong"), "total": selector("all"), "direction": "MoreIsWorse",
+            "versusStable": {"prove": true},
+        });
+        spec["checks"] = json!([{"name": "wrong", "query": query}]);
+    };
+    let ending = |canary: f64| {
+        rehearsed(
+            compares,
+            &json!({"requests": 500, "queries": {"wrong": {"canary": canary, "stable": 0.02}}}),
+        )
+    };
+    assert_eq!(ending(0.02).ending, Ending::Promoted);
+    assert_eq!(kinds(&ending(0.08)).last().map(|(_, kind)| *kind), Some(RolledBack));
+}
+
+#[test]
 fn one_seed_is_one_rehearsal_and_another_seed_another() {
     let (plan, scenario) =
         (plan(|_| ()), scenario(&json!({"stable": {"errors": "1%"}, "canary": {"errors": "1%"}})));

@@ -8,6 +8,7 @@ use super::{
     Users, arms,
     chance::Chance,
     ending::{Ending, Held},
+    queries::Answer,
     scenario::{Arm, Event, Scenario},
 };
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 /// Decisions that follow from one another at once.
 const MOST_TURNS: usize = 6;
 const UID: &str = "rehearsal";
+const GONE: &str = "the metrics source does not answer";
 
 /// What both arms answered.
 #[derive(Clone, Debug, Default)]
@@ -202,9 +204,8 @@ impl<'a> World<'a> {
         self.plan.metrics.as_ref()?;
         let (now, first) = (self.now, self.now.is_zero());
         let trouble = |kind, message: &str| Trouble { kind, message: message.to_owned() };
-        let gone = trouble(TroubleKind::Unavailable, "the metrics source does not answer");
         let counts = match (self.metrics, first) {
-            (false, _) => Err(gone.clone()),
+            (false, _) => Err(trouble(TroubleKind::Unavailable, GONE)),
             (true, true) => Err(trouble(TroubleKind::Baseline, "first look")),
             (true, false) => {
                 let Answered { stable, to_users, copies } = std::mem::take(&mut self.unseen);
@@ -215,15 +216,35 @@ impl<'a> World<'a> {
                 Ok(Measurement { stable, canary: sum(to_users, &copies), retiring })
             }
         };
-        let queries =
-            self.plan.checks.iter().filter(|check| matches!(check.rule, Rule::Query { .. })).map(|check| {
-                let nothing = || trouble(TroubleKind::NoData, "the scenario has no answer to this query");
-                let answer = self.scenario.queries.get(&check.name).copied().ok_or_else(nothing);
-                (check.name.clone(), if self.metrics { answer } else { Err(gone.clone()) })
-            });
-        let look = Look { at: DateTime::UNIX_EPOCH + now, counts, queries: queries.collect() };
+        let requests = counts.as_ref().map_or((0, 0), |seen| (seen.canary.requests, seen.stable.requests));
+        let mut look = Look::new(DateTime::UNIX_EPOCH + now, counts);
+        self.queries(&mut look, requests);
         self.availability.saw(&look, true, now);
         Some(look)
+    }
+
+    /// What the queries answer; the arms had so many `requests`, the canary's first.
+    fn queries(&mut self, look: &mut Look, (canary, stable): (u64, u64)) {
+        let trouble = |kind, message: &str| Trouble { kind, message: message.to_owned() };
+        for (index, check) in self.plan.checks.iter().enumerate() {
+            let Rule::Query { total, .. } = &check.rule else { continue };
+            let answer = match self.scenario.queries.get(&check.name).copied() {
+                _ if !self.metrics => Err(trouble(TroubleKind::Unavailable, GONE)),
+                None => Err(trouble(TroubleKind::NoData, "the scenario has no answer to this query")),
+                Some(answer) => Ok(answer),
+            };
+            if check.has_limit() {
+                look.queries.insert(check.name.clone(), answer.clone().map(Answer::about_the_canary));
+            }
+            if check.versus.is_some() {
+                let sort = arms::FREE_SORTS + 2 * index;
+                let both = answer.map(|answer| match total {
+                    Some(_) => answer.counted(&mut self.chance, sort, canary, stable),
+                    None => answer.scored(&mut self.chance),
+                });
+                look.compared.insert(check.name.clone(), both);
+            }
+        }
     }
 
     fn facts(&self, elapsed: Duration, look: Option<Look>) -> Facts {

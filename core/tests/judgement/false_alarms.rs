@@ -4,8 +4,8 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::traffic::{HOUR, Judged, Traffic, check};
 
-const ALPHA: f64 = 0.01;
-const RUNS: u32 = 3000;
+pub const ALPHA: f64 = 0.01;
+pub const RUNS: u32 = 3000;
 const RATES: [f64; 3] = [2.0, 20.0, 100.0];
 
 /// How many runs of `traffic` are rolled back.
@@ -17,7 +17,7 @@ fn alarms(traffic: &Traffic, seed: u64) -> u32 {
 }
 
 /// The largest share that would give so few of [`RUNS`] in one of twenty tries: Wilson's bound, one sided.
-fn upper_bound(alarms: u32) -> f64 {
+pub fn upper_bound(alarms: u32) -> f64 {
     let (n, z) = (f64::from(RUNS), 1.645);
     let share = f64::from(alarms) / n;
     let centre = share + z * z / (2.0 * n);

@@ -4,4 +4,5 @@
 
 mod false_alarms;
 mod power;
+mod scores;
 mod traffic;

@@ -73,6 +73,7 @@ pub fn check(alpha: f64) -> PlannedCheck {
         advisory: false,
         steps: Vec::new(),
         lag: Duration::ZERO,
+        looks_apart: 1,
         without_evidence: None,
     }
 }
@@ -92,8 +93,8 @@ impl Judged {
     pub fn look(&mut self, checks: &[PlannedCheck], seen: Measurement) -> Verdict {
         self.age += Duration::from_secs_f64(LOOK);
         self.evidence.add(self.age, &seen, &[]);
-        self.evidence.compare(checks.iter(), &seen);
-        let look = Look { at: DateTime::UNIX_EPOCH, counts: Ok(seen), queries: BTreeMap::new() };
+        let look = Look::new(DateTime::UNIX_EPOCH, Ok(seen));
+        self.evidence.compare(checks.iter(), &look);
         let moment = Moment { age: self.age, settled_since: Duration::ZERO };
         self.records = judge(checks.iter(), &self.evidence, moment, &look, &self.records);
         self.records[0].verdict

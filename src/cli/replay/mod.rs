@@ -14,7 +14,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::Args;
 use sluice_core::{
     api::GoDuration,
-    plan::{MetricsPlan, Plan, PlannedStep, Rule},
+    plan::{MetricsPlan, Plan, PlannedStep},
     replay::{Outcome, Replay, Replayed, counts_requests},
 };
 
@@ -25,7 +25,7 @@ use super::{
     output::{self, Form, write},
     view::{self, Screen},
 };
-use crate::metrics::{Arm, Config, DEFAULT_SOURCE, History, Metrics, Past, Query, Question};
+use crate::metrics::{self, Arm, Config, DEFAULT_SOURCE, History, Metrics, Past, Question};
 
 /// More looks than this nobody waits for.
 const MOST_LOOKS: i64 = 1_000_000;
@@ -102,11 +102,11 @@ pub async fn run(
     let namespace = manifest.namespace.clone().or(namespace.map(str::to_owned));
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let plan = manifest.plan(&namespace)?;
-    let (metrics, source, mut remarks) = source(args, &plan)?;
+    let (sources, source, mut remarks) = source(args, &plan)?;
     let pair = arms::of(args, &manifest, &plan, &namespace)?;
     let now = Utc::now();
     let (from, until, every) = span(args, &plan, now)?;
-    let history = metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
+    let history = sources.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
     remarks.extend(partly(&plan));
     let asked = Asked { name: &manifest.name, namespace: &namespace, plan: &plan, source: &source, pair: &pair, args };
     let (found, interrupted) = asked.over(history, (from, until, every), interrupted).await?;
@@ -213,7 +213,7 @@ impl Asked<'_> {
     ) -> Result<(Replayed, Option<DateTime<Utc>>), Failure> {
         let arm = |predictor: &sluice_core::Predictor| Arm { predictor: predictor.clone(), pods: Vec::new() };
         let (stable, canary) = (arm(&self.pair.stable), arm(&self.pair.canary));
-        let (limits, queries) = (self.plan.latency_bounds(), queries(self.plan));
+        let (limits, queries) = (self.plan.latency_bounds(), metrics::queries_of(self.plan));
         let shadow = self.args.shadow
             || !self.plan.steps.is_empty() && self.plan.steps.iter().all(PlannedStep::is_shadow);
         let mut replay = Replay::new(self.plan, from);
@@ -246,16 +246,6 @@ impl Asked<'_> {
         }
         Ok((replay.end(), None))
     }
-}
-
-fn queries(plan: &Plan) -> Vec<Query> {
-    let query = |check: &sluice_core::plan::PlannedCheck| match &check.rule {
-        Rule::Query { promql, .. } => {
-            Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window })
-        }
-        Rule::Errors { .. } | Rule::Latency { .. } => None,
-    };
-    plan.checks.iter().filter_map(query).collect()
 }
 
 fn unanswered(args: &ReplayArgs, trouble: &sluice_core::judge::Trouble) -> Failure {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sluice_core::{
-    api::{ArmRecord, CheckRecord, GoDuration, Rollout, RolloutStatus, Share},
-    judge::Verdict,
+    api::{ArmRecord, CheckRecord, Direction, GoDuration, Rollout, RolloutStatus, Share},
+    judge::{Indicator, Verdict},
     plan::{PlannedCheck, Rule},
 };
 
@@ -51,17 +51,29 @@ fn rules(rollout: &Rollout, status: &RolloutStatus, screen: &Screen) -> Vec<Stri
 
 /// What a check is for, in words.
 pub(super) fn rule(check: &PlannedCheck) -> String {
-    let compared = check.versus.map(|versus| {
-        let bad = if matches!(check.rule, Rule::Errors { .. }) { "fails" } else { "is slow" };
-        let times = if versus.max_ratio > 1.0 {
-            format!("{} times as often as", versus.max_ratio)
-        } else {
-            "more often than".to_owned()
-        };
-        format!("no evidence that it {bad} {times} stable")
-    });
+    let compared = check.comparison().map(|(versus, indicator)| no_evidence(versus.max_ratio, indicator));
     let rules: Vec<String> = limit(&check.rule).into_iter().chain(compared).collect();
     rules.join("; ")
+}
+
+/// What a comparison with stable must not show.
+fn no_evidence(max_ratio: f64, indicator: Indicator) -> String {
+    let as_often =
+        if max_ratio > 1.0 { format!("{max_ratio} times as often as") } else { "more often than".to_owned() };
+    let beyond = match indicator {
+        Indicator::Errors => return format!("no evidence that it fails {as_often} stable"),
+        Indicator::Latency => return format!("no evidence that it is slow {as_often} stable"),
+        Indicator::Shares(Direction::MoreIsWorse) => "counter grows, as a share, to more than",
+        Indicator::Shares(Direction::MoreIsBetter) => "counter grows, as a share, to less than",
+        Indicator::Scores(Direction::MoreIsWorse, _) => "number is more than",
+        Indicator::Scores(Direction::MoreIsBetter, _) => "number is less than",
+    };
+    let stable = match (indicator.direction(), max_ratio > 1.0) {
+        (_, false) => "stable's".to_owned(),
+        (Direction::MoreIsWorse, true) => format!("{max_ratio} times stable's"),
+        (Direction::MoreIsBetter, true) => format!("stable's divided by {max_ratio}"),
+    };
+    format!("no evidence that its {beyond} {stable}")
 }
 
 fn limit(rule: &Rule) -> Option<String> {
@@ -76,7 +88,7 @@ fn limit(rule: &Rule) -> Option<String> {
             (Some(min), Some(max)) => format!("the query answers {min} to {max}"),
             (Some(min), None) => format!("the query answers at least {min}"),
             (None, Some(max)) => format!("the query answers at most {max}"),
-            (None, None) => "the query answers a number".to_owned(),
+            (None, None) => return None,
         },
     })
 }

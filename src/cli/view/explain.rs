@@ -115,14 +115,25 @@ fn sentences(check: &CheckRecord) -> Vec<String> {
     sentences
 }
 
+/// An end of an interval: 1/1.05 has more digits than anybody wants.
+fn rounded(end: f64) -> String {
+    ((end * 1000.0).round() / 1000.0).to_string()
+}
+
 fn compared(effect: &EffectRecord) -> String {
-    let EffectRecord { from, to, worse, better, needed, max_ratio, clear_ratio, .. } = effect;
+    let EffectRecord { from, to, worse, better, needed, max_ratio, clear_ratio, more_is_better, .. } = effect;
+    let (bad, good) = if *more_is_better {
+        (format!("below {:.2}", 1.0 / max_ratio), format!("above {:.2}", 1.0 / clear_ratio))
+    } else {
+        (format!("above {max_ratio}"), format!("below {clear_ratio}"))
+    };
     let ratio =
         effect.ratio.map_or_else(|| "unknown, stable gave none".to_owned(), |ratio| format!("{ratio:.2}"));
-    let to = to.map_or_else(|| "no known end".to_owned(), |to| to.to_string());
+    let to = to.map_or_else(|| "no known end".to_owned(), rounded);
     format!(
-        "Compared with stable: ratio {ratio}, between {from} and {to}. Evidence {} that it is above {max_ratio}, {} that it \
-         is below {clear_ratio}; a verdict needs {needed:.0}.",
+        "Compared with stable: ratio {ratio}, between {} and {to}. Evidence {} that it is {bad}, {} that it \
+         is {good}; a verdict needs {needed:.0}.",
+        rounded(*from),
         evidence(*worse),
         evidence(*better)
     )

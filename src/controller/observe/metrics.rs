@@ -1,6 +1,6 @@
 //! The metrics: one look when it is due, and what keeps them from being looked at.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use sluice_core::{
     Predictor,
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Arm, Query, Question},
+    metrics::{Arm, Question, queries_of},
 };
 
 /// A look may take an interval, but at least this long.
@@ -43,26 +43,43 @@ pub(super) async fn refused_metrics(
         return None;
     }
     for (index, check) in plan.checks.iter().enumerate() {
-        let Rule::Query { promql, .. } = &check.rule else { continue };
-        if !memory.queries.contains_key(promql) {
-            match context.metrics.validate(metrics, promql, SHORTEST_LOOK).await {
-                Ok(()) => drop(memory.queries.insert(promql.clone(), Ok(()))),
-                Err(trouble)
-                    if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) =>
-                {
-                    memory.queries.insert(promql.clone(), Err(trouble.to_string()));
-                }
-                Err(_) => {}
+        let Rule::Query { promql, total, .. } = &check.rule else { continue };
+        let asked = [("promql", Some(promql)), ("total", total.as_ref())];
+        for (field, promql) in asked.into_iter().filter_map(|(field, promql)| Some((field, promql?))) {
+            if let Some(message) = refused_query(context, metrics, promql, total.is_some(), memory).await {
+                let message = format!("spec.checks[{index}].query.{field}: {message}");
+                return Some(Refusal::new(Reason::InvalidQuery, message));
             }
-        }
-        if let Some(Err(message)) = memory.queries.get(promql) {
-            return Some(Refusal::new(
-                Reason::InvalidQuery,
-                format!("spec.checks[{index}].query.promql: {message}"),
-            ));
         }
     }
     None
+}
+
+/// Why the source refuses a query: one that answers a number, or the selector of counters that are compared.
+async fn refused_query(
+    context: &Context,
+    metrics: &MetricsPlan,
+    promql: &str,
+    counter: bool,
+    memory: &mut Memory,
+) -> Option<String> {
+    if let Some(known) = memory.queries.get(&(promql.to_owned(), counter)) {
+        return known.clone().err();
+    }
+    let answer = if counter {
+        context.metrics.validate_selector(metrics, promql, SHORTEST_LOOK).await
+    } else {
+        context.metrics.validate(metrics, promql, SHORTEST_LOOK).await
+    };
+    let known = match answer {
+        Ok(()) => Ok(()),
+        Err(trouble) if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) => {
+            Err(trouble.to_string())
+        }
+        Err(_) => return None,
+    };
+    memory.queries.insert((promql.to_owned(), counter), known.clone());
+    known.err()
 }
 
 /// One look at the metrics, if one is due and anybody has use for it; the machine last saw the world `elapsed` ago.
@@ -127,7 +144,7 @@ pub(super) async fn look(
     let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
     let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
     let limits = plan.latency_bounds();
-    let queries = if step.is_some() { queries(plan) } else { Vec::new() };
+    let queries = if step.is_some() { queries_of(plan) } else { Vec::new() };
     let question = Question {
         now,
         rollout: &subject.name,
@@ -158,15 +175,5 @@ fn needs_counts(plan: &Plan) -> bool {
 
 /// A look in which the metrics were not asked.
 fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
-    Look { at: context.clock.now(), counts: Err(trouble), queries: BTreeMap::new() }
-}
-
-fn queries(plan: &Plan) -> Vec<Query> {
-    let query = |check: &PlannedCheck| match &check.rule {
-        Rule::Query { promql, .. } => {
-            Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window })
-        }
-        Rule::Errors { .. } | Rule::Latency { .. } => None,
-    };
-    plan.checks.iter().filter_map(query).collect()
+    Look::new(context.clock.now(), Err(trouble))
 }

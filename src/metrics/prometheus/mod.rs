@@ -12,6 +12,7 @@ pub mod history;
 pub mod secrets;
 mod selector;
 mod server;
+pub mod shares;
 pub mod template;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -190,52 +191,82 @@ fn age(gatherer: &mut Gatherer<'_>, series: &Series) {
     }
 }
 
-/// The number that a query answers.
+/// The number that a query answers about a predictor: it has the canary's place, whichever it is.
 pub async fn ask(
     server: &Arc<Server>,
     question: &Question<'_>,
     query: &Query,
+    about: Option<&Arm>,
     deadline: Instant,
 ) -> Result<f64, Trouble> {
     let at = server::evaluated_at(question.now);
-    let promql = filled(question, query, at)?;
+    let promql = filled(question, &query.promql, &query.check, query.window, about)?;
     let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
     server.agrees(question.now, asked)?;
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 
-/// The query as it is asked `at` a time.
-fn filled(question: &Question<'_>, query: &Query, at: DateTime<Utc>) -> Result<String, Trouble> {
-    let revision = question.canary.unwrap_or(question.stable).predictor.revision();
+/// The query of a check about a predictor.
+fn filled(
+    question: &Question<'_>,
+    promql: &str,
+    check: &str,
+    window: Duration,
+    about: Option<&Arm>,
+) -> Result<String, Trouble> {
+    let revision = about.unwrap_or(question.stable).predictor.revision();
     // What was before the step is no evidence: the window grows with it.
-    let since = (at - question.step_start).to_std().unwrap_or_default();
+    let since = (server::evaluated_at(question.now) - question.step_start).to_std().unwrap_or_default();
     let variables = Variables {
-        canary: question.canary.map(|arm| &*arm.predictor.service),
+        canary: about.map(|arm| &*arm.predictor.service),
         stable: &question.stable.predictor.service,
         namespace: question.namespace,
         rollout: question.rollout,
         revision: &revision,
         step_start: question.step_start,
-        window: query.window.min(Duration::from_secs(since.as_secs().max(1))),
+        window: window.min(Duration::from_secs(since.as_secs().max(1))),
     };
-    template::fill(&query.promql, &variables)
-        .map_err(|message| misconfigured(format!("the query of check {} {message}", query.check)))
+    template::fill(promql, &variables)
+        .map_err(|message| misconfigured(format!("the query of check {check} {message}")))
 }
 
 /// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.
 pub async fn validate(server: &Arc<Server>, promql: &str, deadline: Instant) -> Result<(), Trouble> {
-    let bad = |message: String| Trouble { kind: TroubleKind::BadQuery, message };
-    let filled = template::fill(promql, &Variables::example())
-        .map_err(|message| bad(format!("the query {message}")))?;
-    let answer = server.query(&filled, DateTime::UNIX_EPOCH + TimeDelta::days(1), deadline).await?;
+    let answer = tried(server, promql, "", deadline).await?;
     match &*answer {
         Answer::Matrix(_) | Answer::Text => match answer::one_number(&answer) {
             Ok(_) => Ok(()),
-            Err(trouble) => Err(bad(format!("the query {}", trouble.message))),
+            Err(trouble) => Err(bad_query(format!("the query {}", trouble.message))),
         },
         Answer::Scalar(_) | Answer::Vector(_) => Ok(()),
     }
+}
+
+/// Whether the server can read the samples of what a query selects: that of counters that are compared.
+pub async fn validate_selector(server: &Arc<Server>, promql: &str, deadline: Instant) -> Result<(), Trouble> {
+    match &*tried(server, promql, "[1m]", deadline).await? {
+        Answer::Matrix(_) => Ok(()),
+        Answer::Scalar(_) | Answer::Vector(_) | Answer::Text => {
+            Err(bad_query("the query selects no samples: the selector of a counter is expected".to_owned()))
+        }
+    }
+}
+
+async fn tried(
+    server: &Arc<Server>,
+    promql: &str,
+    range: &str,
+    deadline: Instant,
+) -> Result<Arc<Answer>, Trouble> {
+    let filled = template::fill(promql, &Variables::example())
+        .map_err(|message| bad_query(format!("the query {message}")))?;
+    let at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+    server.query(&format!("{filled}{range}"), at, deadline).await
+}
+
+fn bad_query(message: String) -> Trouble {
+    Trouble { kind: TroubleKind::BadQuery, message }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod dispersion;
 mod fixed;
 mod ratio;
+mod score;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
@@ -15,14 +16,18 @@ use self::{
     dispersion::Dispersion,
     fixed::Fixed,
     ratio::{Grid, Pair},
+    score::Scores,
 };
 pub use self::{
     dispersion::LOOKS as LOOKS_AT_STABLE,
     ratio::log_mean_exp,
-    verdict::{Effect, Finding, Standing, stand},
+    verdict::{Effect, Finding, Saw, Standing, stand},
 };
-use super::{Bound, Counts, Measurement};
-use crate::{api::ArmRecord, plan::Versus};
+use super::{Both, Bound, Counts, Look, Measurement};
+use crate::{
+    api::{ArmRecord, Direction},
+    plan::Versus,
+};
 
 /// Of a histogram so many bounds are compared at most.
 const MOST_BOUNDS: usize = 8;
@@ -36,6 +41,9 @@ pub struct Comparison {
     stable: u64,
     /// One for errors, one a bound for latency.
     series: Vec<Series>,
+    /// The numbers that a query answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<Scores>,
 }
 
 /// One sort of bad answer: a failed one, or one slower than a bound.
@@ -51,27 +59,76 @@ struct Series {
     sums: Vec<Fixed>,
 }
 
-/// What a comparison counts as bad.
+/// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Indicator {
     /// Failed requests.
     Errors,
     /// Slow requests, by every bound of the histogram.
     Latency,
+    /// What one counter counts of what another one does.
+    Shares(Direction),
+    /// Numbers, one pair in so many looks.
+    Scores(Direction, u32),
+}
+
+/// What one look saw of what is compared.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// Counts of both arms.
+    Counted(&'a Measurement),
+    /// A number of each.
+    Scored {
+        /// Of the canary.
+        canary: f64,
+        /// Of stable.
+        stable: f64,
+    },
+}
+
+impl Indicator {
+    /// What `look` saw of it, for the check of this name.
+    pub fn seen<'a>(&self, check: &str, look: &'a Look) -> Option<Seen<'a>> {
+        match self {
+            Self::Errors | Self::Latency => look.counts.as_ref().ok().map(Seen::Counted),
+            Self::Shares(_) | Self::Scores(..) => match look.compared.get(check)?.as_ref().ok()? {
+                Both::Counted(counted) => Some(Seen::Counted(counted)),
+                Both::Scored { canary, stable } => Some(Seen::Scored { canary: *canary, stable: *stable }),
+            },
+        }
+    }
+
+    /// Whether more of it is worse or better.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Self::Errors | Self::Latency => Direction::MoreIsWorse,
+            Self::Shares(direction) | Self::Scores(direction, _) => *direction,
+        }
+    }
 }
 
 impl Comparison {
     /// Takes in what one look saw.
-    pub fn add(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement) {
+    pub fn add(&mut self, versus: &Versus, indicator: Indicator, seen: Seen<'_>) {
+        match (seen, indicator) {
+            (Seen::Counted(counted), _) => self.count(versus, indicator, counted),
+            (Seen::Scored { canary, stable }, Indicator::Scores(direction, apart)) => {
+                let scores = self.scores.get_or_insert_default();
+                scores.add(versus, direction, apart, (canary, stable));
+            }
+            // A number is no count.
+            (Seen::Scored { .. }, Indicator::Errors | Indicator::Latency | Indicator::Shares(_)) => {}
+        }
+    }
+
+    fn count(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement) {
         // Which sorts there are is chosen on one look and counted from the next: a choice must not know what it judges.
         if self.series.is_empty() {
-            match indicator {
-                Indicator::Errors => self.series.push(Series::default()),
-                Indicator::Latency => {
-                    self.series = bounds(seen).into_iter().map(Series::of).collect();
-                    return;
-                }
+            if indicator == Indicator::Latency {
+                self.series = bounds(seen).into_iter().map(Series::of).collect();
+                return;
             }
+            self.series.push(Series::default());
         }
         self.canary = self.canary.saturating_add(seen.canary.requests);
         self.stable = self.stable.saturating_add(seen.stable.requests);
@@ -86,7 +143,7 @@ impl Comparison {
             let Some((canary_bad, stable_bad)) = bad(&seen.canary).zip(bad(&seen.stable)) else { continue };
             let pair =
                 Pair { canary_bad, stable_bad, canary: seen.canary.requests, stable: seen.stable.requests };
-            series.add(&grid, pair);
+            series.add(&grid, pair, indicator.direction());
         }
     }
 
@@ -105,7 +162,7 @@ impl Series {
         self.sums.iter().map(|sum| sum.get()).collect()
     }
 
-    fn add(&mut self, grid: &Grid, pair: Pair) {
+    fn add(&mut self, grid: &Grid, pair: Pair, direction: Direction) {
         // Written by another version: it starts anew.
         if self.sums.len() != Grid::LEN {
             *self = Self { bound: self.bound, sums: vec![Fixed::default(); Grid::LEN], ..Self::default() };
@@ -116,6 +173,11 @@ impl Series {
         if pair.stable > 0 {
             self.dispersion.saw(pair.stable_bad);
         }
+        // Where more is better, stable is what may give at most so many times what the canary gives.
+        let pair = match direction {
+            Direction::MoreIsWorse => pair,
+            Direction::MoreIsBetter => pair.turned(),
+        };
         self.sums.iter_mut().zip(grid.log_likelihoods(pair)).for_each(|(sum, more)| {
             sum.add(match self.dispersion.factor() {
                 Some(factor) if known_before => more / factor,

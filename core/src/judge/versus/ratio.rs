@@ -27,6 +27,18 @@ pub struct Pair {
     pub stable: u64,
 }
 
+impl Pair {
+    /// Stable in the canary's place.
+    pub fn turned(self) -> Self {
+        Self {
+            canary_bad: self.stable_bad,
+            stable_bad: self.canary_bad,
+            canary: self.stable,
+            stable: self.canary,
+        }
+    }
+}
+
 /// The ratios whose likelihoods are kept for a test between `max` (the largest ratio that is all right) and `clear`
 /// (the ratio that the canary is cleared below).
 #[derive(Clone, Debug, PartialEq)]

@@ -20,8 +20,8 @@ fn errors(canary_bad: u64, stable_bad: u64) -> Measurement {
 
 fn after(looks: u32, indicator: Indicator, seen: &Measurement) -> Standing {
     let mut comparison = Comparison::default();
-    (0..looks).for_each(|_| comparison.add(&VERSUS, indicator, seen));
-    stand(&comparison, &VERSUS)
+    (0..looks).for_each(|_| comparison.add(&VERSUS, indicator, Seen::Counted(seen)));
+    stand(&comparison, &VERSUS, indicator)
 }
 
 #[test]
@@ -50,12 +50,12 @@ fn a_canary_that_is_as_good_is_cleared() {
 fn clumps_weaken_the_evidence() {
     let clumpy = |comparison: &mut Comparison, look: u64| {
         let stable = if look.is_multiple_of(3) { 270 } else { 0 };
-        comparison.add(&VERSUS, Indicator::Errors, &errors(30, stable));
+        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(30, stable)));
     };
     let mut comparison = Comparison::default();
     (0..12).for_each(|look| clumpy(&mut comparison, look));
     let (Standing::Known(clumps), Standing::Known(even)) =
-        (stand(&comparison, &VERSUS), after(12, Indicator::Errors, &errors(30, 90)))
+        (stand(&comparison, &VERSUS, Indicator::Errors), after(12, Indicator::Errors, &errors(30, 90)))
     else {
         panic!()
     };
@@ -73,7 +73,8 @@ fn latency_is_compared_at_the_bounds_that_tell_something() {
     let slow = seen(&[(1, 1000), (100, 100), (250, 40), (500, 0), (1000, 0)], &stable);
     assert_eq!(bounds(&slow), [Bound(500), Bound(250), Bound(100)]);
     let Standing::Known(finding) = after(11, Indicator::Latency, &slow) else { panic!() };
-    assert_eq!((finding.verdict(&VERSUS), finding.effect.bound), (Verdict::Fail, Some(Bound(250))));
+    assert_eq!(finding.verdict(&VERSUS), Verdict::Fail);
+    assert!(matches!(finding.effect.saw, Saw::Counted { bound: Some(Bound(250)), .. }));
     let equal = seen(&[(1, 1000), (100, 100), (250, 10), (500, 0), (1000, 0)], &stable);
     let Standing::Known(finding) = after(40, Indicator::Latency, &equal) else { panic!() };
     assert_ne!(finding.verdict(&VERSUS), Verdict::Fail);
@@ -90,7 +91,9 @@ fn of_many_bounds_eight_are_compared_the_highest_among_them() {
 #[test]
 fn a_comparison_is_small_and_survives_a_status() {
     let mut comparison = Comparison::default();
-    (0..1000).for_each(|look| comparison.add(&VERSUS, Indicator::Errors, &errors(look % 7, look % 50)));
+    (0..1000).for_each(|look| {
+        comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(look % 7, look % 50)));
+    });
     let text = serde_json::to_string(&comparison).unwrap();
     assert!(text.len() < 1500, "{} bytes", text.len());
     assert_eq!(serde_json::from_str::<Comparison>(&text).unwrap(), comparison);
@@ -100,6 +103,6 @@ fn a_comparison_is_small_and_survives_a_status() {
 fn sums_of_another_version_start_anew() {
     let mut comparison: Comparison =
         serde_json::from_str(r#"{"series": [{"sums": [1, 2], "dispersion": {"looks": 50}}]}"#).unwrap();
-    comparison.add(&VERSUS, Indicator::Errors, &errors(1, 1));
-    assert_eq!(stand(&comparison, &VERSUS), Standing::Learning(1, 10));
+    comparison.add(&VERSUS, Indicator::Errors, Seen::Counted(&errors(1, 1)));
+    assert_eq!(stand(&comparison, &VERSUS, Indicator::Errors), Standing::Learning(1, 10));
 }

@@ -1,12 +1,13 @@
 //! What follows from the evidence.
 
 use super::{
-    Comparison, Series,
+    Comparison, Indicator, Series,
     dispersion::LOOKS,
     ratio::{interval, log_better, log_mean_exp, log_worse},
+    score::{PAIRS, Scores},
 };
 use crate::{
-    api::ArmRecord,
+    api::{ArmRecord, Direction},
     judge::{Bound, Verdict},
     plan::Versus,
 };
@@ -14,16 +15,35 @@ use crate::{
 /// How the canary compares with stable: the effect and how sure one can be of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effect {
-    /// The bound that slow requests were slower than; nothing for errors.
-    pub bound: Option<Bound>,
-    /// What the canary gave in all looks.
-    pub canary: ArmRecord,
-    /// What stable gave in them.
-    pub stable: ArmRecord,
-    /// The canary's share of bad requests over that of stable; nothing where stable gave none.
+    /// What was seen of both in all looks.
+    pub saw: Saw,
+    /// What the canary gave over what stable gave; nothing where stable gave none.
     pub ratio: Option<f64>,
     /// Where the ratio lies with the check's confidence, whenever one looks; no upper end where none is known.
     pub interval: (f64, Option<f64>),
+}
+
+/// What was seen of both arms.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Saw {
+    /// Counts.
+    Counted {
+        /// The bound that slow requests were slower than; nothing where other things are counted.
+        bound: Option<Bound>,
+        /// What the canary gave.
+        canary: ArmRecord,
+        /// What stable gave.
+        stable: ArmRecord,
+    },
+    /// Numbers: the mean of those that were compared.
+    Scored {
+        /// Of the canary.
+        canary: f64,
+        /// Of stable.
+        stable: f64,
+        /// How many pairs there were.
+        pairs: u32,
+    },
 }
 
 /// What is known of the canary against stable, for one check.
@@ -31,6 +51,8 @@ pub struct Effect {
 pub enum Standing {
     /// Stable was not seen often enough to know how much its bad answers vary: so often, of so often.
     Learning(u32, u32),
+    /// There are too few pairs of numbers: so many, of so many.
+    Gathering(u32, u32),
     /// The histograms of both arms share no bound that tells anything, or nobody has asked anything yet.
     Nothing,
     /// There is evidence.
@@ -63,7 +85,31 @@ impl Finding {
 }
 
 /// Where a comparison stands.
-pub fn stand(comparison: &Comparison, versus: &Versus) -> Standing {
+pub fn stand(comparison: &Comparison, versus: &Versus, indicator: Indicator) -> Standing {
+    match (&comparison.scores, indicator) {
+        (scores, Indicator::Scores(direction, _)) => {
+            scores.as_ref().map_or(Standing::Gathering(0, PAIRS), |scores| scored(scores, versus, direction))
+        }
+        (_, Indicator::Errors | Indicator::Latency | Indicator::Shares(_)) => {
+            counted(comparison, versus, indicator.direction())
+        }
+    }
+}
+
+fn scored(scores: &Scores, versus: &Versus, direction: Direction) -> Standing {
+    if scores.pairs < PAIRS {
+        return Standing::Gathering(scores.pairs, PAIRS);
+    }
+    let (canary, stable) = scores.means();
+    let effect = Effect {
+        saw: Saw::Scored { canary, stable, pairs: scores.pairs },
+        ratio: (stable > 0.0).then(|| canary / stable),
+        interval: of_the_canary(scores.interval(versus.alpha), direction),
+    };
+    Standing::Known(Finding { log_worse: scores.log_worse(), log_better: scores.log_better(), effect })
+}
+
+fn counted(comparison: &Comparison, versus: &Versus, direction: Direction) -> Standing {
     let series = comparison.series.iter().filter(|series| !series.sums.is_empty());
     let Some(looks) = series.clone().map(|series| series.dispersion.looks).min() else {
         return Standing::Nothing;
@@ -78,15 +124,21 @@ pub fn stand(comparison: &Comparison, versus: &Versus) -> Standing {
     let Some(((strongest, sums), _)) = strongest else { return Standing::Nothing };
     let (canary, stable) = comparison.of(strongest);
     let effect = Effect {
-        bound: strongest.bound,
-        canary,
-        stable,
+        saw: Saw::Counted { bound: strongest.bound, canary, stable },
         ratio: ratio_of(canary, stable),
-        interval: interval(sums, versus.alpha),
+        interval: of_the_canary(interval(sums, versus.alpha), direction),
     };
     // Worse at any bound is worse, and the mean of e-values is one. No worse is no worse at all of them.
     let log_better = likelihoods.iter().map(|sums| log_better(sums)).fold(f64::INFINITY, f64::min);
     Standing::Known(Finding { log_worse: log_mean_exp(&worse), log_better, effect })
+}
+
+/// The interval of canary over stable, where that of stable over canary was tested.
+fn of_the_canary((from, to): (f64, Option<f64>), direction: Direction) -> (f64, Option<f64>) {
+    match direction {
+        Direction::MoreIsWorse => (from, to),
+        Direction::MoreIsBetter => (to.map_or(0.0, |to| 1.0 / to), (from > 0.0).then(|| 1.0 / from)),
+    }
 }
 
 #[allow(clippy::cast_precision_loss)] // for people to read

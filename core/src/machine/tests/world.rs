@@ -225,7 +225,7 @@ impl World {
                 retiring: (self.ready.keys()).map(|service| (revision(service), asks(service))).collect(),
             }),
         };
-        Some(Look { at: self.time(), counts, queries: BTreeMap::new() })
+        Some(Look::new(self.time(), counts))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The client against a server that answers what it is told to.
 
 mod clock;
+mod compared;
 mod counters;
 mod credentials;
 mod floods;
@@ -62,8 +63,12 @@ impl Asker {
     }
 
     fn querying(mut self, promql: &str) -> Self {
-        self.queries =
-            vec![Query { check: "accuracy".into(), promql: promql.into(), window: Duration::from_secs(50) }];
+        self.queries = vec![Query {
+            check: "accuracy".into(),
+            promql: promql.into(),
+            window: Duration::from_secs(50),
+            compared: None,
+        }];
         self
     }
 

@@ -1,0 +1,176 @@
+//! Two counters of each arm, one of which counts a part of what the other one counts: their increases since the previous
+//! look, differenced per series like the counters of requests.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sluice_core::judge::{Both, Counts, Measurement, Trouble, TroubleKind};
+use tokio::time::Instant;
+
+use super::{Series, filled, matrix, reporter, selector, server, server::Server, started, window};
+use crate::metrics::{
+    Arm, Question,
+    counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Span},
+    reading::describe,
+};
+
+/// What is asked, with its variables not filled in.
+pub struct Templates<'a> {
+    /// Name of the check.
+    pub check: &'a str,
+    /// The selector of the counter that counts a part.
+    pub part: &'a str,
+    /// That of the counter of all.
+    pub total: &'a str,
+    /// What `{{window}}` stands for.
+    pub window: Duration,
+}
+
+/// What is kept of them between two looks.
+#[derive(Clone, Debug, Default)]
+pub struct Shares {
+    previous: Option<Previous>,
+}
+
+#[derive(Clone, Debug)]
+struct Previous {
+    /// What two looks must have in common: the selectors, filled in.
+    asked: Vec<String>,
+    first: DateTime<Utc>,
+    at: DateTime<Utc>,
+    ledger: Ledger,
+}
+
+impl Shares {
+    /// One look at both arms.
+    pub async fn look(
+        &mut self,
+        server: &Arc<Server>,
+        question: &Question<'_>,
+        templates: &Templates<'_>,
+        canary: &Arm,
+        deadline: Instant,
+    ) -> Result<Both, Trouble> {
+        let at = server::evaluated_at(question.now);
+        let asked = selectors(question, templates, canary)?;
+        let window = selector::duration(self.window(&asked, at));
+        let started = Instant::now();
+        let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{window}]")).collect();
+        let answers = ranges.iter().map(|promql| server.query(promql, at, deadline));
+        let answers = futures::future::try_join_all(answers).await?;
+        server.agrees(question.now, started)?;
+        let mut series = Vec::new();
+        for answer in &answers {
+            series.push(matrix(server, answer)?);
+        }
+        self.read(server, question, canary, asked, &series)
+    }
+
+    /// How far back a look reaches that asks this at a time; what cannot be compared with it is forgotten.
+    pub fn window(&mut self, asked: &[String], at: DateTime<Utc>) -> Duration {
+        if self.previous.as_ref().is_some_and(|previous| previous.asked != asked || at < previous.at) {
+            self.previous = None;
+        }
+        window(at, self.previous.as_ref().map(|previous| previous.at))
+    }
+
+    /// What the series say that each of the `asked` selectors found.
+    pub fn read(
+        &mut self,
+        server: &Server,
+        question: &Question<'_>,
+        canary: &Arm,
+        asked: Vec<String>,
+        found: &[&[Series]],
+    ) -> Result<Both, Trouble> {
+        let arms = [canary, question.stable];
+        let mut reading = Reading::default();
+        for (index, found) in found.iter().enumerate() {
+            let family = Family::Requests { failed: index % 2 == 0 };
+            for series in *found {
+                take(&mut reading, arms[index / 2], family, series)
+                    .map_err(|trouble| server.in_words(&trouble))?;
+            }
+        }
+        self.take_up(asked, &reading, question, canary)
+    }
+
+    /// The increase since the previous look, if there was one.
+    fn take_up(
+        &mut self,
+        asked: Vec<String>,
+        reading: &Reading,
+        question: &Question<'_>,
+        canary: &Arm,
+    ) -> Result<Both, Trouble> {
+        let now = question.now;
+        let Some(previous) = &mut self.previous else {
+            let span = Span { watched: now, step_start: question.step_start, now };
+            let ledger = Ledger::default().advance(reading, span).ledger;
+            self.previous = Some(Previous { asked, first: now, at: now, ledger });
+            let message = "first look: the counters were read, their increase comes with the next".to_owned();
+            return Err(Trouble { kind: TroubleKind::Baseline, message });
+        };
+        let span =
+            Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
+        let advance = previous.ledger.advance(reading, span);
+        if advance.fresh.is_empty() {
+            let message = format!("no new sample of {}: expected counters there", asked.join(", "));
+            return Err(Trouble { kind: TroubleKind::NoData, message });
+        }
+        previous.ledger = advance.ledger;
+        previous.at = now;
+        let counts = |arm: &Arm| {
+            let revision = arm.predictor.revision();
+            let sum = |part: bool| -> f64 {
+                let of =
+                    |cell: &Cell| *cell.arm == *revision && cell.family == Family::Requests { failed: part };
+                advance.increases.iter().filter(|(cell, _)| of(cell)).map(|(_, grown)| grown.total).sum()
+            };
+            let requests = whole(sum(false));
+            // Two counters are read a moment apart by some exporters.
+            Counts { requests, errors: whole(sum(true)).min(requests), ..Counts::default() }
+        };
+        let (canary, stable) = (counts(canary), counts(question.stable));
+        Ok(Both::Counted(Measurement { canary, stable, ..Measurement::default() }))
+    }
+}
+
+/// The selectors of part and total of each arm, the canary's first.
+pub fn selectors(
+    question: &Question<'_>,
+    templates: &Templates<'_>,
+    canary: &Arm,
+) -> Result<Vec<String>, Trouble> {
+    let both = |arm| [templates.part, templates.total].map(|template| (arm, template));
+    let fill = |(arm, template)| filled(question, template, templates.check, templates.window, Some(arm));
+    [canary, question.stable].into_iter().flat_map(both).map(fill).collect()
+}
+
+fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Result<(), Trouble> {
+    let name = series.labels.get("__name__").map_or("", String::as_str);
+    let described = describe(name, &series.labels);
+    if series.native {
+        let message = format!("has native histograms in {described}: expected a counter");
+        return Err(Trouble { kind: TroubleKind::BadQuery, message });
+    }
+    let reporter = reporter(&series.labels);
+    let who = reading.reporters.entry(reporter.clone()).or_default();
+    who.container_started = who.container_started.or_else(|| started(arm, &series.labels));
+    let cell = Cell { arm: arm.predictor.revision().into(), reporter, family, series: described };
+    for (millis, value) in &series.points {
+        let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
+        who.seen.insert(at);
+        // A counter that is no number is of a process that ended.
+        if value.is_finite() {
+            let point = Point { at, total: *value, within: BTreeMap::new() };
+            reading.cells.entry(cell.clone()).or_default().push(point);
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast of a float saturates
+fn whole(sum: f64) -> u64 {
+    sum.round() as u64
+}
