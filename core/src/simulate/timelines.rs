@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Scenario, simulate};
 use crate::{
     api::DecisionKind::{
-        self, Aborted, Adopted, Approved, Entered, Overdue, Paused, Promoted, Promoting, RolledBack, Started,
+        self, Adopted, Approved, Entered, Overdue, Paused, Promoted, Promoting, RolledBack, Started,
         Withdrawn,
     },
     plan::Plan,
@@ -85,7 +85,7 @@ fn people_and_freezes_are_waited_for() {
     );
     // It is asked for between two looks, and seen by the next turn.
     let abort = json!({"events": [{"at": "45s", "do": "Abort"}]});
-    is("aborted", &nothing, &abort, &[(50, Aborted, 0)]);
+    is("aborted", &nothing, &abort, &[(50, RolledBack, 0)]);
     is(
         "frozen over the end of a step",
         &nothing,
