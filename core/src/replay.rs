@@ -241,12 +241,16 @@ mod tests {
 
     #[test]
     fn a_breach_is_found_at_its_look_and_everything_after_it_is_still_told() {
-        let plan =
-            plan(json!([{"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2}]));
+        let plan = plan(
+            json!([{"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2}]),
+        );
         let looks = (1..=10).map(|n| look(n * 10, (100, if (4..=6).contains(&n) { 9 } else { 0 })));
         let told = replayed(&plan, looks);
-        let verdicts: Vec<(i64, Verdict)> =
-            told.changes.iter().map(|(when, record)| ((*when - at(0)).num_seconds(), record.verdict)).collect();
+        let verdicts: Vec<(i64, Verdict)> = told
+            .changes
+            .iter()
+            .map(|(when, record)| ((*when - at(0)).num_seconds(), record.verdict))
+            .collect();
         // One bad look is not enough, the second one is.
         assert_eq!(
             verdicts,
@@ -273,9 +277,14 @@ mod tests {
     #[test]
     fn what_was_not_recorded_is_neither_good_nor_bad() {
         let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
+<<<<<<< HEAD
         let missing = || Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
         let nothing = |second| Look::new(at(second), Err(missing()));
         // Between two scrapes it is as it was.
+=======
+        let trouble = Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
+        let nothing = |second| Look::new(at(second), Err(trouble.clone()));
+>>>>>>> main
         let told = replayed(&plan, [look(10, (100, 0)), nothing(20), nothing(30)]);
         assert_eq!((told.outcome(), told.silent, told.changes.len()), (Outcome::Passed, 2, 1));
         // What lasts is an outage.

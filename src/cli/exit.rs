@@ -78,7 +78,9 @@ impl Exit {
             Self::Unanswered => "the action was created, and the controller has not answered in time",
             Self::Outdated => "the kinds in the cluster are older than this version",
             Self::RolledBack => "the rehearsal, or the replay, took the canary out of traffic",
-            Self::Held => "the rehearsal did not end before its scenario did, or the replay found no evidence",
+            Self::Held => {
+                "the rehearsal did not end before its scenario did, or the replay found no evidence"
+            }
             Self::Found => "the Rollout has mistakes, or with --strict risks",
         }
     }

@@ -201,7 +201,8 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
         }
         Command::Replay(args) => {
             let screen = output::screen(program);
-            return replay::run(&args, cli.cluster.namespace.as_deref(), &screen, &mut out, interrupted()).await;
+            return replay::run(&args, cli.cluster.namespace.as_deref(), &screen, &mut out, interrupted())
+                .await;
         }
         Command::Simulate(args) => return simulate::run(&args, &output::screen(program), &mut out),
         Command::Lint(args) => return lint::run(&args, &output::screen(program), &mut out),

@@ -15,7 +15,11 @@ use super::{
     Compared, Memory, Metrics, Query, Question, arms,
     memory::Shape,
     named,
+<<<<<<< HEAD
     prometheus::{Server, history::Recorded, shares::Templates},
+=======
+    prometheus::{Server, history::Recorded},
+>>>>>>> main
     queries::scored,
 };
 
@@ -75,6 +79,7 @@ impl History {
         Ok(look)
     }
 
+<<<<<<< HEAD
     /// What a query would have answered, into the look.
     async fn ask(
         &mut self,
@@ -99,6 +104,25 @@ impl History {
                 let templates = Templates { check, part: &query.promql, total, window: query.window };
                 let both = self.recorded.shares(server, question, &templates, canary).await?;
                 look.compared.insert(check.clone(), both);
+=======
+    /// Writes into the look what a query would have answered.
+    async fn ask(&mut self, question: &Question<'_>, query: &Query, look: &mut Look) -> Result<(), Trouble> {
+        let (server, recorded) = (&self.server, &mut self.recorded);
+        let check = query.check.clone();
+        match (&query.compared, question.canary) {
+            (Some(Compared::Shares(total)), Some(canary)) => {
+                let both = recorded.shares(server, question, (query, total), canary).await?;
+                look.compared.insert(check, both);
+            }
+            (Some(Compared::Scores), Some(canary)) => {
+                let of_canary = recorded.ask(server, question, query, Some(canary)).await?;
+                let of_stable = recorded.ask(server, question, query, Some(question.stable)).await?;
+                look.compared.insert(check.clone(), scored(of_canary.clone(), of_stable));
+                look.queries.insert(check, of_canary);
+            }
+            (_, canary) => {
+                look.queries.insert(check, recorded.ask(server, question, query, canary).await?);
+>>>>>>> main
             }
         }
         Ok(())

@@ -10,10 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Question, misconfigured,
-    prometheus::{
-        self, Server,
-        shares::{Shares, Templates},
-    },
+    prometheus::{self, Server, shares::Shares},
 };
 
 /// A `query` check.
@@ -38,6 +35,7 @@ pub enum Compared {
     Shares(String),
 }
 
+<<<<<<< HEAD
 /// The queries that the checks of a plan ask.
 pub fn queries_of(plan: &Plan) -> Vec<Query> {
     let query = |check: &PlannedCheck| {
@@ -49,6 +47,21 @@ pub fn queries_of(plan: &Plan) -> Vec<Query> {
         Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window, compared })
     };
     plan.checks.iter().filter_map(query).collect()
+=======
+impl Query {
+    /// The query checks of a plan.
+    pub fn of(plan: &Plan) -> Vec<Self> {
+        let query = |check: &PlannedCheck| {
+            let Rule::Query { promql, total, .. } = &check.rule else { return None };
+            let compared = check.versus.as_ref().map(|_| match total {
+                Some(total) => Compared::Shares(total.clone()),
+                None => Compared::Scores,
+            });
+            Some(Self { check: check.name.clone(), promql: promql.clone(), window: check.window, compared })
+        };
+        plan.checks.iter().filter_map(query).collect()
+    }
+>>>>>>> main
 }
 
 /// What is kept of compared counters between two looks, by check.
@@ -128,15 +141,17 @@ async fn answer(
             Answer::Both(canary, both)
         }
         (Some(Compared::Shares(total)), Ok(canary)) => {
-            let templates =
-                Templates { check: &query.check, part: &query.promql, total, window: query.window };
-            let both = shares.look(server, question, &templates, canary, deadline).await;
+            let both = shares.look(server, question, (query, total), canary, deadline, false).await;
             Answer::Shares(Box::new(shares), both)
         }
     }
 }
 
+<<<<<<< HEAD
 /// Both numbers, where both are numbers that can be compared.
+=======
+/// What both say, where both say something that can be compared.
+>>>>>>> main
 pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
     let number = |number: Result<f64, Trouble>, about: &str| match number {
         Ok(number) if number >= 0.0 => Ok(number),

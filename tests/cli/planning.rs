@@ -115,20 +115,32 @@ async fn what_the_controller_would_not_accept_is_said_with_its_reason_and_field(
     let api = world().await;
     let folder = tempfile::tempdir().unwrap();
     let cases: [(&str, fn(&mut Value)); 6] = [
-        ("TargetNotFound: spec.target.service.name: there is no Service iris-v9 in namespace default", |rollout| {
-            rollout["spec"]["target"]["service"]["name"] = json!("iris-v9");
-        }),
-        ("TargetNotFound: spec.target.service.port: Service default/iris-v2 has no port 9000, only 8000", |rollout| {
-            rollout["spec"]["target"]["service"]["port"] = json!(9000);
-        }),
-        ("VirtualServiceNotFound: spec.routes: there is no VirtualService other in namespace default", |rollout| {
-            rollout["spec"]["routes"] = json!([{"virtualService": "other"}]);
-        }),
+        (
+            "TargetNotFound: spec.target.service.name: there is no Service iris-v9 in namespace default",
+            |rollout| {
+                rollout["spec"]["target"]["service"]["name"] = json!("iris-v9");
+            },
+        ),
+        (
+            "TargetNotFound: spec.target.service.port: Service default/iris-v2 has no port 9000, only 8000",
+            |rollout| {
+                rollout["spec"]["target"]["service"]["port"] = json!(9000);
+            },
+        ),
+        (
+            "VirtualServiceNotFound: spec.routes: there is no VirtualService other in namespace default",
+            |rollout| {
+                rollout["spec"]["routes"] = json!([{"virtualService": "other"}]);
+            },
+        ),
         ("RouteTaken: VirtualService default/iris is moved by Rollout default/iris already", |_| ()),
-        ("GatewayNotFound: spec.expose.gateways: there is no Gateway seldon-gateway in namespace istio-system", |rollout| {
-            rollout["spec"]["routes"] = json!([]);
-            rollout["spec"]["expose"] = json!({});
-        }),
+        (
+            "GatewayNotFound: spec.expose.gateways: there is no Gateway seldon-gateway in namespace istio-system",
+            |rollout| {
+                rollout["spec"]["routes"] = json!([]);
+                rollout["spec"]["expose"] = json!({});
+            },
+        ),
         ("SubsetNotFound: subset \"v2\" of Service default/iris-v2 is in no DestinationRule", |rollout| {
             rollout["metadata"]["name"] = json!("iris");
             rollout["spec"]["target"]["service"]["subset"] = json!("v2");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 400.0;
 /// Where the lines are.
-const LEFT: f64 = 62.0;
+const LEFT: f64 = 84.0;
 const RIGHT: f64 = 704.0;
 const TOP: f64 = 62.0;
 const BOTTOM: f64 = 318.0;
@@ -96,12 +96,12 @@ impl Chart {
 
     /// The names, each with a piece of its line, beside one another.
     fn legend(&self, svg: &mut String) {
-        let named: Vec<&Line> = self.lines.iter().filter(|line| !line.name.is_empty()).collect();
-        let each = (WIDTH - 32.0) / named.len().max(1) as f64;
-        for (number, line) in named.iter().enumerate() {
-            let (x, y) = (16.0 + each * number as f64, HEIGHT - 16.0);
+        let (mut x, y) = (16.0, HEIGHT - 16.0);
+        for line in self.lines.iter().filter(|line| !line.name.is_empty()) {
             writeln!(svg, "<path class=\"{}\" d=\"M{x:.1} {:.1}h16\"/>", line.class, y - 4.5).unwrap();
             writeln!(svg, "<text x=\"{:.1}\" y=\"{y}\">{}</text>", x + 21.0, line.name).unwrap();
+            // As wide as the widest of the usual fonts.
+            x += 37.0 + 7.1 * line.name.len() as f64;
         }
     }
 

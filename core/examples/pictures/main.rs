@@ -72,7 +72,7 @@ fn false_alarms() -> String {
         mark: None,
         lines: vec![
             Line::new("over 2% in a minute", "a", by_then(&runs, |run| run.threshold)),
-            Line::new("the same 3 times in a row", "b", by_then(&runs, |run| run.three_in_a_row)),
+            Line::new("3 times in a row", "b", by_then(&runs, |run| run.three_in_a_row)),
             Line::new("z-test at every look, 1%", "c", by_then(&runs, |run| run.z_test)),
             Line::new("versusStable, 99%", "d", by_then(&runs, |run| run.compared)),
         ],
@@ -87,7 +87,11 @@ fn evidence() -> String {
         (0..DRAWN).map(move |seed| {
             let run = Run::of(canary, 1000 + seed, Rules::Compared);
             let points = run.evidence.iter().enumerate();
-            let name = if seed > 0 { String::new() } else { format!("{times} times stable's errors") };
+            let name = match seed {
+                0 if times > 1.0 => format!("{times} times stable's errors"),
+                0 => "as good as stable".to_owned(),
+                _ => String::new(),
+            };
             Line {
                 name,
                 class,
@@ -114,7 +118,7 @@ fn detection() -> String {
         let runs: Vec<Run> = (0..RUNS).map(|seed| Run::of(canary, 2000 + seed, Rules::Compared)).collect();
         let mut points = by_then(&runs, |run| run.compared);
         points.truncate(41);
-        Line::new(format!("{times} times stable's errors"), class, points)
+        Line::new(format!("{times} times the errors"), class, points)
     };
     Chart {
         title: "Worse canaries that were rolled back",

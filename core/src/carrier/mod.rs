@@ -19,7 +19,9 @@ use std::collections::BTreeMap;
 
 pub use accept::{Claim, accept, may_see, pair};
 pub use effects::{Effect, Outlook, effects};
-pub use expose::{Generated, Kind, Write, accept_generated, delegates_to, is_ours, no_gateway, required_gateways};
+pub use expose::{
+    Generated, Kind, Write, accept_generated, delegates_to, is_ours, no_gateway, required_gateways,
+};
 pub use permit::permit;
 pub use rules::{accept_rules, accept_subset, rule_names, rules};
 pub use see::see;

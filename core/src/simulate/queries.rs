@@ -68,6 +68,6 @@ impl Answer {
         };
         let canary = of(sort, canary, each.canary);
         let stable = of(sort + 1, stable, each.stable);
-        Both::Counted(Measurement { canary, stable, ..Measurement::default() })
+        Both::Counted(Measurement { stable, canary, ..Measurement::default() })
     }
 }

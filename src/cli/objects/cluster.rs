@@ -92,7 +92,8 @@ impl Reader<'_, '_> {
 
     /// All of a kind in a namespace, or in all; none where the kind is not there.
     async fn all(&self, kind: ApiResource, namespace: Option<&str>) -> Result<Vec<DynamicObject>, Failure> {
-        let listed = self.session.ask("object", self.api(&kind, namespace).list(&ListParams::default())).await;
+        let listed =
+            self.session.ask("object", self.api(&kind, namespace).list(&ListParams::default())).await;
         match listed {
             Ok(listed) => Ok(listed.items),
             Err(Failure::Missing(_) | Failure::NotInstalled { .. }) => Ok(Vec::new()),
@@ -106,7 +107,9 @@ impl Reader<'_, '_> {
         names.sort();
         names.dedup();
         for name in names {
-            let Some(object) = self.one(istio("VirtualService", "virtualservices"), &name).await? else { continue };
+            let Some(object) = self.one(istio("VirtualService", "virtualservices"), &name).await? else {
+                continue;
+            };
             if !carrier::may_see(&object, &name, &objects.namespace, &objects.rollout) {
                 continue;
             }
@@ -127,12 +130,7 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
-    async fn services(
-        &self,
-        objects: &mut Objects,
-        plan: &Plan,
-        around: &mut Around,
-    ) -> Result<(), Failure> {
+    async fn services(&self, objects: &mut Objects, plan: &Plan, around: &mut Around) -> Result<(), Failure> {
         let mut homes = vec![objects.namespace.clone()];
         homes.extend(plan.routes.iter().map(|route| route.namespace.clone()));
         homes.sort();
@@ -155,7 +153,9 @@ impl Reader<'_, '_> {
         let kind = ApiResource::erase::<Rollout>(&());
         let listed = match self.all(kind.clone(), None).await {
             Err(Failure::Cluster(said)) => {
-                remarks.push(format!("whether Rollouts of other namespaces move the same routes is not known: {said}"));
+                remarks.push(format!(
+                    "whether Rollouts of other namespaces move the same routes is not known: {said}"
+                ));
                 self.all(kind, Some(&objects.namespace)).await?
             }
             listed => listed?,
@@ -195,8 +195,11 @@ impl Reader<'_, '_> {
             let home = object.namespace().unwrap_or_default();
             carrier::delegates_to(&object.data["spec"], &home).contains(&generated)
         };
-        let found: Vec<Value> =
-            listed.iter().filter(|object| delegates(object)).filter_map(|object| serde_json::to_value(object).ok()).collect();
+        let found: Vec<Value> = listed
+            .iter()
+            .filter(|object| delegates(object))
+            .filter_map(|object| serde_json::to_value(object).ok())
+            .collect();
         Ok((whole || !found.is_empty()).then_some(found))
     }
 

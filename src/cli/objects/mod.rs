@@ -92,7 +92,11 @@ impl Objects {
         what(&World {
             namespace: &self.namespace,
             name: &self.rollout,
-            virtual_services: self.virtual_services.iter().map(|(name, object)| (name.clone(), object)).collect(),
+            virtual_services: self
+                .virtual_services
+                .iter()
+                .map(|(name, object)| (name.clone(), object))
+                .collect(),
             cluster: Cluster { names: &self.names, ports: &ports },
         })
     }

@@ -59,9 +59,8 @@ fn accept(
         for deployment in objects.slots.values() {
             carrier::accept_slots(plan, deployment, wanted.subset.as_deref())?;
         }
-        pair.as_ref().map_or(Ok(()), |pair| {
-            carrier::accept_rules(world, plan, pair, &around.uid, &around.rules)
-        })
+        pair.as_ref()
+            .map_or(Ok(()), |pair| carrier::accept_rules(world, plan, pair, &around.uid, &around.rules))
     })
 }
 
@@ -95,7 +94,9 @@ fn at_step(
     let rules = around.map(|around| around.rules.clone()).unwrap_or_default();
     let mut changed = Vec::new();
     let uid = around.map_or("", |around| around.uid.as_str());
-    for generated in carrier::rules(world, plan, &setting, uid, &rules).into_iter().chain(outlook.generated.clone()) {
+    for generated in
+        carrier::rules(world, plan, &setting, uid, &rules).into_iter().chain(outlook.generated.clone())
+    {
         let before = rules.get(&generated.object).cloned().unwrap_or_default();
         let after = match generated.write {
             Write::Create(whole) => whole,
@@ -115,7 +116,12 @@ fn moved(objects: &Objects, world: &World<'_>, outlook: Outlook) -> Result<Vec<C
         changed.push(match objects.slots.get(&effect.object) {
             None => {
                 let after = patched(before, &effect.patch)?;
-                ChangedObject { kind: "VirtualService", name: effect.object, before: (*before).clone(), after }
+                ChangedObject {
+                    kind: "VirtualService",
+                    name: effect.object,
+                    before: (*before).clone(),
+                    after,
+                }
             }
             Some(deployment) => weights(effect.object, deployment, before, &effect.patch)?,
         });

@@ -46,7 +46,12 @@ pub struct ReplayArgs {
     pub file: File,
     /// The Prometheus that has the history, like http://localhost:9090
     // What is wrong with it is said by the configuration, which does not repeat it: there may be a password in it.
-    #[arg(long, value_name = "URL", required_unless_present = "metrics_config", conflicts_with = "metrics_config")]
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "metrics_config",
+        conflicts_with = "metrics_config"
+    )]
     pub prometheus: Option<String>,
     /// A file with metrics sources as the controller's --config has them; the one that the Rollout names is asked
     #[arg(long, value_name = "FILE")]
@@ -106,16 +111,29 @@ pub async fn run(
     let pair = arms::of(args, &manifest, &plan, &namespace)?;
     let now = Utc::now();
     let (from, until, every) = span(args, &plan, now)?;
+<<<<<<< HEAD
     let history = sources.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
+=======
+    let history =
+        metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
+>>>>>>> main
     remarks.extend(partly(&plan));
-    let asked = Asked { name: &manifest.name, namespace: &namespace, plan: &plan, source: &source, pair: &pair, args };
+    let asked = Asked {
+        name: &manifest.name,
+        namespace: &namespace,
+        plan: &plan,
+        source: &source,
+        pair: &pair,
+        args,
+    };
     let (found, interrupted) = asked.over(history, (from, until, every), interrupted).await?;
     if interrupted.is_none() {
         nothing_recorded(&plan, &found, &pair, (from, until))?;
     }
     remarks.extend(gaps(&plan, &found, &pair, (from, until, every)));
     let profile = view::profile(&source);
-    let told = Told { name: manifest.name.clone(), pair, profile, from, until, every, remarks, interrupted, found };
+    let told =
+        Told { name: manifest.name.clone(), pair, profile, from, until, every, remarks, interrupted, found };
     let text = match args.output {
         Form::Text => view::replay(&told, screen),
         Form::Json => output::json(&view::replayed(&told))?,
@@ -153,7 +171,9 @@ fn source(args: &ReplayArgs, plan: &Plan) -> Result<(Metrics, MetricsPlan, Vec<S
         (None, Some(url)) => {
             (Config::prometheus(url).map_err(|error| wrong(&error))?, DEFAULT_SOURCE.to_owned())
         }
-        (None, None) => return Err(Failure::Other("--prometheus or --metrics-config is expected".to_owned())),
+        (None, None) => {
+            return Err(Failure::Other("--prometheus or --metrics-config is expected".to_owned()));
+        }
     };
     let metrics = Metrics::new(config).map_err(|error| wrong(&error))?;
     Ok((metrics, MetricsPlan::Source { name, profile, labels }, remarks))
@@ -188,7 +208,9 @@ fn span(
         ));
     }
     if looks > MOST_LOOKS {
-        return wrong(format!("{looks} looks are too many: {MOST_LOOKS} at most; a longer --step makes it fewer"));
+        return wrong(format!(
+            "{looks} looks are too many: {MOST_LOOKS} at most; a longer --step makes it fewer"
+        ));
     }
     Ok((from, until, every))
 }
@@ -213,7 +235,11 @@ impl Asked<'_> {
     ) -> Result<(Replayed, Option<DateTime<Utc>>), Failure> {
         let arm = |predictor: &sluice_core::Predictor| Arm { predictor: predictor.clone(), pods: Vec::new() };
         let (stable, canary) = (arm(&self.pair.stable), arm(&self.pair.canary));
+<<<<<<< HEAD
         let (limits, queries) = (self.plan.latency_bounds(), metrics::queries_of(self.plan));
+=======
+        let (limits, queries) = (self.plan.latency_bounds(), Query::of(self.plan));
+>>>>>>> main
         let shadow = self.args.shadow
             || !self.plan.steps.is_empty() && self.plan.steps.iter().all(PlannedStep::is_shadow);
         let mut replay = Replay::new(self.plan, from);
@@ -285,7 +311,10 @@ fn gaps(
     // A scrape may come once a minute, and the first one is only compared with.
     let long = TimeDelta::minutes(5).max(TimeDelta::from_std(5 * every).unwrap_or_default());
     if first - from > long {
-        remarks.push(format!("The history begins at {}: what was before is not recorded.", view::instant(first)));
+        remarks.push(format!(
+            "The history begins at {}: what was before is not recorded.",
+            view::instant(first)
+        ));
     }
     if until - last > long {
         remarks.push(format!("The history ends at {}: nothing is recorded after it.", view::instant(last)));
@@ -304,7 +333,8 @@ fn gaps(
 fn partly(plan: &Plan) -> Option<String> {
     let some: Vec<&str> =
         plan.checks.iter().filter(|check| !check.steps.is_empty()).map(|check| check.name.as_str()).collect();
-    (!some.is_empty()).then(|| format!("For some steps only, and asked all the time here: {}.", some.join(", ")))
+    (!some.is_empty())
+        .then(|| format!("For some steps only, and asked all the time here: {}.", some.join(", ")))
 }
 
 /// A bar on a terminal; nothing elsewhere.

@@ -27,8 +27,8 @@ pub use listed::{Listed, Unreadable};
 pub use log::changes;
 pub use plan::{BadCanary, Changed, ChangedObject, Traffic, plan};
 pub use rehearsal::{outcome, tally, timeline};
-pub(super) use replay::{replay, replayed};
 pub use replay::{instant, profile};
+pub(super) use replay::{replay, replayed};
 pub use table::{Columns, Table, rollouts};
 pub use text::plain;
 

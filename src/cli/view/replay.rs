@@ -62,13 +62,19 @@ pub(in crate::cli) fn replay(told: &Told, screen: &Screen) -> String {
 }
 
 fn changes(found: &Replayed, screen: &Screen) -> Vec<String> {
-    let mut lines = vec![title("VERDICTS", "each time one changed: what was seen of the canary, and of stable", screen)];
+    let mut lines =
+        vec![title("VERDICTS", "each time one changed: what was seen of the canary, and of stable", screen)];
     let shown = &found.changes[..found.changes.len().min(MOST_CHANGES)];
     let column = |cell: &dyn Fn(&CheckRecord) -> String| {
         shown.iter().map(|(_, record)| width(&cell(record))).max().unwrap_or(0)
     };
-    let canary = |record: &CheckRecord| record.value.map_or_else(|| arm(record.canary), |value| value.to_string());
-    let widths = [column(&|record| plain(&record.name)), column(&|record| record.verdict.to_string()), column(&canary)];
+    let canary =
+        |record: &CheckRecord| record.value.map_or_else(|| arm(record.canary), |value| value.to_string());
+    let widths = [
+        column(&|record| plain(&record.name)),
+        column(&|record| record.verdict.to_string()),
+        column(&canary),
+    ];
     for (at, record) in shown {
         let (mark, paint) = mark(record.verdict);
         let line = format!(
@@ -110,7 +116,8 @@ fn summary(found: &Replayed, screen: &Screen) -> Vec<String> {
     let all: Vec<&[String; 5]> = [&titles].into_iter().chain(&rows).collect();
     let column = |index: usize| all.iter().map(|row| width(&row[index])).max().unwrap_or(0);
     for (number, row) in all.iter().enumerate() {
-        let cells: Vec<String> = row.iter().enumerate().map(|(index, cell)| pad(cell, column(index))).collect();
+        let cells: Vec<String> =
+            row.iter().enumerate().map(|(index, cell)| pad(cell, column(index))).collect();
         let line = format!("    {}", cells.join("  ").trim_end());
         lines.push(if number == 0 { Paint::Dim.on(screen.colour, &line) } else { line });
     }
@@ -120,14 +127,17 @@ fn summary(found: &Replayed, screen: &Screen) -> Vec<String> {
 fn ended(told: &Told) -> String {
     match (&told.found.stopped, told.found.outcome()) {
         (Some((at, by)), _) => {
-            let by: Vec<String> = by.iter().map(|record| format!("{}: {}", record.name, record.message)).collect();
+            let by: Vec<String> =
+                by.iter().map(|record| format!("{}: {}", record.name, record.message)).collect();
             plain(&format!("A rollout would have been rolled back at {}: {}.", instant(*at), by.join("; ")))
         }
         (None, Outcome::Unknown) => {
-            "No check failed, and after the last look some lacked evidence: a step would not have ended.".to_owned()
+            "No check failed, and after the last look some lacked evidence: a step would not have ended."
+                .to_owned()
         }
         (None, Outcome::Passed | Outcome::RolledBack) => {
-            "No check failed, and after the last look none lacked evidence: a step could have ended.".to_owned()
+            "No check failed, and after the last look none lacked evidence: a step could have ended."
+                .to_owned()
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+<<<<<<< HEAD
 use sluice_core::judge::{Both, Trouble, TroubleKind};
 use tokio::time::Instant;
 
@@ -12,6 +13,17 @@ use super::{
     ask_ages, filled, gather, matrix, selector,
     server::Server,
     shares::{Shares, Templates, selectors},
+=======
+use sluice_core::judge::{Both, Bound, Trouble, TroubleKind};
+use tokio::time::Instant;
+
+use super::{
+    LONGEST_WINDOW, Named, Template,
+    answer::{self, Answer, Series},
+    ask_ages, filled, gather, matrix, selector,
+    server::Server,
+    shares::Shares,
+>>>>>>> main
     window,
 };
 use crate::metrics::{
@@ -31,11 +43,23 @@ const ANSWERS: u32 = 1000;
 /// What was read of a server's history so far.
 pub struct Recorded {
     past: Past,
+<<<<<<< HEAD
     counters: Samples,
     /// Answers to queries, by check and whom they are about.
     answers: BTreeMap<(String, String), Answers>,
     /// Compared counters, by check: what is kept of them between two looks, and the samples of each.
     shares: BTreeMap<String, (Shares, [Samples; 4])>,
+=======
+    chunk: Option<Chunk>,
+    /// How much is asked for at once.
+    length: TimeDelta,
+    /// Whether the server has answered anything.
+    answered: bool,
+    /// Answers to queries, by their text.
+    answers: BTreeMap<String, Answers>,
+    /// What is kept between two looks of compared counters, by check.
+    shares: BTreeMap<String, Shares>,
+>>>>>>> main
 }
 
 /// The samples of a selector, as far as they were read.
@@ -49,15 +73,25 @@ struct Samples {
 
 /// The answers to one query text, by time in milliseconds.
 struct Answers {
-    promql: String,
     until: DateTime<Utc>,
     at: BTreeMap<i64, Vec<answer::Instant>>,
 }
 
 impl Recorded {
     pub fn new(past: Past) -> Self {
+<<<<<<< HEAD
         let (answers, shares) = (BTreeMap::new(), BTreeMap::new());
         Self { past, counters: Samples::default(), answers, shares }
+=======
+        Self {
+            past,
+            chunk: None,
+            length: LONGEST,
+            answered: false,
+            answers: BTreeMap::new(),
+            shares: BTreeMap::new(),
+        }
+>>>>>>> main
     }
 
     /// The counters as a look would have read them, or why it would not have.
@@ -110,6 +144,25 @@ impl Recorded {
         Ok(shares.read(server, question, canary, asked, &found))
     }
 
+<<<<<<< HEAD
+=======
+    /// Too many samples are refused, or an answer of them is too long, or takes too long.
+    fn is_too_much(&self, trouble: &Trouble, length: TimeDelta) -> bool {
+        let may_be = match trouble.kind {
+            TroubleKind::BadAnswer | TroubleKind::BadQuery => true,
+            // One that has never answered is not there.
+            TroubleKind::Unavailable => self.answered,
+            TroubleKind::Baseline
+            | TroubleKind::NoData
+            | TroubleKind::Refused
+            | TroubleKind::Untrusted
+            | TroubleKind::Partial
+            | TroubleKind::Misconfigured => false,
+        };
+        may_be && length / 2 >= SHORTEST
+    }
+
+>>>>>>> main
     /// The number that a query would have answered about a predictor, or why it would have answered none.
     ///
     /// # Errors
@@ -122,6 +175,7 @@ impl Recorded {
         about: Option<&Arm>,
     ) -> Result<Result<f64, Trouble>, Trouble> {
         let at = question.now;
+<<<<<<< HEAD
         let text = |now| {
             let question = Question { now, ..question.clone() };
             filled(&question, &query.promql, &query.check, query.window, about)
@@ -137,6 +191,20 @@ impl Recorded {
                 self.answers.insert(key.clone(), answers);
             }
             let known = self.answers.get(&key).and_then(|known| known.at.get(&at.timestamp_millis()));
+=======
+        let template = Template::from(query);
+        let promql = filled(question, &template, about, at)?;
+        self.answers.retain(|_, known| at <= known.until);
+        let known = self.answers.contains_key(&promql);
+        let next = at + self.past.every;
+        let stays = next <= self.past.until && filled(question, &template, about, next)? == promql;
+        let answer = if known || stays {
+            if !known {
+                let answers = self.answers_from(server, at, &promql).await?;
+                self.answers.insert(promql.clone(), answers);
+            }
+            let known = self.answers.get(&promql).and_then(|known| known.at.get(&at.timestamp_millis()));
+>>>>>>> main
             answer::one_number(&Answer::Vector(known.cloned().unwrap_or_default()))
         } else {
             // Its text is another one at each look: the window grows with the step at first.
@@ -145,16 +213,44 @@ impl Recorded {
         Ok(answer.map_err(|trouble| server.in_words(&trouble)))
     }
 
+    /// What two counters of each arm would have shown, or why nothing.
+    ///
+    /// # Errors
+    /// The server cannot be asked now, or refuses the query.
+    pub async fn shares(
+        &mut self,
+        server: &Arc<Server>,
+        question: &Question<'_>,
+        query: (&Query, &str),
+        canary: &Arm,
+    ) -> Result<Result<Both, Trouble>, Trouble> {
+        let shares = self.shares.entry(query.0.check.clone()).or_default();
+        let deadline = Instant::now() + question.timeout;
+        match shares.look(server, question, query, canary, deadline, true).await {
+            Err(trouble) if !matches!(trouble.kind, TroubleKind::Baseline | TroubleKind::NoData) => {
+                Err(trouble)
+            }
+            both => Ok(both),
+        }
+    }
+
     async fn answers_from(
         &self,
         server: &Server,
         at: DateTime<Utc>,
-        promql: String,
+        promql: &str,
     ) -> Result<Answers, Trouble> {
         let until = (at + self.past.every * (ANSWERS - 1)).min(self.past.until);
+<<<<<<< HEAD
         let Answer::Matrix(series) = server.range(&promql, (at, until), self.past.every).await? else {
             let trouble = bad_answer("answered a range with something that is no matrix".to_owned());
             return Err(server.in_words(&trouble));
+=======
+        let Answer::Matrix(series) = server.range(promql, (at, until), self.past.every).await? else {
+            return Err(
+                server.in_words(&bad_answer("answered a range with something that is no matrix".to_owned()))
+            );
+>>>>>>> main
         };
         let mut answers = BTreeMap::<i64, Vec<answer::Instant>>::new();
         for Series { labels, points, native } in series {
@@ -163,7 +259,7 @@ impl Recorded {
                 answers.entry(at).or_default().push(answer::Instant { labels: labels.clone(), value });
             }
         }
-        Ok(Answers { promql, until, at: answers })
+        Ok(Answers { until, at: answers })
     }
 }
 

@@ -200,24 +200,46 @@ pub async fn ask(
     deadline: Instant,
 ) -> Result<f64, Trouble> {
     let at = server::evaluated_at(question.now);
+<<<<<<< HEAD
     let promql = filled(question, &query.promql, &query.check, query.window, about)?;
+=======
+    let promql = filled(question, &Template::from(query), about, at)?;
+>>>>>>> main
     let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
     server.agrees(question.now, asked)?;
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
+<<<<<<< HEAD
+=======
 }
 
-/// The query of a check about a predictor.
+/// A query of a check, its variables not filled in.
+#[derive(Clone, Copy)]
+pub struct Template<'a> {
+    /// Name of the check.
+    check: &'a str,
+    promql: &'a str,
+    /// What `{{window}}` stands for at most.
+    window: Duration,
+>>>>>>> main
+}
+
+impl<'a> From<&'a Query> for Template<'a> {
+    fn from(query: &'a Query) -> Self {
+        Self { check: &query.check, promql: &query.promql, window: query.window }
+    }
+}
+
+/// The query about a predictor, as it is asked `at` a time.
 fn filled(
     question: &Question<'_>,
-    promql: &str,
-    check: &str,
-    window: Duration,
+    template: &Template<'_>,
     about: Option<&Arm>,
+    at: DateTime<Utc>,
 ) -> Result<String, Trouble> {
     let revision = about.unwrap_or(question.stable).predictor.revision();
     // What was before the step is no evidence: the window grows with it.
-    let since = (server::evaluated_at(question.now) - question.step_start).to_std().unwrap_or_default();
+    let since = (at - question.step_start).to_std().unwrap_or_default();
     let variables = Variables {
         canary: about.map(|arm| &*arm.predictor.service),
         stable: &question.stable.predictor.service,
@@ -225,10 +247,10 @@ fn filled(
         rollout: question.rollout,
         revision: &revision,
         step_start: question.step_start,
-        window: window.min(Duration::from_secs(since.as_secs().max(1))),
+        window: template.window.min(Duration::from_secs(since.as_secs().max(1))),
     };
-    template::fill(promql, &variables)
-        .map_err(|message| misconfigured(format!("the query of check {check} {message}")))
+    template::fill(template.promql, &variables)
+        .map_err(|message| misconfigured(format!("the query of check {} {message}", template.check)))
 }
 
 /// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.

@@ -1,30 +1,22 @@
 //! Two counters of each arm, one of which counts a part of what the other one counts: their increases since the previous
 //! look, differenced per series like the counters of requests.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use sluice_core::judge::{Both, Counts, Measurement, Trouble, TroubleKind};
 use tokio::time::Instant;
 
+<<<<<<< HEAD
 use super::{Series, filled, matrix, reporter, selector, server, server::Server, started, window};
+=======
+use super::{Series, Template, filled, matrix, reporter, selector, server, server::Server, started, window};
+>>>>>>> main
 use crate::metrics::{
-    Arm, Question,
+    Arm, Query, Question,
     counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Span},
     reading::describe,
 };
-
-/// What is asked, with its variables not filled in.
-pub struct Templates<'a> {
-    /// Name of the check.
-    pub check: &'a str,
-    /// The selector of the counter that counts a part.
-    pub part: &'a str,
-    /// That of the counter of all.
-    pub total: &'a str,
-    /// What `{{window}}` stands for.
-    pub window: Duration,
-}
 
 /// What is kept of them between two looks.
 #[derive(Clone, Debug, Default)]
@@ -42,22 +34,33 @@ struct Previous {
 }
 
 impl Shares {
-    /// One look at both arms.
+    /// One look at both arms. `now` is the time at which it was begun where the look is of now, and not of the past.
     pub async fn look(
         &mut self,
         server: &Arc<Server>,
         question: &Question<'_>,
-        templates: &Templates<'_>,
+        (query, total): (&Query, &str),
         canary: &Arm,
         deadline: Instant,
+        past: bool,
     ) -> Result<Both, Trouble> {
         let at = server::evaluated_at(question.now);
+<<<<<<< HEAD
         let asked = selectors(question, templates, canary)?;
         let window = selector::duration(self.window(&asked, at));
+=======
+        let arms = [canary, question.stable];
+        let asked = selectors(question, query, total, arms, at)?;
+        if self.previous.as_ref().is_some_and(|previous| previous.asked != asked || at < previous.at) {
+            self.previous = None;
+        }
+        let window = selector::duration(window(at, self.previous.as_ref().map(|previous| previous.at)));
+>>>>>>> main
         let started = Instant::now();
         let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{window}]")).collect();
         let answers = ranges.iter().map(|promql| server.query(promql, at, deadline));
         let answers = futures::future::try_join_all(answers).await?;
+<<<<<<< HEAD
         server.agrees(question.now, started)?;
         let mut series = Vec::new();
         for answer in &answers {
@@ -84,6 +87,11 @@ impl Shares {
         found: &[&[Series]],
     ) -> Result<Both, Trouble> {
         let arms = [canary, question.stable];
+=======
+        if !past {
+            server.agrees(question.now, started)?;
+        }
+>>>>>>> main
         let mut reading = Reading::default();
         for (index, found) in found.iter().enumerate() {
             let family = Family::Requests { failed: index % 2 == 0 };
@@ -132,19 +140,31 @@ impl Shares {
             Counts { requests, errors: whole(sum(true)).min(requests), ..Counts::default() }
         };
         let (canary, stable) = (counts(canary), counts(question.stable));
-        Ok(Both::Counted(Measurement { canary, stable, ..Measurement::default() }))
+        Ok(Both::Counted(Measurement { stable, canary, ..Measurement::default() }))
     }
 }
 
 /// The selectors of part and total of each arm, the canary's first.
 pub fn selectors(
     question: &Question<'_>,
+<<<<<<< HEAD
     templates: &Templates<'_>,
     canary: &Arm,
 ) -> Result<Vec<String>, Trouble> {
     let both = |arm| [templates.part, templates.total].map(|template| (arm, template));
     let fill = |(arm, template)| filled(question, template, templates.check, templates.window, Some(arm));
     [canary, question.stable].into_iter().flat_map(both).map(fill).collect()
+=======
+    query: &Query,
+    total: &str,
+    arms: [&Arm; 2],
+    at: DateTime<Utc>,
+) -> Result<Vec<String>, Trouble> {
+    let part = Template::from(query);
+    let both = |arm| [part, Template { promql: total, ..part }].map(|template| (arm, template));
+    let fill = |(arm, template): (_, Template<'_>)| filled(question, &template, Some(arm), at);
+    arms.into_iter().flat_map(both).map(fill).collect()
+>>>>>>> main
 }
 
 fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Result<(), Trouble> {
