@@ -33,10 +33,12 @@ const ROLLOUTS: usize = 1000;
 
 fn main() {
     let machine = Machine::here();
-    let figures: Vec<Figure> =
-        [look(), evidence(), rehearsals(), reading()].into_iter().flatten().collect();
+    let figures: Vec<Figure> = [look(), evidence(), rehearsals(), reading()].into_iter().flatten().collect();
     for figure in &figures {
-        eprintln!("{}: {} {}, limit {:?}, holds {:?}", figure.name, figure.value, figure.unit, figure.limit, figure.holds);
+        eprintln!(
+            "{}: {} {}, limit {:?}, holds {:?}",
+            figure.name, figure.value, figure.unit, figure.limit, figure.holds
+        );
     }
     let report = json!({"machine": machine.ended(), "figures": figures});
     println!("{}", serde_json::to_string_pretty(&report).unwrap());
@@ -59,10 +61,15 @@ fn plan() -> Plan {
 fn seen(plan: &Plan, number: u64) -> Measurement {
     let counts = |requests: u64| {
         let bounds = plan.latency_bounds();
-        let slower = bounds.iter().enumerate().map(|(index, bound)| (*bound, (requests + number % 5) >> (index + 1)));
+        let slower =
+            bounds.iter().enumerate().map(|(index, bound)| (*bound, (requests + number % 5) >> (index + 1)));
         Counts { requests, errors: number % 3, slower: slower.collect() }
     };
-    Measurement { stable: counts(900 + number % 50), canary: counts(100 + number % 7), retiring: BTreeMap::new() }
+    Measurement {
+        stable: counts(900 + number % 50),
+        canary: counts(100 + number % 7),
+        retiring: BTreeMap::new(),
+    }
 }
 
 /// The evidence of an hour.
@@ -116,8 +123,10 @@ fn evidence() -> Vec<Figure> {
     let memory = (resident() - before) / f64::from(copies) / checks;
     black_box(&all);
     vec![
-        Figure::new("judge.evidence.status", text, "KiB", "of a check, as JSON, after 360 looks").at_most(4.0),
-        Figure::new("judge.evidence.memory", memory, "KiB", "of a check: what 20,000 copies added to VmRSS").at_most(4.0),
+        Figure::new("judge.evidence.status", text, "KiB", "of a check, as JSON, after 360 looks")
+            .at_most(4.0),
+        Figure::new("judge.evidence.memory", memory, "KiB", "of a check: what 20,000 copies added to VmRSS")
+            .at_most(4.0),
     ]
 }
 
@@ -192,6 +201,11 @@ fn reading() -> Vec<Figure> {
     vec![
         Figure::new("judge.exposition", milliseconds, "ms", how).of(10).at_most(megabytes * 10.0),
         Figure::new("judge.exposition.rate", megabytes / took.as_secs_f64(), "MB/s", how).of(10),
-        Figure::new("judge.exposition.samples", latencies.quantile(0.5).as_secs_f64() * 1e9 / f64::from(number), "ns", "for each sample"),
+        Figure::new(
+            "judge.exposition.samples",
+            latencies.quantile(0.5).as_secs_f64() * 1e9 / f64::from(number),
+            "ns",
+            "for each sample",
+        ),
     ]
 }

@@ -77,7 +77,10 @@ fn many_rehearsals_are_figures_and_the_same_for_one_seed() {
         .map(|name| figures_of_one[name].as_u64().unwrap());
     assert_eq!(ended.iter().sum::<u64>(), 40, "{figures_of_one}");
     assert_eq!(figures("7"), figures_of_one);
-    assert_eq!((&figures_of_one["healthyCanary"], &figures_of_one["falseRollbacks"]), (&false.into(), &Value::Null));
+    assert_eq!(
+        (&figures_of_one["healthyCanary"], &figures_of_one["falseRollbacks"]),
+        (&false.into(), &Value::Null)
+    );
 }
 
 #[test]

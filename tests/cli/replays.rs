@@ -43,8 +43,7 @@ impl Recorder {
         let clock = Arc::new(Mutex::new(time(BEGIN)));
         let arms = Arc::new(Mutex::new([Counted::default(); 2]));
         let shown = clock.clone();
-        let prometheus =
-            Prometheus::start(Duration::from_hours(24), move || *shown.lock().unwrap()).unwrap();
+        let prometheus = Prometheus::start(Duration::from_hours(24), move || *shown.lock().unwrap()).unwrap();
         let counted = arms.clone();
         prometheus.scrapes(&[], move || exposition(*counted.lock().unwrap()));
         Self { prometheus, clock, arms }
@@ -102,7 +101,8 @@ fn exposition(arms: [Counted; 2]) -> String {
         let all = good + failed;
         if all > 0 {
             for (le, count) in [("100", all - slow), ("250", all - slow), ("500", all), ("+Inf", all)] {
-                writeln!(text, r#"istio_request_duration_milliseconds_bucket{{{to},le="{le}"}} {count}"#).unwrap();
+                writeln!(text, r#"istio_request_duration_milliseconds_bucket{{{to},le="{le}"}} {count}"#)
+                    .unwrap();
             }
             writeln!(text, "istio_request_duration_milliseconds_count{{{to}}} {all}").unwrap();
         }
@@ -152,7 +152,10 @@ async fn a_recorded_breach_is_found_when_it_happened() {
     // Every look by itself would have been 661 questions.
     assert!(recorder.prometheus.asked() - asked < 10, "{} questions", recorder.prometheus.asked() - asked);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&told["stable"], &told["canary"]), (&"models/iris-v1:8000".into(), &"models/iris-v2:8000".into()));
+    assert_eq!(
+        (&told["stable"], &told["canary"]),
+        (&"models/iris-v1:8000".into(), &"models/iris-v2:8000".into())
+    );
     assert_eq!((&told["outcome"], &told["looks"]), (&"RolledBack".into(), &661.into()));
     for (index, within) in [(0, 60), (1, 90)] {
         let check = &told["checks"][index];
@@ -214,7 +217,10 @@ async fn a_good_time_passes_and_one_that_nobody_recorded_does_not() {
     let output = recorder.replay(&file, &span("2024-03-13T14:30:00Z", "2024-03-13T16:00:00Z")).await;
     assert_eq!(output.status.code(), Some(1));
     let said = err(&output);
-    assert!(said.contains("nothing is recorded about models/iris-v1:8000 and models/iris-v2:8000 from"), "{said}");
+    assert!(
+        said.contains("nothing is recorded about models/iris-v1:8000 and models/iris-v2:8000 from"),
+        "{said}"
+    );
     let others = [&good[..], &["--canary", "iris-v3"]].concat();
     let output = recorder.replay(&file, &others).await;
     assert_eq!(output.status.code(), Some(9), "{}{}", out(&output), err(&output));
@@ -230,9 +236,11 @@ async fn what_cannot_be_replayed_is_said_clearly() {
     let source = ["--prometheus".to_owned(), recorder.prometheus.url()];
     let config = folder.path().join("sources.yaml");
     fs::write(&config, format!("sources: {{other: {{url: '{}'}}}}", recorder.prometheus.url())).unwrap();
-    let with = |args: &[&str]| [&source[..], &args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()].concat();
+    let with =
+        |args: &[&str]| [&source[..], &args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()].concat();
     let past = ["--from", "2024-03-14T15:00:00Z", "--to", "2024-03-14T15:01:00Z"];
-    let nowhere = ["--prometheus", "http://127.0.0.1:1"].iter().chain(&past).map(|arg| (*arg).to_owned()).collect();
+    let nowhere =
+        ["--prometheus", "http://127.0.0.1:1"].iter().chain(&past).map(|arg| (*arg).to_owned()).collect();
     let configured = vec!["--metrics-config".to_owned(), config.display().to_string()];
     let configured = [configured, past.iter().map(|arg| (*arg).to_owned()).collect()].concat();
     for (args, code, expected) in [
@@ -253,8 +261,13 @@ async fn what_cannot_be_replayed_is_said_clearly() {
     let alone = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, alone.split("---").next().unwrap()).unwrap();
     let output = replay(&manifest, with(&past)).await;
-    assert!(err(&output).contains("which predictor is stable? Its VirtualService is not in the file"), "{}", err(&output));
-    fs::write(&manifest, alone.replace("[{name: errors, errors: {max: 1%}, consecutiveFailures: 2}]", "[]")).unwrap();
+    assert!(
+        err(&output).contains("which predictor is stable? Its VirtualService is not in the file"),
+        "{}",
+        err(&output)
+    );
+    fs::write(&manifest, alone.replace("[{name: errors, errors: {max: 1%}, consecutiveFailures: 2}]", "[]"))
+        .unwrap();
     let output = replay(&manifest, with(&past)).await;
     assert!(err(&output).contains("spec.checks: there are none"), "{}", err(&output));
 }
@@ -274,8 +287,12 @@ async fn replayed_looks_are_those_that_were_made() {
     let arm = |name: &str| Arm { predictor: Predictor::new("models", name, 8000), pods: Vec::new() };
     let (stable, canary) = (arm(NAMES[0]), arm(NAMES[1]));
     let began = recorder.now();
-    let queries =
-        [Query { check: "q".to_owned(), promql: "accuracy[{{window}}]".to_owned(), window: Duration::from_secs(50), compared: None }];
+    let queries = [Query {
+        check: "q".to_owned(),
+        promql: "accuracy[{{window}}]".to_owned(),
+        window: Duration::from_secs(50),
+        compared: None,
+    }];
     let question = |now| Question {
         now,
         rollout: "iris",

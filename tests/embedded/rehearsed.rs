@@ -74,7 +74,8 @@ async fn controlled(scenario: &Scenario, (phase, reason): (&str, &str)) -> Vec<(
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "iris"}, "spec": spec(),
     });
     world.create(rollout).await;
-    let _sluice = world.controller_asking(Metrics::new(Config::prometheus(&prometheus.url()).unwrap()).unwrap());
+    let _sluice =
+        world.controller_asking(Metrics::new(Config::prometheus(&prometheus.url()).unwrap()).unwrap());
     let mut now = Duration::ZERO;
     for event in &scenario.events {
         tokio::time::sleep(event.at.0.saturating_sub(now)).await;
@@ -105,7 +106,8 @@ async fn controlled(scenario: &Scenario, (phase, reason): (&str, &str)) -> Vec<(
 async fn agree(more: Value, stands: (&str, &str)) {
     let scenario = scenario(&more);
     let (rehearsed, controlled) = (rehearsed(&scenario), controlled(&scenario, stands).await);
-    let what = |all: &[(Duration, Decided)]| all.iter().map(|(_, decided)| decided.clone()).collect::<Vec<_>>();
+    let what =
+        |all: &[(Duration, Decided)]| all.iter().map(|(_, decided)| decided.clone()).collect::<Vec<_>>();
     assert_eq!(what(&rehearsed), what(&controlled), "{rehearsed:#?}\n{controlled:#?}");
     for ((expected, decided), (at, _)) in rehearsed.iter().zip(&controlled) {
         assert!(
@@ -122,7 +124,8 @@ async fn a_good_canary_is_promoted_by_both() {
 
 #[tokio::test(start_paused = true)]
 async fn a_broken_canary_is_rolled_back_by_both() {
-    agree(json!({"events": [{"at": "70s", "canary": {"errors": "40%"}}]}), ("RolledBack", "CheckFailed")).await;
+    agree(json!({"events": [{"at": "70s", "canary": {"errors": "40%"}}]}), ("RolledBack", "CheckFailed"))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

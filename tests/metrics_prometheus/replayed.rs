@@ -26,7 +26,9 @@ fn queries() -> Vec<Query> {
         query(
             "shares",
             r#"istio_requests_total{destination_service_name="{{canary.service}}",response_code="503"}"#,
-            Some(Compared::Shares(r#"istio_requests_total{destination_service_name="{{canary.service}}"}"#.to_owned())),
+            Some(Compared::Shares(
+                r#"istio_requests_total{destination_service_name="{{canary.service}}"}"#.to_owned(),
+            )),
         ),
     ]
 }
@@ -54,7 +56,8 @@ async fn what_was_recorded_is_looked_at_as_it_was() {
     let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
     let gateway = Exporter::start().await;
     let says = |stable: u32, failed: u32| {
-        let accuracy = |service: &str, value: f64| format!("model_accuracy{{service=\"{service}\"}} {value}\n");
+        let accuracy =
+            |service: &str, value: f64| format!("model_accuracy{{service=\"{service}\"}} {value}\n");
         let canary = istio("iris-v2", &[(200, stable / 2), (503, failed)], stable / 2);
         let arms = istio("iris-v1", &[(200, stable)], stable - 10) + &canary;
         gateway.says(arms + &accuracy("iris-v1", 0.9) + &accuracy("iris-v2", 0.95));
@@ -89,7 +92,11 @@ async fn what_was_recorded_is_looked_at_as_it_was() {
         assert_eq!(&again, look, "{:?} after the start", look.at - looker.began);
     }
     let last = made.last().unwrap();
-    assert_eq!((last.queries["accuracy"].clone(), last.compared["shares"].is_ok()), (Ok(0.95), true), "{last:?}");
+    assert_eq!(
+        (last.queries["accuracy"].clone(), last.compared["shares"].is_ok()),
+        (Ok(0.95), true),
+        "{last:?}"
+    );
     replayed_by_the_program(&prometheus, looker.began, now).await;
 }
 

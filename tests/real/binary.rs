@@ -120,8 +120,7 @@ pub async fn types(shared: &Shared, arguments: &[&str]) -> Result<(i32, String)>
 
 async fn types_as(shared: &Shared, user: &str, arguments: &[&str]) -> Result<(i32, String)> {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
-    let output =
-        command.args(arguments).env("KUBECONFIG", shared.cluster.kubeconfig(user)?).output().await?;
+    let output = command.args(arguments).env("KUBECONFIG", shared.cluster.kubeconfig(user)?).output().await?;
     let text = [output.stdout, output.stderr].concat();
     let code = output.status.code().context("it was killed")?;
     Ok((code, String::from_utf8_lossy(&text).into_owned()))
@@ -143,7 +142,10 @@ async fn plans_and_refuses(shared: &Shared) -> Result<()> {
     fs::write(&file, rollout.to_string())?;
     let file = file.display().to_string();
     let (code, text) = types_as(shared, CONTROLLER, &["plan", "-f", &file, "--cluster"]).await?;
-    ensure!(code == 4 && text.contains("RouteTaken: VirtualService good/iris is moved by Rollout good/iris"), "{text}");
+    ensure!(
+        code == 4 && text.contains("RouteTaken: VirtualService good/iris is moved by Rollout good/iris"),
+        "{text}"
+    );
     // Whoever may only look at Rollouts is told what they lack.
     let (code, text) = types(shared, &["plan", "iris", "-n", "good"]).await?;
     ensure!(code == 4 && text.contains("cannot get resource \"virtualservices\""), "{code}: {text}");
@@ -157,7 +159,8 @@ async fn replays(shared: &Shared, bad: &World<'_>, began: DateTime<Utc>) -> Resu
     let errors = json!([{"name": "errors", "errors": {"max": "1%", "minRequests": 10}}]);
     fs::write(&file, bad.rollout("v2", json!({"checks": errors})).to_string())?;
     let (file, from) = (file.display().to_string(), began.to_rfc3339());
-    let options = ["--prometheus", shared.prometheus.url(), "--from", &from, "--stable", "iris-v1", "--step", "200ms"];
+    let options =
+        ["--prometheus", shared.prometheus.url(), "--from", &from, "--stable", "iris-v1", "--step", "200ms"];
     let (code, text) = types(shared, &[&["replay", "-f", &file], &options[..]].concat()).await?;
     ensure!(code == 8 && text.contains("A rollout would have been rolled back at"), "{code}: {text}");
     Ok(())

@@ -77,13 +77,30 @@ impl Chart {
             let at = self.at_y(*y);
             writeln!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/>").unwrap();
             let number = number(*y);
-            writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{number}</text>", LEFT - 8.0, at + 4.5).unwrap();
+            writeln!(
+                svg,
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{number}</text>",
+                LEFT - 8.0,
+                at + 4.5
+            )
+            .unwrap();
         }
         for x in &self.x.1 {
             let (at, number) = (self.at_x(*x), number(*x));
-            writeln!(svg, "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{number}</text>", BOTTOM + 20.0).unwrap();
+            writeln!(
+                svg,
+                "<text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{number}</text>",
+                BOTTOM + 20.0
+            )
+            .unwrap();
         }
-        writeln!(svg, "<text x=\"{RIGHT}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>", BOTTOM + 40.0, self.x.0).unwrap();
+        writeln!(
+            svg,
+            "<text x=\"{RIGHT}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            BOTTOM + 40.0,
+            self.x.0
+        )
+        .unwrap();
         writeln!(svg, "<text x=\"16\" y=\"{:.1}\">{}</text>", BOTTOM + 40.0, self.y.0).unwrap();
     }
 
@@ -127,5 +144,11 @@ fn part(number: f64, ends: &[f64]) -> f64 {
 }
 
 fn number(number: f64) -> String {
-    if number >= 1e6 { format!("{:.0},000,000", number / 1e6) } else if number >= 1000.0 { format!("{:.0},000", number / 1000.0) } else { number.to_string() }
+    if number >= 1e6 {
+        format!("{:.0},000,000", number / 1e6)
+    } else if number >= 1000.0 {
+        format!("{:.0},000", number / 1000.0)
+    } else {
+        number.to_string()
+    }
 }

@@ -38,11 +38,7 @@ fn folder() -> PathBuf {
 }
 
 fn pictures() -> [(&'static str, String); 3] {
-    [
-        ("false-alarms.svg", false_alarms()),
-        ("evidence.svg", evidence()),
-        ("detection.svg", detection()),
-    ]
+    [("false-alarms.svg", false_alarms()), ("evidence.svg", evidence()), ("detection.svg", detection())]
 }
 
 /// Minutes of a look, from 1.

@@ -60,7 +60,8 @@ impl Run {
             let share = if number < BEFORE { 0.0 } else { SHARE };
             let requests = canary.requests_a_second * MINUTES_A_LOOK * 60.0;
             let mut counts = |requests: f64, errors: f64| {
-                let all = if requests > 0.0 { Poisson::new(requests).unwrap().sample(&mut chance) } else { 0.0 };
+                let all =
+                    if requests > 0.0 { Poisson::new(requests).unwrap().sample(&mut chance) } else { 0.0 };
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
                 let requests = all as u64;
                 let errors = Binomial::new(requests, errors).unwrap().sample(&mut chance);
@@ -112,8 +113,9 @@ fn plan() -> Plan {
 
 /// Whether more than a share of the canary's requests failed.
 fn is_over(looks: &[(Counts, Counts)], share: f64) -> bool {
-    let (requests, errors) =
-        looks.iter().fold((0, 0), |(requests, errors), (canary, _)| (requests + canary.requests, errors + canary.errors));
+    let (requests, errors) = looks
+        .iter()
+        .fold((0, 0), |(requests, errors), (canary, _)| (requests + canary.requests, errors + canary.errors));
     errors as f64 > requests as f64 * share
 }
 
