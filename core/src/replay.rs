@@ -151,7 +151,8 @@ impl<'p> Replay<'p> {
             !(silent && is_counted(check)) && lacks_evidence(record)
         };
         let counted_before = silent && self.told.lacks_evidence;
-        self.told.lacks_evidence = counted_before || records.iter().zip(&self.plan.checks).any(|pair| new(&pair));
+        self.told.lacks_evidence =
+            counted_before || records.iter().zip(&self.plan.checks).any(|pair| new(&pair));
     }
 
     /// What was found.
@@ -277,20 +278,18 @@ mod tests {
     #[test]
     fn what_was_not_recorded_is_neither_good_nor_bad() {
         let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
-<<<<<<< HEAD
         let missing = || Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
         let nothing = |second| Look::new(at(second), Err(missing()));
         // Between two scrapes it is as it was.
-=======
-        let trouble = Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
-        let nothing = |second| Look::new(at(second), Err(trouble.clone()));
->>>>>>> main
         let told = replayed(&plan, [look(10, (100, 0)), nothing(20), nothing(30)]);
         assert_eq!((told.outcome(), told.silent, told.changes.len()), (Outcome::Passed, 2, 1));
         // What lasts is an outage.
         let told = replayed(&plan, [look(10, (100, 0))].into_iter().chain((2..=20).map(|n| nothing(n * 10))));
         assert_eq!((told.outcome(), told.counted), (Outcome::Unknown, Some((at(10), at(10)))));
-        assert_eq!(told.changes.last().map(|(when, record)| (*when, record.verdict)), Some((at(140), Verdict::Inconclusive)));
+        assert_eq!(
+            told.changes.last().map(|(when, record)| (*when, record.verdict)),
+            Some((at(140), Verdict::Inconclusive))
+        );
         assert_eq!(told.trouble.unwrap().message, "no new sample");
         assert_eq!(replayed(&plan, []).outcome(), Outcome::Unknown);
     }

@@ -15,11 +15,7 @@ use super::{
     Compared, Memory, Metrics, Query, Question, arms,
     memory::Shape,
     named,
-<<<<<<< HEAD
-    prometheus::{Server, history::Recorded, shares::Templates},
-=======
     prometheus::{Server, history::Recorded},
->>>>>>> main
     queries::scored,
 };
 
@@ -79,32 +75,6 @@ impl History {
         Ok(look)
     }
 
-<<<<<<< HEAD
-    /// What a query would have answered, into the look.
-    async fn ask(
-        &mut self,
-        question: &Question<'_>,
-        query: &Query,
-        look: &mut Look,
-    ) -> Result<(), Trouble> {
-        let (server, check) = (&self.server, &query.check);
-        let Some((compared, canary)) = query.compared.as_ref().zip(question.canary) else {
-            let answer = self.recorded.ask(server, question, query, question.canary).await?;
-            look.queries.insert(check.clone(), answer);
-            return Ok(());
-        };
-        match compared {
-            Compared::Scores => {
-                let of_canary = self.recorded.ask(server, question, query, Some(canary)).await?;
-                let of_stable = self.recorded.ask(server, question, query, Some(question.stable)).await?;
-                look.compared.insert(check.clone(), scored(of_canary.clone(), of_stable));
-                look.queries.insert(check.clone(), of_canary);
-            }
-            Compared::Shares(total) => {
-                let templates = Templates { check, part: &query.promql, total, window: query.window };
-                let both = self.recorded.shares(server, question, &templates, canary).await?;
-                look.compared.insert(check.clone(), both);
-=======
     /// Writes into the look what a query would have answered.
     async fn ask(&mut self, question: &Question<'_>, query: &Query, look: &mut Look) -> Result<(), Trouble> {
         let (server, recorded) = (&self.server, &mut self.recorded);
@@ -122,7 +92,6 @@ impl History {
             }
             (_, canary) => {
                 look.queries.insert(check, recorded.ask(server, question, query, canary).await?);
->>>>>>> main
             }
         }
         Ok(())

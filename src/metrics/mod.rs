@@ -33,7 +33,7 @@ pub use self::{
     history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,
-    queries::{Compared, Query, queries_of},
+    queries::{Compared, Query},
     telemetry::Telemetry,
 };
 use self::{

@@ -35,19 +35,6 @@ pub enum Compared {
     Shares(String),
 }
 
-<<<<<<< HEAD
-/// The queries that the checks of a plan ask.
-pub fn queries_of(plan: &Plan) -> Vec<Query> {
-    let query = |check: &PlannedCheck| {
-        let Rule::Query { promql, total, .. } = &check.rule else { return None };
-        let compared = check.versus.as_ref().map(|_| match total {
-            Some(total) => Compared::Shares(total.clone()),
-            None => Compared::Scores,
-        });
-        Some(Query { check: check.name.clone(), promql: promql.clone(), window: check.window, compared })
-    };
-    plan.checks.iter().filter_map(query).collect()
-=======
 impl Query {
     /// The query checks of a plan.
     pub fn of(plan: &Plan) -> Vec<Self> {
@@ -61,7 +48,6 @@ impl Query {
         };
         plan.checks.iter().filter_map(query).collect()
     }
->>>>>>> main
 }
 
 /// What is kept of compared counters between two looks, by check.
@@ -147,11 +133,7 @@ async fn answer(
     }
 }
 
-<<<<<<< HEAD
-/// Both numbers, where both are numbers that can be compared.
-=======
 /// What both say, where both say something that can be compared.
->>>>>>> main
 pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
     let number = |number: Result<f64, Trouble>, about: &str| match number {
         Ok(number) if number >= 0.0 => Ok(number),

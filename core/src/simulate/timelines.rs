@@ -70,13 +70,18 @@ fn bad_canaries_are_rolled_back() {
     // Copies are answers, too: it is found as soon, and no user was there.
     let shadow = json!({"steps": [{"mirror": 50, "for": "60s"}]});
     let begin = [(0, Adopted, 0), (0, Started, 0), (0, Entered, 0)];
-    assert_eq!(rehearsed(&shadow, &broken), [&begin[..], &[(30, RolledBack, 0)]].concat(), "broken as a shadow");
+    assert_eq!(
+        rehearsed(&shadow, &broken),
+        [&begin[..], &[(30, RolledBack, 0)]].concat(),
+        "broken as a shadow"
+    );
 }
 
 #[test]
 fn people_and_freezes_are_waited_for() {
     let nothing = json!({});
-    let gate = json!({"steps": [{"weight": 10, "for": "60s", "approve": true}, {"weight": 50, "for": "60s"}]});
+    let gate =
+        json!({"steps": [{"weight": 10, "for": "60s", "approve": true}, {"weight": 50, "for": "60s"}]});
     is(
         "approved half a minute after the step could have ended",
         &gate,

@@ -25,7 +25,7 @@ use super::{
     output::{self, Form, write},
     view::{self, Screen},
 };
-use crate::metrics::{self, Arm, Config, DEFAULT_SOURCE, History, Metrics, Past, Question};
+use crate::metrics::{Arm, Config, DEFAULT_SOURCE, History, Metrics, Past, Query, Question};
 
 /// More looks than this nobody waits for.
 const MOST_LOOKS: i64 = 1_000_000;
@@ -107,16 +107,12 @@ pub async fn run(
     let namespace = manifest.namespace.clone().or(namespace.map(str::to_owned));
     let namespace = namespace.unwrap_or_else(|| "default".to_owned());
     let plan = manifest.plan(&namespace)?;
-    let (sources, source, mut remarks) = source(args, &plan)?;
+    let (metrics, source, mut remarks) = source(args, &plan)?;
     let pair = arms::of(args, &manifest, &plan, &namespace)?;
     let now = Utc::now();
     let (from, until, every) = span(args, &plan, now)?;
-<<<<<<< HEAD
-    let history = sources.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
-=======
     let history =
         metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
->>>>>>> main
     remarks.extend(partly(&plan));
     let asked = Asked {
         name: &manifest.name,
@@ -235,11 +231,7 @@ impl Asked<'_> {
     ) -> Result<(Replayed, Option<DateTime<Utc>>), Failure> {
         let arm = |predictor: &sluice_core::Predictor| Arm { predictor: predictor.clone(), pods: Vec::new() };
         let (stable, canary) = (arm(&self.pair.stable), arm(&self.pair.canary));
-<<<<<<< HEAD
-        let (limits, queries) = (self.plan.latency_bounds(), metrics::queries_of(self.plan));
-=======
         let (limits, queries) = (self.plan.latency_bounds(), Query::of(self.plan));
->>>>>>> main
         let shadow = self.args.shadow
             || !self.plan.steps.is_empty() && self.plan.steps.iter().all(PlannedStep::is_shadow);
         let mut replay = Replay::new(self.plan, from);

@@ -95,7 +95,9 @@ pub fn tally(name: &str, tally: &Tally, healthy: bool) -> String {
         ),
     ];
     if healthy {
-        lines.push("  The canary is never worse than stable: each of these rollbacks is a false one.".to_owned());
+        lines.push(
+            "  The canary is never worse than stable: each of these rollbacks is a false one.".to_owned(),
+        );
     }
     if let (Some(half), Some(most)) = (tally.time_to_rollback(0.5), tally.time_to_rollback(0.95)) {
         lines.push(format!("  Half of the rollbacks came within {}, 95% within {}.", time(half), time(most)));

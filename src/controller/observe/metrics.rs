@@ -14,11 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-<<<<<<< HEAD
-    metrics::{Arm, Question, queries_of},
-=======
     metrics::{Arm, Query, Question},
->>>>>>> main
 };
 
 /// A look may take an interval, but at least this long.
@@ -148,11 +144,7 @@ pub(super) async fn look(
     let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
     let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
     let limits = plan.latency_bounds();
-<<<<<<< HEAD
-    let queries = if step.is_some() { queries_of(plan) } else { Vec::new() };
-=======
     let queries = if step.is_some() { Query::of(plan) } else { Vec::new() };
->>>>>>> main
     let question = Question {
         now,
         rollout: &subject.name,

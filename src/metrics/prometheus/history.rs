@@ -1,19 +1,11 @@
 //! Reads what a server has recorded, an hour at a time: each look gets the part of it that it would have asked for.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-<<<<<<< HEAD
-use sluice_core::judge::{Both, Trouble, TroubleKind};
-use tokio::time::Instant;
-
-use super::{
-    LONGEST_WINDOW, Named,
-    answer::{self, Answer, Series},
-    ask_ages, filled, gather, matrix, selector,
-    server::Server,
-    shares::{Shares, Templates, selectors},
-=======
 use sluice_core::judge::{Both, Bound, Trouble, TroubleKind};
 use tokio::time::Instant;
 
@@ -23,7 +15,6 @@ use super::{
     ask_ages, filled, gather, matrix, selector,
     server::Server,
     shares::Shares,
->>>>>>> main
     window,
 };
 use crate::metrics::{
@@ -43,13 +34,6 @@ const ANSWERS: u32 = 1000;
 /// What was read of a server's history so far.
 pub struct Recorded {
     past: Past,
-<<<<<<< HEAD
-    counters: Samples,
-    /// Answers to queries, by check and whom they are about.
-    answers: BTreeMap<(String, String), Answers>,
-    /// Compared counters, by check: what is kept of them between two looks, and the samples of each.
-    shares: BTreeMap<String, (Shares, [Samples; 4])>,
-=======
     chunk: Option<Chunk>,
     /// How much is asked for at once.
     length: TimeDelta,
@@ -59,16 +43,14 @@ pub struct Recorded {
     answers: BTreeMap<String, Answers>,
     /// What is kept between two looks of compared counters, by check.
     shares: BTreeMap<String, Shares>,
->>>>>>> main
 }
 
-/// The samples of a selector, as far as they were read.
-struct Samples {
-    selector: String,
+/// The samples of a while.
+struct Chunk {
     until: DateTime<Utc>,
-    answer: Option<Arc<Answer>>,
-    /// How much is asked for at once.
-    length: TimeDelta,
+    /// The buckets that are in it, if not all.
+    bounds: Option<BTreeSet<Bound>>,
+    answer: Arc<Answer>,
 }
 
 /// The answers to one query text, by time in milliseconds.
@@ -79,10 +61,6 @@ struct Answers {
 
 impl Recorded {
     pub fn new(past: Past) -> Self {
-<<<<<<< HEAD
-        let (answers, shares) = (BTreeMap::new(), BTreeMap::new());
-        Self { past, counters: Samples::default(), answers, shares }
-=======
         Self {
             past,
             chunk: None,
@@ -91,7 +69,6 @@ impl Recorded {
             answers: BTreeMap::new(),
             shares: BTreeMap::new(),
         }
->>>>>>> main
     }
 
     /// The counters as a look would have read them, or why it would not have.
@@ -106,12 +83,16 @@ impl Recorded {
         named: &Named<'_>,
         memory: &Memory,
     ) -> Result<Result<Reading, Trouble>, Trouble> {
-        let (at, window) = (question.now, window(question.now, memory.looked_at()));
-        let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-        let series = selector::series(profile, &predictors, question.labels(), memory.bounds());
-        let few = memory.bounds().is_some() || question.limits.is_empty();
-        let most = if few { LONGEST } else { WITH_ALL_BUCKETS };
-        let parts = self.counters.at(server, question, series, (self.past.until.min(at + most), window)).await?;
+        let at = question.now;
+        let chunk = match self.chunk.take() {
+            Some(chunk) if chunk.until >= at && chunk.bounds.as_ref() == memory.bounds() => chunk,
+            Some(_) | None => self.load(server, question, profile, named, memory).await?,
+        };
+        let chunk = self.chunk.insert(chunk);
+        let window = window(at, memory.looked_at());
+        let (after, until) = (at - window, at.timestamp_millis());
+        let part = |series: &Series| series.between(after.timestamp_millis(), until);
+        let parts: Vec<Series> = matrix(server, &chunk.answer)?.iter().filter_map(part).collect();
         let mut gatherer = Gatherer::new(profile, question.labels());
         let newcomers = match gather(&mut gatherer, server, &parts, named, profile, memory) {
             Ok(newcomers) => newcomers,
@@ -121,31 +102,37 @@ impl Recorded {
         Ok(gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble)))
     }
 
-    /// What two counters of each arm would have been read as.
-    ///
-    /// # Errors
-    /// The server cannot be asked now, or refuses a selector.
-    pub async fn shares(
+    /// Asks for the samples from as long before the look as it may reach back, to as long after it as can be had at once.
+    async fn load(
         &mut self,
         server: &Arc<Server>,
         question: &Question<'_>,
-        templates: &Templates<'_>,
-        canary: &Arm,
-    ) -> Result<Result<Both, Trouble>, Trouble> {
-        let asked = selectors(question, templates, canary)?;
-        let (shares, samples) = self.shares.entry(templates.check.to_owned()).or_default();
-        let window = shares.window(&asked, question.now);
-        let until = self.past.until.min(question.now + LONGEST);
-        let mut found = Vec::new();
-        for (selector, samples) in asked.iter().zip(samples) {
-            found.push(samples.at(server, question, selector.clone(), (until, window)).await?);
+        profile: &Profile,
+        named: &Named<'_>,
+        memory: &Memory,
+    ) -> Result<Chunk, Trouble> {
+        let bounds = memory.bounds().cloned();
+        let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
+        let series = selector::series(profile, &predictors, question.labels(), bounds.as_ref());
+        let from = question.now - LONGEST_WINDOW;
+        loop {
+            let known = bounds.is_some() || question.limits.is_empty();
+            let length = if known { self.length } else { self.length.min(WITH_ALL_BUCKETS) };
+            let until = (question.now + length).min(self.past.until);
+            let span = (until - from).to_std().unwrap_or_default();
+            let promql = format!("{series}[{}]", selector::duration(span));
+            let deadline = Instant::now() + question.timeout;
+            match server.query(&promql, until, deadline).await {
+                Ok(answer) => {
+                    self.answered = true;
+                    return Ok(Chunk { until, bounds, answer });
+                }
+                Err(trouble) if self.is_too_much(&trouble, length) => self.length = length / 2,
+                Err(trouble) => return Err(trouble),
+            }
         }
-        let found: Vec<&[Series]> = found.iter().map(Vec::as_slice).collect();
-        Ok(shares.read(server, question, canary, asked, &found))
     }
 
-<<<<<<< HEAD
-=======
     /// Too many samples are refused, or an answer of them is too long, or takes too long.
     fn is_too_much(&self, trouble: &Trouble, length: TimeDelta) -> bool {
         let may_be = match trouble.kind {
@@ -162,7 +149,6 @@ impl Recorded {
         may_be && length / 2 >= SHORTEST
     }
 
->>>>>>> main
     /// The number that a query would have answered about a predictor, or why it would have answered none.
     ///
     /// # Errors
@@ -175,23 +161,6 @@ impl Recorded {
         about: Option<&Arm>,
     ) -> Result<Result<f64, Trouble>, Trouble> {
         let at = question.now;
-<<<<<<< HEAD
-        let text = |now| {
-            let question = Question { now, ..question.clone() };
-            filled(&question, &query.promql, &query.check, query.window, about)
-        };
-        let promql = text(at)?;
-        let key = (query.check.clone(), about.map(|arm| arm.predictor.revision()).unwrap_or_default());
-        let known = self.answers.get(&key).is_some_and(|known| known.promql == promql && at <= known.until);
-        let next = at + self.past.every;
-        let stays = next <= self.past.until && text(next)? == promql;
-        let answer = if known || stays {
-            if !known {
-                let answers = self.answers_from(server, at, promql).await?;
-                self.answers.insert(key.clone(), answers);
-            }
-            let known = self.answers.get(&key).and_then(|known| known.at.get(&at.timestamp_millis()));
-=======
         let template = Template::from(query);
         let promql = filled(question, &template, about, at)?;
         self.answers.retain(|_, known| at <= known.until);
@@ -204,7 +173,6 @@ impl Recorded {
                 self.answers.insert(promql.clone(), answers);
             }
             let known = self.answers.get(&promql).and_then(|known| known.at.get(&at.timestamp_millis()));
->>>>>>> main
             answer::one_number(&Answer::Vector(known.cloned().unwrap_or_default()))
         } else {
             // Its text is another one at each look: the window grows with the step at first.
@@ -241,16 +209,10 @@ impl Recorded {
         promql: &str,
     ) -> Result<Answers, Trouble> {
         let until = (at + self.past.every * (ANSWERS - 1)).min(self.past.until);
-<<<<<<< HEAD
-        let Answer::Matrix(series) = server.range(&promql, (at, until), self.past.every).await? else {
-            let trouble = bad_answer("answered a range with something that is no matrix".to_owned());
-            return Err(server.in_words(&trouble));
-=======
         let Answer::Matrix(series) = server.range(promql, (at, until), self.past.every).await? else {
             return Err(
                 server.in_words(&bad_answer("answered a range with something that is no matrix".to_owned()))
             );
->>>>>>> main
         };
         let mut answers = BTreeMap::<i64, Vec<answer::Instant>>::new();
         for Series { labels, points, native } in series {
@@ -260,74 +222,5 @@ impl Recorded {
             }
         }
         Ok(Answers { until, at: answers })
-    }
-}
-
-impl Default for Samples {
-    fn default() -> Self {
-        Self { selector: String::new(), until: DateTime::UNIX_EPOCH, answer: None, length: LONGEST }
-    }
-}
-
-impl Samples {
-    /// The series with the samples of the `window` before the look; where they were not read yet, those until a later
-    /// time come along.
-    async fn at(
-        &mut self,
-        server: &Arc<Server>,
-        question: &Question<'_>,
-        selector: String,
-        (until, window): (DateTime<Utc>, Duration),
-    ) -> Result<Vec<Series>, Trouble> {
-        let at = question.now;
-        if self.answer.is_none() || self.selector != selector || self.until < at {
-            self.load(server, question, &selector, until).await?;
-            self.selector = selector;
-        }
-        let Some(answer) = &self.answer else { return Ok(Vec::new()) };
-        let (after, last) = ((at - window).timestamp_millis(), at.timestamp_millis());
-        Ok(matrix(server, answer)?.iter().filter_map(|series| series.between(after, last)).collect())
-    }
-
-    /// Asks for the samples from as long before the look as it may reach back, to as long after it as can be had at once.
-    async fn load(
-        &mut self,
-        server: &Arc<Server>,
-        question: &Question<'_>,
-        selector: &str,
-        until: DateTime<Utc>,
-    ) -> Result<(), Trouble> {
-        let (at, from) = (question.now, question.now - LONGEST_WINDOW);
-        loop {
-            let until = until.min(at + self.length);
-            let span = (until - from).to_std().unwrap_or_default();
-            let promql = format!("{selector}[{}]", selector::duration(span));
-            match server.query(&promql, until, Instant::now() + question.timeout).await {
-                Ok(answer) => {
-                    self.until = until;
-                    self.answer = Some(answer);
-                    return Ok(());
-                }
-                Err(trouble) if self.is_too_much(&trouble) && (until - at) / 2 >= SHORTEST => {
-                    self.length = (until - at) / 2;
-                }
-                Err(trouble) => return Err(trouble),
-            }
-        }
-    }
-
-    /// Too many samples are refused, or an answer of them is too long, or takes too long.
-    fn is_too_much(&self, trouble: &Trouble) -> bool {
-        match trouble.kind {
-            TroubleKind::BadAnswer | TroubleKind::BadQuery => true,
-            // One that has never answered is not there.
-            TroubleKind::Unavailable => self.answer.is_some(),
-            TroubleKind::Baseline
-            | TroubleKind::NoData
-            | TroubleKind::Refused
-            | TroubleKind::Untrusted
-            | TroubleKind::Partial
-            | TroubleKind::Misconfigured => false,
-        }
     }
 }

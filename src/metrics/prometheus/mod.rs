@@ -200,17 +200,11 @@ pub async fn ask(
     deadline: Instant,
 ) -> Result<f64, Trouble> {
     let at = server::evaluated_at(question.now);
-<<<<<<< HEAD
-    let promql = filled(question, &query.promql, &query.check, query.window, about)?;
-=======
     let promql = filled(question, &Template::from(query), about, at)?;
->>>>>>> main
     let asked = Instant::now();
     let answer = server.query(&promql, at, deadline).await?;
     server.agrees(question.now, asked)?;
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
-<<<<<<< HEAD
-=======
 }
 
 /// A query of a check, its variables not filled in.
@@ -221,7 +215,6 @@ pub struct Template<'a> {
     promql: &'a str,
     /// What `{{window}}` stands for at most.
     window: Duration,
->>>>>>> main
 }
 
 impl<'a> From<&'a Query> for Template<'a> {

@@ -7,11 +7,7 @@ use chrono::{DateTime, Utc};
 use sluice_core::judge::{Both, Counts, Measurement, Trouble, TroubleKind};
 use tokio::time::Instant;
 
-<<<<<<< HEAD
-use super::{Series, filled, matrix, reporter, selector, server, server::Server, started, window};
-=======
 use super::{Series, Template, filled, matrix, reporter, selector, server, server::Server, started, window};
->>>>>>> main
 use crate::metrics::{
     Arm, Query, Question,
     counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Span},
@@ -45,59 +41,25 @@ impl Shares {
         past: bool,
     ) -> Result<Both, Trouble> {
         let at = server::evaluated_at(question.now);
-<<<<<<< HEAD
-        let asked = selectors(question, templates, canary)?;
-        let window = selector::duration(self.window(&asked, at));
-=======
         let arms = [canary, question.stable];
         let asked = selectors(question, query, total, arms, at)?;
         if self.previous.as_ref().is_some_and(|previous| previous.asked != asked || at < previous.at) {
             self.previous = None;
         }
         let window = selector::duration(window(at, self.previous.as_ref().map(|previous| previous.at)));
->>>>>>> main
         let started = Instant::now();
         let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{window}]")).collect();
         let answers = ranges.iter().map(|promql| server.query(promql, at, deadline));
         let answers = futures::future::try_join_all(answers).await?;
-<<<<<<< HEAD
-        server.agrees(question.now, started)?;
-        let mut series = Vec::new();
-        for answer in &answers {
-            series.push(matrix(server, answer)?);
-        }
-        self.read(server, question, canary, asked, &series)
-    }
-
-    /// How far back a look reaches that asks this at a time; what cannot be compared with it is forgotten.
-    pub fn window(&mut self, asked: &[String], at: DateTime<Utc>) -> Duration {
-        if self.previous.as_ref().is_some_and(|previous| previous.asked != asked || at < previous.at) {
-            self.previous = None;
-        }
-        window(at, self.previous.as_ref().map(|previous| previous.at))
-    }
-
-    /// What the series say that each of the `asked` selectors found.
-    pub fn read(
-        &mut self,
-        server: &Server,
-        question: &Question<'_>,
-        canary: &Arm,
-        asked: Vec<String>,
-        found: &[&[Series]],
-    ) -> Result<Both, Trouble> {
-        let arms = [canary, question.stable];
-=======
         if !past {
             server.agrees(question.now, started)?;
         }
->>>>>>> main
         let mut reading = Reading::default();
-        for (index, found) in found.iter().enumerate() {
+        for (index, answer) in answers.iter().enumerate() {
+            let arm = arms[index / 2];
             let family = Family::Requests { failed: index % 2 == 0 };
-            for series in *found {
-                take(&mut reading, arms[index / 2], family, series)
-                    .map_err(|trouble| server.in_words(&trouble))?;
+            for series in matrix(server, answer)? {
+                take(&mut reading, arm, family, series).map_err(|trouble| server.in_words(&trouble))?;
             }
         }
         self.take_up(asked, &reading, question, canary)
@@ -144,17 +106,9 @@ impl Shares {
     }
 }
 
-/// The selectors of part and total of each arm, the canary's first.
-pub fn selectors(
+/// The selectors of part and total of each arm.
+fn selectors(
     question: &Question<'_>,
-<<<<<<< HEAD
-    templates: &Templates<'_>,
-    canary: &Arm,
-) -> Result<Vec<String>, Trouble> {
-    let both = |arm| [templates.part, templates.total].map(|template| (arm, template));
-    let fill = |(arm, template)| filled(question, template, templates.check, templates.window, Some(arm));
-    [canary, question.stable].into_iter().flat_map(both).map(fill).collect()
-=======
     query: &Query,
     total: &str,
     arms: [&Arm; 2],
@@ -164,7 +118,6 @@ pub fn selectors(
     let both = |arm| [part, Template { promql: total, ..part }].map(|template| (arm, template));
     let fill = |(arm, template): (_, Template<'_>)| filled(question, &template, Some(arm), at);
     arms.into_iter().flat_map(both).map(fill).collect()
->>>>>>> main
 }
 
 fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Result<(), Trouble> {

@@ -140,8 +140,7 @@ impl Comparison {
             Direction::MoreIsBetter => pair.turned(),
         };
         let turned = turn(pair);
-        let added =
-            Grid::new(versus.max_ratio, versus.clear_ratio).seen_by(turned.canary, turned.stable);
+        let added = Grid::new(versus.max_ratio, versus.clear_ratio).seen_by(turned.canary, turned.stable);
         for series in &mut self.series {
             let bad = |counts: &Counts| match series.bound {
                 None => Some(counts.errors),
