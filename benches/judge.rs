@@ -44,14 +44,23 @@ fn main() {
     println!("{}", serde_json::to_string_pretty(&report).unwrap());
 }
 
-/// A Rollout with the checks that most have: a limit and a comparison of errors, and of latencies.
-fn plan() -> Plan {
+/// A Rollout with the checks that most have: a limit and a comparison of errors, and a limit on latencies.
+fn usual() -> Plan {
+    plan(json!({"quantile": 0.99, "max": "250ms"}))
+}
+
+/// The same with a comparison of latencies, which is one of each bound.
+fn comparing() -> Plan {
+    plan(json!({"quantile": 0.99, "max": "250ms", "versusStable": {}}))
+}
+
+fn plan(latency: serde_json::Value) -> Plan {
     let spec = json!({
         "target": {"service": {"name": "canary"}}, "routes": [{"virtualService": "iris"}],
         "steps": [{"weight": 10, "for": "1h"}], "interval": "10s",
         "checks": [
             {"name": "errors", "errors": {"max": "1%", "versusStable": {}}, "consecutiveFailures": 2},
-            {"name": "latency", "latency": {"quantile": 0.99, "max": "250ms", "versusStable": {}}},
+            {"name": "latency", "latency": latency},
         ],
     });
     Plan::new(&serde_json::from_value(spec).unwrap(), "bench").unwrap()
@@ -85,14 +94,22 @@ fn an_hour(plan: &Plan, offset: u64) -> Evidence {
 
 /// One look of a thousand Rollouts, judged by one core.
 fn look() -> Vec<Figure> {
-    let plan = plan();
+    let how = "evidence, comparisons and verdicts of 1,000 Rollouts after an hour each, on one core, 50 times; two checks each";
+    let [p50, p99, max] =
+        judged(&usual()).figures("judge.look", &format!("{how}: errors with limit and comparison, latency"));
+    let [compared, ..] = judged(&comparing())
+        .figures("judge.look_comparing_latency", &format!("{how}: both with limit and comparison"));
+    vec![p50.at_most(5.0), p99, max, compared]
+}
+
+fn judged(plan: &Plan) -> Latencies {
     let mut rollouts: Vec<(Evidence, Vec<CheckRecord>)> =
-        (0..ROLLOUTS as u64).map(|number| (an_hour(&plan, number), Vec::new())).collect();
+        (0..ROLLOUTS as u64).map(|number| (an_hour(plan, number), Vec::new())).collect();
     let age = Duration::from_secs(3610);
     let moment = Moment { age, settled_since: Duration::ZERO };
     let measured = (0..50).map(|round| {
         let looks: Vec<Look> = (0..ROLLOUTS as u64)
-            .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(&plan, number + round))))
+            .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(plan, number + round))))
             .collect();
         let began = Instant::now();
         for ((evidence, records), look) in rollouts.iter_mut().zip(&looks) {
@@ -104,16 +121,12 @@ fn look() -> Vec<Figure> {
         black_box(&rollouts);
         began.elapsed()
     });
-    let latencies: Latencies = measured.collect();
-    let how = "evidence, comparisons and verdicts of two checks with limit and comparison, of 1,000 Rollouts after an hour \
-               each, on one core, 50 times";
-    let [p50, p99, max] = latencies.figures("judge.look", how);
-    vec![p50.at_most(5.0), p99, max]
+    measured.collect()
 }
 
 /// What is kept for each check: as text in the status, and in memory.
 fn evidence() -> Vec<Figure> {
-    let plan = plan();
+    let plan = comparing();
     let checks = plan.checks.len() as f64;
     let one = an_hour(&plan, 0);
     let text = serde_json::to_string(&one).unwrap().len() as f64 / 1024.0 / checks;
