@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     api::CheckRecord,
     judge::{Counts, Evidence, Look, Moment, Trouble, Verdict, judge, lacks_evidence, overall},
-    plan::{Plan, Rule},
+    plan::{Plan, PlannedCheck, Rule},
 };
 
 /// So many changes of a verdict are kept; the others are counted.
 const KEPT_CHANGES: usize = 10_000;
+/// Between two scrapes looks see nothing new. Only what lasts longer is told: that nobody knows anything then.
+const SILENCE: TimeDelta = TimeDelta::minutes(2);
 
 /// A replay under way.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub struct Replay<'p> {
     began: DateTime<Utc>,
     evidence: Evidence,
     records: Vec<CheckRecord>,
+    /// Since when no look saw anything new.
+    silent_since: Option<DateTime<Utc>>,
+    /// What each check said last that was told.
+    shown: Vec<Option<Verdict>>,
     told: Replayed,
 }
 
@@ -29,6 +35,8 @@ pub struct Replay<'p> {
 pub struct Replayed {
     /// How many looks there were.
     pub looks: u64,
+    /// How many of them saw no new sample of the arms, as between two scrapes.
+    pub silent: u64,
     /// The first and the last look at which the counters of the arms had something new.
     pub counted: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// Why the last look without new counters had none.
@@ -39,7 +47,7 @@ pub struct Replayed {
     pub canary: Counts,
     /// What became of each check, in the order of the plan.
     pub checks: Vec<Summary>,
-    /// Every change of a verdict, in the order of time.
+    /// Every change of a verdict, in the order of time; what it was at looks that saw nothing new only where that lasted.
     pub changes: Vec<(DateTime<Utc>, CheckRecord)>,
     /// Changes that were too many to be kept.
     pub more_changes: u64,
@@ -76,7 +84,7 @@ pub enum Outcome {
 impl<'p> Replay<'p> {
     /// A replay of a step that began at `began`, its traffic in place.
     pub fn new(plan: &'p Plan, began: DateTime<Utc>) -> Self {
-        let summary = |check: &crate::plan::PlannedCheck| Summary {
+        let summary = |check: &PlannedCheck| Summary {
             name: check.name.clone(),
             advisory: check.advisory,
             said: [0; 3],
@@ -84,6 +92,7 @@ impl<'p> Replay<'p> {
         };
         let told = Replayed {
             looks: 0,
+            silent: 0,
             counted: None,
             trouble: None,
             stable: Counts::default(),
@@ -94,7 +103,8 @@ impl<'p> Replay<'p> {
             stopped: None,
             lacks_evidence: true,
         };
-        Self { plan, began, evidence: Evidence::default(), records: Vec::new(), told }
+        let (evidence, records, shown) = (Evidence::default(), Vec::new(), vec![None; plan.checks.len()]);
+        Self { plan, began, evidence, records, silent_since: None, shown, told }
     }
 
     /// Takes in a look. All checks are asked, those too that are for some steps only.
@@ -103,6 +113,7 @@ impl<'p> Replay<'p> {
         let moment = Moment { age, settled_since: Duration::ZERO };
         match &look.counts {
             Ok(seen) => {
+                self.silent_since = None;
                 self.evidence.add(age, seen, &self.plan.latency_limits());
                 let first = self.told.counted.map_or(look.at, |(first, _)| first);
                 self.told.counted = Some((first, look.at));
@@ -113,12 +124,35 @@ impl<'p> Replay<'p> {
                     all.errors = all.errors.saturating_add(more.errors);
                 }
             }
-            Err(trouble) => self.told.trouble = Some(trouble.clone()),
+            Err(trouble) => {
+                self.told.silent += 1;
+                self.told.trouble = Some(trouble.clone());
+                self.silent_since.get_or_insert(look.at);
+            }
         }
         self.evidence.compare(self.plan.checks.iter().filter(|check| moment.is_past(check.lag)), look);
         let records = judge(self.plan.checks.iter(), &self.evidence, moment, look, &self.records);
-        self.told.note(look.at, &records, &self.records);
+        self.told.note(look.at, &records);
+        self.changed(look.at, &records);
         self.records = records;
+    }
+
+    /// Notes what each check says that said something else before.
+    fn changed(&mut self, at: DateTime<Utc>, records: &[CheckRecord]) {
+        let silent = self.silent_since.is_some_and(|since| at - since < SILENCE);
+        for ((record, check), shown) in records.iter().zip(&self.plan.checks).zip(&mut self.shown) {
+            let nothing_new = silent && is_counted(check);
+            if !nothing_new && *shown != Some(record.verdict) {
+                *shown = Some(record.verdict);
+                self.told.change(at, record);
+            }
+        }
+        let new = |(record, check): &(&CheckRecord, &PlannedCheck)| {
+            !(silent && is_counted(check)) && lacks_evidence(record)
+        };
+        let counted_before = silent && self.told.lacks_evidence;
+        self.told.lacks_evidence =
+            counted_before || records.iter().zip(&self.plan.checks).any(|pair| new(&pair));
     }
 
     /// What was found.
@@ -128,27 +162,26 @@ impl<'p> Replay<'p> {
 }
 
 impl Replayed {
-    fn note(&mut self, at: DateTime<Utc>, records: &[CheckRecord], before: &[CheckRecord]) {
+    fn note(&mut self, at: DateTime<Utc>, records: &[CheckRecord]) {
         self.looks += 1;
-        for (index, (summary, record)) in self.checks.iter_mut().zip(records).enumerate() {
+        for (summary, record) in self.checks.iter_mut().zip(records) {
             summary.said[record.verdict as usize] += 1;
             if record.verdict == Verdict::Fail && summary.first_fail.is_none() {
                 summary.first_fail = Some((at, record.clone()));
-            }
-            if before.get(index).is_some_and(|before| before.verdict == record.verdict) {
-                continue;
-            }
-            if self.changes.len() < KEPT_CHANGES {
-                self.changes.push((at, record.clone()));
-            } else {
-                self.more_changes += 1;
             }
         }
         if overall(records) == Verdict::Fail && self.stopped.is_none() {
             let acts = |record: &&CheckRecord| record.verdict == Verdict::Fail && !record.advisory;
             self.stopped = Some((at, records.iter().filter(acts).cloned().collect()));
         }
-        self.lacks_evidence = records.iter().any(lacks_evidence);
+    }
+
+    fn change(&mut self, at: DateTime<Utc>, record: &CheckRecord) {
+        if self.changes.len() < KEPT_CHANGES {
+            self.changes.push((at, record.clone()));
+        } else {
+            self.more_changes += 1;
+        }
     }
 
     /// What follows.
@@ -163,7 +196,14 @@ impl Replayed {
 
 /// Whether any check of the plan needs the counters of the arms.
 pub fn counts_requests(plan: &Plan) -> bool {
-    plan.checks.iter().any(|check| !matches!(check.rule, Rule::Query { .. }))
+    plan.checks.iter().any(is_counted)
+}
+
+fn is_counted(check: &PlannedCheck) -> bool {
+    match check.rule {
+        Rule::Errors { .. } | Rule::Latency { .. } => true,
+        Rule::Query { .. } => false,
+    }
 }
 
 #[cfg(test)]
@@ -238,10 +278,18 @@ mod tests {
     #[test]
     fn what_was_not_recorded_is_neither_good_nor_bad() {
         let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
-        let trouble = Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
-        let nothing = |second| Look::new(at(second), Err(trouble.clone()));
+        let missing = || Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
+        let nothing = |second| Look::new(at(second), Err(missing()));
+        // Between two scrapes it is as it was.
         let told = replayed(&plan, [look(10, (100, 0)), nothing(20), nothing(30)]);
+        assert_eq!((told.outcome(), told.silent, told.changes.len()), (Outcome::Passed, 2, 1));
+        // What lasts is an outage.
+        let told = replayed(&plan, [look(10, (100, 0))].into_iter().chain((2..=20).map(|n| nothing(n * 10))));
         assert_eq!((told.outcome(), told.counted), (Outcome::Unknown, Some((at(10), at(10)))));
+        assert_eq!(
+            told.changes.last().map(|(when, record)| (*when, record.verdict)),
+            Some((at(140), Verdict::Inconclusive))
+        );
         assert_eq!(told.trouble.unwrap().message, "no new sample");
         assert_eq!(replayed(&plan, []).outcome(), Outcome::Unknown);
     }

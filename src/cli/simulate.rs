@@ -37,6 +37,9 @@ pub struct SimulateArgs {
     /// Where chance begins: the same seed gives the same rehearsals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// With a canary that does as stable does all the time: how often would a healthy one be rolled back?
+    #[arg(long)]
+    pub healthy: bool,
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Form,
@@ -47,13 +50,15 @@ pub fn run(args: &SimulateArgs, screen: &Screen, out: &mut dyn Write) -> Result<
     let manifest = manifest::read(&args.file)?;
     let plan = manifest.plan("default")?;
     let scenario = scenario(args)?;
+    let scenario = if args.healthy { scenario.healthy() } else { scenario };
     match args.runs {
         Some(runs) => {
             let tally = many(&plan, &scenario, runs, args.seed);
+            let healthy = scenario.canary_is_never_worse();
             let text = match args.output {
-                Form::Text => view::tally(&manifest.name, &tally),
-                Form::Json => output::json(&figures(&tally))?,
-                Form::Yaml => output::yaml(&figures(&tally))?,
+                Form::Text => view::tally(&manifest.name, &tally, healthy),
+                Form::Json => output::json(&figures(&tally, healthy))?,
+                Form::Yaml => output::yaml(&figures(&tally, healthy))?,
             };
             write(out, &text)
         }
@@ -106,11 +111,14 @@ fn told(timeline: &Timeline) -> serde_json::Value {
 }
 
 /// Many rehearsals for programs.
-fn figures(tally: &Tally) -> serde_json::Value {
+fn figures(tally: &Tally, healthy: bool) -> serde_json::Value {
     let seconds = |share| tally.time_to_rollback(share).map(|time| time.as_secs_f64());
     let rolled_back = tally.rolled_back() as u64;
     let (from, to) = tally.interval(rolled_back);
+    // Of a canary that is never worse each rollback is a false one.
+    let wrong = healthy.then(|| json!({ "count": rolled_back, "share95": [from, to] }));
     json!({
+        "healthyCanary": healthy, "falseRollbacks": wrong,
         "runs": tally.runs(), "promoted": tally.promoted, "rolledBack": rolled_back,
         "endedOtherwise": tally.over - rolled_back, "held": tally.held,
         "shareRolledBack95": [from, to],

@@ -5,7 +5,7 @@
 //! requests". So this reader knows quotes and escapes, and one line that it cannot read refuses the whole text, as
 //! Prometheus itself does: half an exposition is no evidence.
 
-use std::{collections::BTreeMap, iter::Peekable, str::CharIndices};
+use std::collections::BTreeMap;
 
 /// The labels of a series, without its name.
 pub type Labels = BTreeMap<String, String>;
@@ -68,20 +68,20 @@ fn is_blank(c: char) -> bool {
 }
 
 fn read_line(line: &str, dialect: Dialect) -> Result<Sample, &'static str> {
-    let mut cursor = Cursor { text: line, chars: line.char_indices().peekable() };
-    let bare_name = cursor.word(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'));
+    let mut cursor = Cursor { rest: line };
+    let bare_name = cursor.word(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
     if bare_name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err("a name that starts with a digit");
     }
     cursor.skip_blanks();
     let mut name = (!bare_name.is_empty()).then(|| bare_name.to_owned());
     let mut labels = Labels::new();
-    if cursor.eat('{') {
+    if cursor.eat(b'{') {
         cursor.labels(&mut name, &mut labels)?;
     }
     let name = name.ok_or("no name of a metric")?;
 
-    let mut fields = cursor.rest().split([' ', '\t']).filter(|field| !field.is_empty());
+    let mut fields = cursor.rest.split([' ', '\t']).filter(|field| !field.is_empty());
     let value = fields.next().and_then(number).ok_or("no number for a value")?;
     let millis = match fields.next() {
         // An exemplar follows; it is about one request and no sample.
@@ -113,30 +113,37 @@ fn whole_millis(seconds: f64) -> Option<i64> {
 }
 
 struct Cursor<'t> {
-    text: &'t str,
-    chars: Peekable<CharIndices<'t>>,
+    rest: &'t str,
 }
 
 impl<'t> Cursor<'t> {
-    fn rest(&mut self) -> &'t str {
-        self.chars.peek().map_or("", |(at, _)| &self.text[*at..])
+    fn next(&self) -> Option<u8> {
+        self.rest.as_bytes().first().copied()
     }
 
-    fn word(&mut self, belongs: impl Fn(char) -> bool) -> &'t str {
-        let rest = self.rest();
-        let length = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
-        while self.rest().len() > rest.len() - length {
-            self.chars.next();
-        }
-        &rest[..length]
+    /// The next so many bytes, which end where a character does.
+    fn take(&mut self, bytes: usize) -> &'t str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.rest = rest;
+        taken
+    }
+
+    fn word(&mut self, belongs: impl Fn(u8) -> bool) -> &'t str {
+        // What belongs to a word is ASCII, so a word ends where a character does.
+        let length = self.rest.bytes().position(|byte| !byte.is_ascii() || !belongs(byte));
+        self.take(length.unwrap_or(self.rest.len()))
     }
 
     fn skip_blanks(&mut self) {
-        while self.chars.next_if(|(_, c)| is_blank(*c)).is_some() {}
+        self.rest = self.rest.trim_start_matches(is_blank);
     }
 
-    fn eat(&mut self, wanted: char) -> bool {
-        self.chars.next_if(|(_, c)| *c == wanted).is_some()
+    fn eat(&mut self, wanted: u8) -> bool {
+        let there = self.next() == Some(wanted);
+        if there {
+            self.take(1);
+        }
+        there
     }
 
     /// Everything up to and with the closing brace. A quoted text without a value is the metric's name, as
@@ -144,17 +151,17 @@ impl<'t> Cursor<'t> {
     fn labels(&mut self, name: &mut Option<String>, labels: &mut Labels) -> Result<(), &'static str> {
         loop {
             self.skip_blanks();
-            if self.eat('}') {
+            if self.eat(b'}') {
                 return Ok(());
             }
-            let quoted = matches!(self.chars.peek(), Some((_, '"')));
+            let quoted = self.next() == Some(b'"');
             let label = if quoted {
                 self.quoted()?
             } else {
-                self.word(|c| c.is_ascii_alphanumeric() || c == '_').to_owned()
+                self.word(|byte| byte.is_ascii_alphanumeric() || byte == b'_').to_owned()
             };
             self.skip_blanks();
-            if self.eat('=') {
+            if self.eat(b'=') {
                 if label.is_empty() {
                     return Err("a label without a name");
                 }
@@ -169,30 +176,35 @@ impl<'t> Cursor<'t> {
                 return Err("a label without a value");
             }
             self.skip_blanks();
-            if !self.eat(',') && !matches!(self.chars.peek(), Some((_, '}'))) {
+            if !self.eat(b',') && self.next() != Some(b'}') {
                 return Err("no comma and no closing brace after a label");
             }
         }
     }
 
     fn quoted(&mut self) -> Result<String, &'static str> {
-        if !self.eat('"') {
+        const OPEN: &str = "a quoted text without an end";
+        if !self.eat(b'"') {
             return Err("no quoted text");
         }
         let mut value = String::new();
         loop {
-            match self.chars.next() {
-                Some((_, '"')) => return Ok(value),
-                Some((_, '\\')) => match self.chars.next() {
-                    Some((_, 'n')) => value.push('\n'),
-                    Some((_, c @ ('\\' | '"'))) => value.push(c),
-                    // The format names three escapes; Prometheus keeps any other as it stands.
-                    Some((_, c)) => value.extend(['\\', c]),
-                    None => return Err("a quoted text without an end"),
-                },
-                Some((_, c)) => value.push(c),
-                None => return Err("a quoted text without an end"),
+            // Most have no escape, and are taken whole.
+            let plain = self.rest.find(['"', '\\']).ok_or(OPEN)?;
+            value.push_str(self.take(plain));
+            if self.eat(b'"') {
+                return Ok(value);
             }
+            self.take(1);
+            let mut rest = self.rest.chars();
+            match rest.next() {
+                Some('n') => value.push('\n'),
+                Some(c @ ('\\' | '"')) => value.push(c),
+                // The format names three escapes; Prometheus keeps any other as it stands.
+                Some(c) => value.extend(['\\', c]),
+                None => return Err(OPEN),
+            }
+            self.rest = rest.as_str();
         }
     }
 }

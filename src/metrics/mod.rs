@@ -6,7 +6,7 @@
 
 mod config;
 mod counters;
-mod exposition;
+pub mod exposition;
 mod history;
 mod http;
 mod memory;

@@ -77,7 +77,7 @@ async fn a_rollout_of_the_cluster_is_planned_on_its_virtual_service() {
         assert!(ran.out.contains(expected), "{expected:?} is not in\n{}", ran.out);
     }
     // Nothing was written.
-    let route = api.object("virtualservices", NAMESPACE, "iris").unwrap();
+    let route = api.object("virtualservices.networking.istio.io", NAMESPACE, "iris").unwrap();
     assert!(route["metadata"]["annotations"]["sluice.dev/stamp"].is_null(), "{route}");
     // One in flight has stable in its status, whatever the routes show.
     set_status(&api, "iris", in_the_gate("iris")).await;
@@ -99,7 +99,7 @@ async fn a_file_is_planned_on_the_cluster_only_where_that_is_asked_for() {
     let file = write(folder.path(), |_| ());
     let ran = sluice(&api, &format!("plan -f {file} --cluster")).await;
     assert_eq!(ran.code(), 0, "{}{:?}", ran.out, ran.result);
-    assert!(ran.out.contains("AT STEP 1") && ran.out.contains("+         weight: 25"), "{}", ran.out);
+    assert!(ran.out.contains("AT STEP 1") && ran.out.contains("+       weight: 25"), "{}", ran.out);
     let alone = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(["plan", "-f", &file])
         .env_clear()

@@ -77,6 +77,22 @@ fn many_rehearsals_are_figures_and_the_same_for_one_seed() {
         .map(|name| figures_of_one[name].as_u64().unwrap());
     assert_eq!(ended.iter().sum::<u64>(), 40, "{figures_of_one}");
     assert_eq!(figures("7"), figures_of_one);
+    assert_eq!(
+        (&figures_of_one["healthyCanary"], &figures_of_one["falseRollbacks"]),
+        (&false.into(), &Value::Null)
+    );
+}
+
+#[test]
+fn rollbacks_of_a_healthy_canary_are_told_as_false_ones() {
+    let scenario = "examples/scenarios/worse-at-night.yaml";
+    let many = ["--runs", "40", "--healthy"];
+    let args = [&["simulate", "-f", "examples/canary.yaml", "--scenario", scenario], &many[..]].concat();
+    let text = out(&run(&args));
+    assert!(text.contains("each of these rollbacks is a false one"), "{text}");
+    let json: Value = serde_json::from_slice(&run(&[&args[..], &["-o", "json"]].concat()).stdout).unwrap();
+    assert_eq!(json["falseRollbacks"]["count"], json["rolledBack"]);
+    assert!(json["falseRollbacks"]["share95"][1].as_f64().unwrap() <= 1.0, "{json}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod oracle;
 mod outage;
 mod outages;
 mod refusals;
+mod rehearsed;
 mod replicas;
 mod rest;
 mod restored;

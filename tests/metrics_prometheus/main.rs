@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
 mod outage;
+mod replayed;
 
 use std::{
     collections::BTreeMap,

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
@@ -114,15 +115,59 @@ impl Running {
 
 /// What a person types; the exit code and what was printed to both streams.
 pub async fn types(shared: &Shared, arguments: &[&str]) -> Result<(i32, String)> {
+    types_as(shared, PERSON, arguments).await
+}
+
+async fn types_as(shared: &Shared, user: &str, arguments: &[&str]) -> Result<(i32, String)> {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
-    let output =
-        command.args(arguments).env("KUBECONFIG", shared.cluster.kubeconfig(PERSON)?).output().await?;
+    let output = command.args(arguments).env("KUBECONFIG", shared.cluster.kubeconfig(user)?).output().await?;
     let text = [output.stdout, output.stderr].concat();
     let code = output.status.code().context("it was killed")?;
     Ok((code, String::from_utf8_lossy(&text).into_owned()))
 }
 
+/// A plan is made of what is there, by whoever may read it, and says what would not be accepted.
+async fn plans_and_refuses(shared: &Shared) -> Result<()> {
+    let (code, text) = types_as(shared, CONTROLLER, &["plan", "iris", "-n", "good"]).await?;
+    ensure!(code == 0, "{code}: {text}");
+    for expected in ["iris: STEPS", "AT STEP 1  VirtualService good/iris", "iris-v2", "AT STEP promotion"] {
+        ensure!(text.contains(expected), "{expected:?} is not in {text}");
+    }
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rollout.yaml");
+    let rollout = json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "other", "namespace": "good"},
+        "spec": {"target": {"service": {"name": "iris-v2"}}, "routes": [{"virtualService": "iris"}]},
+    });
+    fs::write(&file, rollout.to_string())?;
+    let file = file.display().to_string();
+    let (code, text) = types_as(shared, CONTROLLER, &["plan", "-f", &file, "--cluster"]).await?;
+    ensure!(
+        code == 4 && text.contains("RouteTaken: VirtualService good/iris is moved by Rollout good/iris"),
+        "{text}"
+    );
+    // Whoever may only look at Rollouts is told what they lack.
+    let (code, text) = types(shared, &["plan", "iris", "-n", "good"]).await?;
+    ensure!(code == 4 && text.contains("cannot get resource \"virtualservices\""), "{code}: {text}");
+    Ok(())
+}
+
+/// What Prometheus has recorded of the breach, judged once more.
+async fn replays(shared: &Shared, bad: &World<'_>, began: DateTime<Utc>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("rollout.yaml");
+    let errors = json!([{"name": "errors", "errors": {"max": "1%", "minRequests": 10}}]);
+    fs::write(&file, bad.rollout("v2", json!({"checks": errors})).to_string())?;
+    let (file, from) = (file.display().to_string(), began.to_rfc3339());
+    let options =
+        ["--prometheus", shared.prometheus.url(), "--from", &from, "--stable", "iris-v1", "--step", "200ms"];
+    let (code, text) = types(shared, &[&["replay", "-f", &file], &options[..]].concat()).await?;
+    ensure!(code == 8 && text.contains("A rollout would have been rolled back at"), "{code}: {text}");
+    Ok(())
+}
+
 pub async fn the_program_does_the_whole_job(_: &Lab) -> Result<()> {
+    let began = Utc::now();
     let shared = Shared::start().await?;
     let good = World::on(&shared, "good").await?;
     let bad = World::on(&shared, "bad").await?;
@@ -142,6 +187,8 @@ pub async fn the_program_does_the_whole_job(_: &Lab) -> Result<()> {
     bad.create_rollout(&bad.rollout("v2", scraped)).await?;
     good.phase("Waiting", "WaitingForApproval").await?;
     bad.step(2, "iris-v2", 50).await?;
+
+    plans_and_refuses(&shared).await?;
 
     // The API server goes away and comes back: nothing moves meanwhile, and everything goes on afterwards.
     let before = (good.route().await?, bad.route().await?);
@@ -174,6 +221,7 @@ pub async fn the_program_does_the_whole_job(_: &Lab) -> Result<()> {
     running.says("sluice_rollouts{phase=\"RolledBack\"} 1").await?;
     running.says("sluice_rollbacks_total{reason=\"CheckFailed\"} 1").await?;
 
+    replays(&shared, &bad, began).await?;
     let (code, text) = types(&shared, &["get", "iris", "-n", "bad", "-o", "json"]).await?;
     same("exit code", &code, &0)?;
     let printed: Value = serde_json::from_str(&text)?;

@@ -53,3 +53,5 @@ pub fn simulate(plan: &Plan, scenario: &Scenario, seed: Option<u64>) -> Timeline
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod timelines;

@@ -125,6 +125,35 @@ impl Scenario {
         self.lasts.map_or(Duration::from_hours(24), |lasts| lasts.0)
     }
 
+    /// The same with a canary that does as stable does all the time, but for its endpoints: a rollback of it is a false
+    /// one.
+    #[must_use]
+    pub fn healthy(mut self) -> Self {
+        let like = |canary: &Arm, stable: &Arm| Arm { ready: canary.ready, ..stable.clone() };
+        self.canary = like(&self.canary, &self.stable);
+        for event in &mut self.events {
+            let (canary, stable) = (event.canary.take(), event.stable.clone());
+            let both = like(&canary.unwrap_or_default(), &stable.unwrap_or_default());
+            event.canary = Some(both).filter(|arm| *arm != Arm::default());
+        }
+        self
+    }
+
+    /// Whether the canary never fails more often than stable, is never slower and never without an endpoint: a rollback of
+    /// it is a false one then, as far as no query says otherwise.
+    pub fn canary_is_never_worse(&self) -> bool {
+        let mut events: Vec<&Event> = self.events.iter().collect();
+        events.sort_by_key(|event| event.at);
+        let (mut stable, mut canary) = (self.stable.clone(), self.canary.clone());
+        let mut never = self.queries.is_empty() && is_no_worse(&canary, &stable);
+        for event in events {
+            stable.change(event.stable.as_ref());
+            canary.change(event.canary.as_ref());
+            never &= event.queries.is_empty() && event.what.is_none() && is_no_worse(&canary, &stable);
+        }
+        never
+    }
+
     /// Refuses what makes no sense.
     ///
     /// # Errors
@@ -160,6 +189,26 @@ impl Scenario {
         }
         Ok(())
     }
+}
+
+impl Arm {
+    /// Does from now on what an event says, and all else as before.
+    pub(super) fn change(&mut self, to: Option<&Self>) {
+        let Some(Self { errors, latency, ready }) = to else { return };
+        self.errors = errors.or(self.errors);
+        self.latency = latency.or(self.latency);
+        self.ready = ready.or(self.ready);
+    }
+}
+
+fn is_no_worse(canary: &Arm, stable: &Arm) -> bool {
+    let errors = |arm: &Arm| arm.errors.map_or(0.0, Share::fraction);
+    let slower = match (canary.latency, stable.latency) {
+        (Some(canary), Some(stable)) => canary.median > stable.median || canary.p99 > stable.p99,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    errors(canary) <= errors(stable) && !slower && canary.ready != Some(0)
 }
 
 fn rate(requests: f64, field: &str) -> Result<(), InvalidScenario> {

@@ -214,6 +214,32 @@ fn one_seed_is_one_rehearsal_and_another_seed_another() {
 }
 
 #[test]
+fn a_healthy_canary_does_as_stable_does() {
+    let worse = scenario(&json!({
+        "stable": {"errors": "1%"}, "canary": {"errors": "3%", "ready": 2},
+        "events": [
+            {"at": "1m", "stable": {"errors": "5%"}, "canary": {"errors": "50%"}},
+            {"at": "2m", "canary": {"errors": "9%"}}, {"at": "3m", "metrics": false},
+        ],
+    }));
+    assert!(!worse.canary_is_never_worse());
+    let healthy = worse.healthy();
+    assert!(healthy.canary_is_never_worse());
+    assert_eq!((healthy.canary.errors, healthy.canary.ready), (healthy.stable.errors, Some(2)));
+    assert_eq!(healthy.events[0].canary, healthy.events[0].stable);
+    assert_eq!(healthy.events[1].canary, None);
+    for more in [
+        json!({"canary": {"ready": 0}}),
+        json!({"queries": {"accuracy": 0.1}}),
+        json!({"events": [{"at": "1m", "canary": {"errors": "1%"}}]}),
+        json!({"canary": {"latency": {"median": "1s", "p99": "2s"}}}),
+        json!({"events": [{"at": "1m", "do": "Abort"}]}),
+    ] {
+        assert!(!scenario(&more).canary_is_never_worse(), "{more}");
+    }
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_field() {
     for (wrong, field) in [
         (json!({"requests": -1}), "requests: -1"),

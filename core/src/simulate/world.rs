@@ -24,6 +24,14 @@ const MOST_TURNS: usize = 6;
 const UID: &str = "rehearsal";
 const GONE: &str = "the metrics source does not answer";
 
+/// What both arms answered.
+#[derive(Clone, Debug, Default)]
+struct Answered {
+    stable: Counts,
+    to_users: Counts,
+    copies: Counts,
+}
+
 pub(super) struct World<'a> {
     plan: &'a Plan,
     /// How everything is now: the scenario with what has happened.
@@ -33,6 +41,8 @@ pub(super) struct World<'a> {
     chance: Chance,
     now: Duration,
     looked: Duration,
+    /// What was answered since a look last saw anything: counters go on while nobody can read them.
+    unseen: Answered,
     state: State,
     status: RolloutStatus,
     availability: Availability,
@@ -57,6 +67,7 @@ impl<'a> World<'a> {
             chance: Chance::new(seed),
             now: Duration::ZERO,
             looked: Duration::ZERO,
+            unseen: Answered::default(),
             state: State::default(),
             status: RolloutStatus::default(),
             availability: Availability::default(),
@@ -84,9 +95,14 @@ impl<'a> World<'a> {
 
     /// Lets happen what is due, looks, and decides until there is nothing more to decide.
     pub(super) fn turn(&mut self) -> Vec<Decision> {
+        let mut since = self.looked;
         while let Some(event) = self.to_come.pop_if(|event| event.at.0 <= self.now) {
+            let at = event.at.0.max(since);
+            self.users_ask(at - since);
+            since = at;
             self.happen(event);
         }
+        self.users_ask(self.now.saturating_sub(since));
         let mut look = self.look();
         let mut elapsed = self.now.saturating_sub(self.looked);
         self.looked = self.now;
@@ -101,6 +117,8 @@ impl<'a> World<'a> {
             };
             self.state = state;
             let Some(decision) = decision else { break };
+            // What was answered before a step is no evidence of it.
+            self.unseen = Answered::default();
             self.end_of(&decision);
             decisions.push(decision);
         }
@@ -133,8 +151,8 @@ impl<'a> World<'a> {
     fn happen(&mut self, event: Event) {
         let Event { at: _, requests, stable, canary, queries, metrics, what, frozen } = event;
         self.scenario.requests = requests.unwrap_or(self.scenario.requests);
-        change(&mut self.scenario.stable, stable.as_ref());
-        change(&mut self.scenario.canary, canary.as_ref());
+        self.scenario.stable.change(stable.as_ref());
+        self.scenario.canary.change(canary.as_ref());
         self.scenario.queries.extend(queries);
         self.metrics = metrics.unwrap_or(self.metrics);
         self.frozen = frozen.unwrap_or(self.frozen);
@@ -158,37 +176,50 @@ impl<'a> World<'a> {
         self.state.step().map_or_else(Given::default, |step| self.plan.given(step.index))
     }
 
-    /// What both arms answered since the last look.
-    fn look(&mut self) -> Option<Look> {
-        let seconds = self.now.saturating_sub(self.looked).as_secs_f64();
+    /// Users send requests for a while, as things are now.
+    fn users_ask(&mut self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
         let given = self.given();
         let matching = self.scenario.matching.map_or(0.0, crate::api::Share::fraction);
         let (of_stable, of_canary, copies) =
-            arms::divided(self.scenario.requests * seconds, matching, &given);
+            arms::divided(self.scenario.requests * time.as_secs_f64(), matching, &given);
         let clump = self.scenario.clump.unwrap_or(1);
         let mut answers = |number, arm: &Arm, requests| {
             arms::answers(&mut self.chance, number, arm, requests, clump, &self.bounds)
         };
         let stable = answers(0, &self.scenario.stable, of_stable);
-        let seen_by_users = answers(1, &self.scenario.canary, of_canary);
+        let to_users = answers(1, &self.scenario.canary, of_canary);
         let copied = answers(2, &self.scenario.canary, copies);
-        self.users.requests += seen_by_users.requests;
-        self.users.errors += seen_by_users.errors;
+        self.users.requests += to_users.requests;
+        self.users.errors += to_users.errors;
+        let before = std::mem::take(&mut self.unseen);
+        self.unseen = Answered {
+            stable: sum(stable, &before.stable),
+            to_users: sum(to_users, &before.to_users),
+            copies: sum(copied, &before.copies),
+        };
+    }
+
+    /// What a look sees of it.
+    fn look(&mut self) -> Option<Look> {
         self.plan.metrics.as_ref()?;
-        let requests = (seen_by_users.requests + copied.requests, stable.requests);
         let (now, first) = (self.now, self.now.is_zero());
         let trouble = |kind, message: &str| Trouble { kind, message: message.to_owned() };
         let counts = match (self.metrics, first) {
             (false, _) => Err(trouble(TroubleKind::Unavailable, GONE)),
             (true, true) => Err(trouble(TroubleKind::Baseline, "first look")),
             (true, false) => {
+                let Answered { stable, to_users, copies } = std::mem::take(&mut self.unseen);
                 let retiring = BTreeMap::from([
-                    (canary().revision(), seen_by_users.requests),
+                    (canary().revision(), to_users.requests),
                     (self::stable().revision(), stable.requests),
                 ]);
-                Ok(Measurement { stable, canary: sum(seen_by_users, &copied), retiring })
+                Ok(Measurement { stable, canary: sum(to_users, &copies), retiring })
             }
         };
+        let requests = counts.as_ref().map_or((0, 0), |seen| (seen.canary.requests, seen.stable.requests));
         let mut look = Look::new(DateTime::UNIX_EPOCH + now, counts);
         self.queries(&mut look, requests);
         if self.state.step().is_some_and(|step| step.evidence.lacks_history(self.plan.checks.iter())) {
@@ -265,13 +296,6 @@ impl<'a> World<'a> {
             actions: self.asked.clone(),
         }
     }
-}
-
-fn change(arm: &mut Arm, to: Option<&Arm>) {
-    let Some(Arm { errors, latency, ready }) = to else { return };
-    arm.errors = errors.or(arm.errors);
-    arm.latency = latency.or(arm.latency);
-    arm.ready = ready.or(arm.ready);
 }
 
 fn sum(one: Counts, other: &Counts) -> Counts {

@@ -43,7 +43,8 @@ impl Objects {
         };
         let mut around = Around {
             uid: own.and_then(ResourceExt::uid).unwrap_or_default(),
-            since: own.and_then(created),
+            // One that is not there yet will be the youngest.
+            since: own.map_or(Some(chrono::DateTime::<chrono::Utc>::MAX_UTC), created),
             state: own.and_then(|own| own.status.as_ref()).map(State::from).unwrap_or_default(),
             ..Around::default()
         };

@@ -7,7 +7,7 @@ use similar::{ChangeTag, TextDiff};
 use sluice_core::{
     api::{GoDuration, Share},
     carrier::ObjectName,
-    judge::LOOKS_AT_STABLE,
+    judge::{Indicator, LOOKS_AT_STABLE},
     plan::{Plan, PlannedCheck, PlannedStep, Rule},
     simulate::Users,
 };
@@ -171,11 +171,15 @@ fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
             plain(&step.name)
         ));
     }
-    if check.comparison().is_some() {
-        needs.push(format!(
+    match check.comparison() {
+        Some((_, Indicator::Scores(..))) => {
+            needs.push("a number of 0 or more about both predictors at each look".to_owned());
+        }
+        Some((_, Indicator::Errors | Indicator::Latency | Indicator::Shares(_))) => needs.push(format!(
             "{LOOKS_AT_STABLE} looks at stable with requests: {}",
             time(plan.interval * LOOKS_AT_STABLE)
-        ));
+        )),
+        None => {}
     }
     match check.rule {
         Rule::Latency { max: Some(max), .. } => {
@@ -185,7 +189,10 @@ fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
         Rule::Latency { max: None, .. } => {
             needs.push("histograms of both predictors with bounds in common".to_owned());
         }
-        Rule::Query { .. } => needs.push("one number from the query at each look".to_owned()),
+        Rule::Query { .. } if check.has_limit() => {
+            needs.push("one number from the query at each look".to_owned());
+        }
+        Rule::Query { .. } => {}
         Rule::Errors { .. } => {}
     }
     if !check.lag.is_zero() {

@@ -74,8 +74,8 @@ pub(super) fn time(time: Duration) -> String {
     GoDuration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// The figures of many rehearsals.
-pub fn tally(name: &str, tally: &Tally) -> String {
+/// The figures of many rehearsals; of a `healthy` canary every rollback is a false one.
+pub fn tally(name: &str, tally: &Tally, healthy: bool) -> String {
     let runs = tally.runs();
     let rolled_back = tally.rolled_back() as u64;
     let (from, to) = tally.interval(rolled_back);
@@ -94,6 +94,11 @@ pub fn tally(name: &str, tally: &Tally) -> String {
             to * 100.0
         ),
     ];
+    if healthy {
+        lines.push(
+            "  The canary is never worse than stable: each of these rollbacks is a false one.".to_owned(),
+        );
+    }
     if let (Some(half), Some(most)) = (tally.time_to_rollback(0.5), tally.time_to_rollback(0.95)) {
         lines.push(format!("  Half of the rollbacks came within {}, 95% within {}.", time(half), time(most)));
     }

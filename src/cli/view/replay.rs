@@ -100,7 +100,11 @@ fn changes(found: &Replayed, screen: &Screen) -> Vec<String> {
 }
 
 fn summary(found: &Replayed, screen: &Screen) -> Vec<String> {
-    let mut lines = vec![title("CHECKS", &format!("{} looks", thousands(found.looks)), screen)];
+    let silent = match found.silent {
+        0 => String::new(),
+        silent => format!(", {} of them without a new sample", thousands(silent)),
+    };
+    let mut lines = vec![title("CHECKS", &format!("{} looks{silent}", thousands(found.looks)), screen)];
     let titles = ["CHECK", "PASS", "INCONCLUSIVE", "FAIL", "FIRST FAIL"].map(str::to_owned);
     let row = |check: &Summary| {
         let [pass, unknown, fail] = check.said.map(thousands);
@@ -154,7 +158,7 @@ pub(in crate::cli) fn replayed(told: &Told) -> Value {
         "rollout": told.name, "from": instant(told.from), "to": instant(told.until),
         "every": GoDuration(told.every), "interruptedAt": told.interrupted.map(instant),
         "stable": told.pair.stable.revision(), "canary": told.pair.canary.revision(), "profile": told.profile,
-        "outcome": format!("{:?}", found.outcome()), "looks": found.looks,
+        "outcome": format!("{:?}", found.outcome()), "looks": found.looks, "silentLooks": found.silent,
         "rolledBack": found.stopped.as_ref().map(|(at, by)| json!({"at": instant(*at), "checks": by})),
         "requests": {
             "canary": {"all": found.canary.requests, "failed": found.canary.errors},

@@ -116,7 +116,8 @@ impl Recorded {
         let series = selector::series(profile, &predictors, question.labels(), bounds.as_ref());
         let from = question.now - LONGEST_WINDOW;
         loop {
-            let length = if bounds.is_some() { self.length } else { self.length.min(WITH_ALL_BUCKETS) };
+            let known = bounds.is_some() || question.limits.is_empty();
+            let length = if known { self.length } else { self.length.min(WITH_ALL_BUCKETS) };
             let until = (question.now + length).min(self.past.until);
             let span = (until - from).to_std().unwrap_or_default();
             let promql = format!("{series}[{}]", selector::duration(span));

@@ -135,13 +135,21 @@ impl Comparison {
         }
         self.canary = self.canary.saturating_add(seen.canary.requests);
         self.stable = self.stable.saturating_add(seen.stable.requests);
-        let grid = Grid::new(versus.max_ratio, versus.clear_ratio);
+        let (canary, stable) = (seen.canary.requests, seen.stable.requests);
+        let pair = Pair { canary, stable, ..Pair::default() };
+        // Where more is better, stable is what may give at most so many times what the canary gives.
+        let turn = |pair: Pair| match indicator.direction() {
+            Direction::MoreIsWorse => pair,
+            Direction::MoreIsBetter => pair.turned(),
+        };
+        let turned = turn(pair);
+        let added = Grid::new(versus.max_ratio, versus.clear_ratio).seen_by(turned.canary, turned.stable);
         for series in &mut self.series {
             let both = series.bad(&seen.canary).zip(series.bad(&seen.stable));
             let Some((canary_bad, stable_bad)) = both else { continue };
-            let pair =
-                Pair { canary_bad, stable_bad, canary: seen.canary.requests, stable: seen.stable.requests };
-            series.add(&grid, pair, indicator.direction());
+            let pair = Pair { canary_bad, stable_bad, ..pair };
+            let Pair { canary_bad, stable_bad, .. } = turn(pair);
+            series.add(pair, added.log_likelihoods(canary_bad, stable_bad));
         }
     }
 
@@ -176,7 +184,8 @@ impl Series {
         self.sums.iter().map(|sum| sum.get()).collect()
     }
 
-    fn add(&mut self, grid: &Grid, pair: Pair, direction: Direction) {
+    /// Takes in what a look saw, and what that adds to the log-likelihoods.
+    fn add(&mut self, pair: Pair, added: impl Iterator<Item = f64>) {
         // Written by another version: it starts anew.
         if self.sums.len() != Grid::LEN {
             *self = Self::new(self.bound, &[]);
@@ -187,18 +196,12 @@ impl Series {
         if pair.stable > 0 {
             self.dispersion.saw(pair.stable_bad);
         }
-        // Where more is better, stable is what may give at most so many times what the canary gives.
-        let pair = match direction {
-            Direction::MoreIsWorse => pair,
-            Direction::MoreIsBetter => pair.turned(),
-        };
-        self.sums.iter_mut().zip(grid.log_likelihoods(pair)).for_each(|(sum, more)| {
-            sum.add(match self.dispersion.factor() {
-                Some(factor) if known_before => more / factor,
-                Some(_) | None => more,
-            });
+        let factor = self.dispersion.factor();
+        let divided = factor.filter(|_| known_before);
+        self.sums.iter_mut().zip(added).for_each(|(sum, more)| {
+            sum.add(divided.map_or(more, |factor| more / factor));
         });
-        if let (false, Some(factor)) = (known_before, self.dispersion.factor()) {
+        if let (false, Some(factor)) = (known_before, factor) {
             self.sums.iter_mut().for_each(|sum| *sum = Fixed::new(sum.get() / factor));
         }
     }

@@ -64,16 +64,37 @@ impl Grid {
         Self { ratios }
     }
 
-    /// What a look adds to the log-likelihood of each ratio, up to a constant that they share: always finite.
-    pub fn log_likelihoods(&self, seen: Pair) -> impl Iterator<Item = f64> {
-        let all = to_float(seen.canary) + to_float(seen.stable);
-        let share = if all > 0.0 { to_float(seen.canary) / all } else { 0.0 };
+    /// What looks add in which the arms answered so many requests.
+    pub fn seen_by(&self, canary: u64, stable: u64) -> Added {
+        let all = to_float(canary) + to_float(stable);
+        let share = if all > 0.0 { to_float(canary) / all } else { 0.0 };
+        let logs = |ratio: &f64| (ratio.ln(), (share * (ratio - 1.0)).ln_1p());
+        Added { answered: (canary > 0, stable > 0), logs: self.ratios.iter().map(logs).collect() }
+    }
+
+    /// What a look adds to the log-likelihood of each ratio.
+    #[cfg(test)]
+    pub fn log_likelihoods(&self, seen: Pair) -> Vec<f64> {
+        self.seen_by(seen.canary, seen.stable).log_likelihoods(seen.canary_bad, seen.stable_bad).collect()
+    }
+}
+
+/// What a look adds, whatever is counted: the logarithms are the same for all bounds of a histogram, and take the time.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// Whether the canary and stable answered anything.
+    answered: (bool, bool),
+    /// Of each ratio, and of how it makes the canary's bad answers more of all.
+    logs: Vec<(f64, f64)>,
+}
+
+impl Added {
+    /// To the log-likelihood of each ratio, up to a constant that they share: always finite.
+    pub fn log_likelihoods(&self, canary_bad: u64, stable_bad: u64) -> impl Iterator<Item = f64> {
         // An arm that answered nothing can have no bad answers; should its counters say so, they tell nothing.
-        let canary_bad = if seen.canary > 0 { to_float(seen.canary_bad) } else { 0.0 };
-        let stable_bad = if seen.stable > 0 { to_float(seen.stable_bad) } else { 0.0 };
-        self.ratios.iter().map(move |ratio| {
-            canary_bad * ratio.ln() - (canary_bad + stable_bad) * (share * (ratio - 1.0)).ln_1p()
-        })
+        let canary_bad = if self.answered.0 { to_float(canary_bad) } else { 0.0 };
+        let stable_bad = if self.answered.1 { to_float(stable_bad) } else { 0.0 };
+        self.logs.iter().map(move |(ratio, more)| canary_bad * ratio - (canary_bad + stable_bad) * more)
     }
 }
 

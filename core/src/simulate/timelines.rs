@@ -1,0 +1,155 @@
+//! Timelines that were written by hand: whole, with every decision, its second and the weight after it.
+//!
+//! A look every ten seconds, and one counts when the traffic was in place for ten seconds at the look before it: after a
+//! change at 0 s that of 20 s is the first. Steps last a minute, so without trouble the second one begins at 60 s, the
+//! promotion at 120 s, and stable has left at 140 s: with the second look after it, the first one that counts.
+
+use serde_json::{Value, json};
+
+use super::{Scenario, simulate};
+use crate::{
+    api::DecisionKind::{
+        self, Adopted, Approved, Entered, Overdue, Paused, Promoted, Promoting, RolledBack, Started,
+        Withdrawn,
+    },
+    plan::Plan,
+};
+
+type Decided = (u64, DecisionKind, i32);
+
+const BEGIN: [Decided; 3] = [(0, Adopted, 0), (0, Started, 0), (0, Entered, 10)];
+
+/// Two steps, a limit of 1% on errors in two looks in a row, and changes of both.
+fn rehearsed(change: &Value, scenario: &Value) -> Vec<Decided> {
+    let mut spec = json!({
+        "target": {"service": {"name": "canary"}},
+        "routes": [{"virtualService": "iris"}],
+        "steps": [{"weight": 10, "for": "60s"}, {"weight": 50, "for": "60s"}],
+        "checks": [{"name": "errors", "errors": {"max": "1%"}, "consecutiveFailures": 2}],
+        "interval": "10s", "settle": "10s", "readyWithin": "2m", "inconclusive": {"limit": "2m"},
+    });
+    let mut all = json!({"requests": 100, "lasts": "1h"});
+    for (whole, part) in [(&mut spec, change), (&mut all, scenario)] {
+        whole.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+    }
+    let plan = Plan::new(&serde_json::from_value(spec).unwrap(), "rehearsal").unwrap();
+    let scenario: Scenario = serde_json::from_value(all).unwrap();
+    scenario.check().unwrap();
+    let decided = simulate(&plan, &scenario, None).decisions;
+    decided.iter().map(|(at, decision)| (at.as_secs(), decision.kind, decision.weight)).collect()
+}
+
+fn is(name: &str, change: &Value, scenario: &Value, then: &[Decided]) {
+    let expected = [&BEGIN[..], then].concat();
+    assert_eq!(rehearsed(change, scenario), expected, "{name}");
+}
+
+#[test]
+fn good_canaries_are_promoted() {
+    let nothing = json!({});
+    let promoted = [(60, Entered, 50), (120, Promoting, 100), (140, Promoted, 100)];
+    is("nothing is wrong", &nothing, &nothing, &promoted);
+    // Twenty bad answers of a hundred, between two looks: one bad look is forgiven where a look reaches no further back.
+    let blip = json!({"events": [{"at": "20s", "canary": {"errors": "20%"}}, {"at": "30s", "canary": {"errors": "0%"}}]});
+    let short = json!({"checks": [
+        {"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2},
+    ]});
+    is("a blip within one look", &short, &blip, &promoted);
+    // The window of five looks still has it at the second look.
+    is("a blip that two looks see", &nothing, &blip, &[(40, RolledBack, 0)]);
+}
+
+#[test]
+fn bad_canaries_are_rolled_back() {
+    let nothing = json!({});
+    let broken = json!({"canary": {"errors": "5%"}});
+    is("broken from the start", &nothing, &broken, &[(30, RolledBack, 0)]);
+    // Of the second step, begun at 60 s, the looks of 80 s and 90 s are the first two that count.
+    let later = json!({"events": [{"at": "65s", "canary": {"errors": "20%"}}]});
+    is("broken in the second step", &nothing, &later, &[(60, Entered, 50), (90, RolledBack, 0)]);
+    // Copies are answers, too: it is found as soon, and no user was there.
+    let shadow = json!({"steps": [{"mirror": 50, "for": "60s"}]});
+    let begin = [(0, Adopted, 0), (0, Started, 0), (0, Entered, 0)];
+    assert_eq!(
+        rehearsed(&shadow, &broken),
+        [&begin[..], &[(30, RolledBack, 0)]].concat(),
+        "broken as a shadow"
+    );
+}
+
+#[test]
+fn people_and_freezes_are_waited_for() {
+    let nothing = json!({});
+    let gate =
+        json!({"steps": [{"weight": 10, "for": "60s", "approve": true}, {"weight": 50, "for": "60s"}]});
+    is(
+        "approved half a minute after the step could have ended",
+        &gate,
+        &json!({"events": [{"at": "90s", "do": "Approve"}]}),
+        &[(90, Approved, 10), (90, Entered, 50), (150, Promoting, 100), (170, Promoted, 100)],
+    );
+    // It is asked for between two looks, and seen by the next turn.
+    let abort = json!({"events": [{"at": "45s", "do": "Abort"}]});
+    is("aborted", &nothing, &abort, &[(50, RolledBack, 0)]);
+    is(
+        "frozen over the end of a step",
+        &nothing,
+        &json!({"events": [{"at": "30s", "frozen": true}, {"at": "300s", "frozen": false}]}),
+        &[(300, Entered, 50), (360, Promoting, 100), (380, Promoted, 100)],
+    );
+}
+
+#[test]
+fn endpoints_that_are_not_there_get_nothing() {
+    let nothing = json!({});
+    let never = rehearsed(&nothing, &json!({"canary": {"ready": 0}, "lasts": "10m"}));
+    assert_eq!(never, [(0, Adopted, 0), (0, Started, 0), (120, Overdue, 0)], "never ready");
+    let ready = |times: &[(&str, u32)]| {
+        let events: Vec<Value> =
+            times.iter().map(|(at, ready)| json!({"at": at, "canary": {"ready": ready}})).collect();
+        json!({ "events": events })
+    };
+    // The step begins anew, and what follows moves on by the 50 s.
+    is(
+        "lost once",
+        &nothing,
+        &ready(&[("30s", 0), ("50s", 1)]),
+        &[
+            (30, Withdrawn, 0),
+            (50, Entered, 10),
+            (110, Entered, 50),
+            (170, Promoting, 100),
+            (190, Promoted, 100),
+        ],
+    );
+    is(
+        "lost twice",
+        &nothing,
+        &ready(&[("30s", 0), ("50s", 1), ("70s", 0)]),
+        &[(30, Withdrawn, 0), (50, Entered, 10), (70, RolledBack, 0)],
+    );
+}
+
+#[test]
+fn metrics_that_are_away_promote_nothing_and_roll_nothing_back() {
+    let nothing = json!({});
+    let away = |until: Option<&str>| {
+        let back = until.map(|at| json!({"at": at, "metrics": true}));
+        let events: Vec<Value> = [json!({"at": "30s", "metrics": false})].into_iter().chain(back).collect();
+        json!({ "events": events })
+    };
+    is(
+        "away over the end of a step",
+        &nothing,
+        &away(Some("100s")),
+        &[(100, Entered, 50), (160, Promoting, 100), (180, Promoted, 100)],
+    );
+    // Evidence alone is missing from the turn of 60 s on: the ten seconds before it count, so two minutes are full at 170 s.
+    is("away for good", &nothing, &away(None), &[(170, Paused, 10)]);
+    // What failed while nobody could look is seen by the first look after it, with all that was answered meanwhile.
+    let failed = json!({"events": [
+        {"at": "30s", "metrics": false}, {"at": "40s", "canary": {"errors": "50%"}},
+        {"at": "50s", "canary": {"errors": "0%"}}, {"at": "100s", "metrics": true},
+    ]});
+    is("failed unseen", &nothing, &failed, &[(110, RolledBack, 0)]);
+}
