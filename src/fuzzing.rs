@@ -16,6 +16,9 @@ pub(crate) fn text(data: &[u8]) -> String {
 }
 
 /// A file with a Rollout, and all that is made of it without a cluster.
+///
+/// # Panics
+/// The reader breaks its word.
 pub fn rollout(data: &[u8]) {
     let text = text(data);
     let manifest = match manifest::parse(&text, None, "the file") {
@@ -36,6 +39,9 @@ pub fn rollout(data: &[u8]) {
 }
 
 /// A file with a scenario for a rehearsal.
+///
+/// # Panics
+/// The reader breaks its word.
 pub fn scenario(data: &[u8]) {
     match simulate::parse(&text(data), "the file") {
         Ok(scenario) => assert!(scenario.check().is_ok(), "{scenario:?}"),

@@ -14,6 +14,9 @@ use super::{
 use crate::fuzzing::text;
 
 /// The reader of a predictor's `/metrics`.
+///
+/// # Panics
+/// The reader breaks its word.
 pub fn exposition(data: &[u8]) {
     let text = text(data);
     let lines = text.split('\n').count();
@@ -51,6 +54,9 @@ fn comes_back(sample: &Sample, dialect: Dialect) {
 }
 
 /// The reader of a Prometheus server's answers.
+///
+/// # Panics
+/// The reader breaks its word.
 pub fn answer(data: &[u8]) {
     let text = text(data);
     for status in [StatusCode::OK, StatusCode::BAD_REQUEST, StatusCode::SERVICE_UNAVAILABLE] {
@@ -77,6 +83,9 @@ pub fn answer(data: &[u8]) {
 }
 
 /// The template of a query check.
+///
+/// # Panics
+/// The reader breaks its word.
 pub fn template(data: &[u8]) {
     let text = text(data);
     // Names that no Service could have, to see that nothing gets out of its quotes.

@@ -100,6 +100,19 @@ async fn a_subset_is_ready_when_a_pod_with_its_labels_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn at_rest_nobody_is_asked_for() {
+    let (world, _served) = world().await;
+    let mut live = rollout(&json!([]));
+    live["spec"]["target"]["service"]["subset"] = "v1".into();
+    world.create(live).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    world.scene.set_ready("iris-b", true).await.unwrap();
+    later(Duration::from_mins(20)).await;
+    same(&pods_asked(&world), &0, "pods that were asked for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_pods_cannot_be_asked_for_what_is_known_stays() {
     let (world, _served) = world().await;
     world.create(rollout(&json!([{"weight": 50, "for": "1h"}]))).await;

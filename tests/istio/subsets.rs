@@ -46,7 +46,7 @@ pub async fn a_subset_gets_users_when_its_own_pods_are_ready(lab: &Arc<Lab>) -> 
     })
     .await?;
     let by = Answer::by_predictor(&users.so_far());
-    same("who answered until then", &by.keys().collect::<Vec<_>>(), &vec!["iris-v1"])?;
+    same("who answered until then", &by.into_keys().collect::<Vec<_>>(), &vec!["iris-v1".to_owned()])?;
 
     world.set_ready("v2", true).await?;
     world.phase("Healthy", "Live").await?;

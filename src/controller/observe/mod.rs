@@ -109,7 +109,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     Observation { state, plans, facts, objects, rules, slots, at: Instant::now() }
 }
 
-/// The ready endpoints of stable and of the canary. While there is no canary nothing depends on them, and nobody is asked.
+/// The ready endpoints of stable and of the canary. While nothing is to replace stable nothing depends on them, and nobody is
+/// asked.
 async fn ready(
     context: &Context,
     subject: &Subject,
@@ -122,7 +123,7 @@ async fn ready(
     for (ready, arm) in ready.iter_mut().zip([stable, canary]) {
         *ready = match arm {
             None => 0,
-            Some(arm) if canary.is_none() => ready_endpoints(context, arm).len(),
+            Some(arm) if canary.is_none() || canary == stable => ready_endpoints(context, arm).len(),
             Some(arm) => subsets::ready(context, subject, plan, arm, memory).await,
         };
     }
