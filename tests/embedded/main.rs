@@ -6,10 +6,12 @@
 
 mod campaign;
 mod clocks;
+mod copies;
 mod examples;
 mod expose;
 mod fencing;
 mod freeze;
+mod hashed;
 mod history;
 mod journal;
 mod life;
@@ -23,6 +25,7 @@ mod replicas;
 mod rest;
 mod restored;
 mod seldon;
+mod subsets;
 mod tenants;
 mod tenure;
 mod tools;

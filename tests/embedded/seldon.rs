@@ -46,6 +46,10 @@ async fn world() -> (World, [Served; 2]) {
     gateway(&world).await;
     let main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
     let green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    // As Seldon Core's operator labels them.
+    for predictor in ["main", "green"] {
+        world.scene.label(&format!("iris-{predictor}-0"), "version", predictor).await.unwrap();
+    }
     (world, [main, green])
 }
 

@@ -26,6 +26,7 @@ mod policies;
 mod promotion;
 mod shares;
 mod strategies;
+mod subsets;
 mod world;
 
 use std::process::ExitCode;
@@ -78,7 +79,9 @@ fn main() -> anyhow::Result<ExitCode> {
             a_mirror_gets_its_percentage_and_never_answers,
             a_cohort_sees_the_canary_and_nobody_else_does,
             a_cookie_keeps_a_client_on_its_arm,
+            a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back,
         ],
+        subsets: [a_subset_gets_users_when_its_own_pods_are_ready],
         strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
         policies: [
             what_the_users_route_does_it_does_during_steps,

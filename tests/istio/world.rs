@@ -88,14 +88,32 @@ impl<'a> World<'a> {
     /// [`serve`](Self::serve) behind a Service of another name, with more labels on the pod.
     pub async fn serve_as(&mut self, service: &str, version: &str, labels: &[(&str, &str)]) -> Result<()> {
         self.service(service).await?;
+        self.join(service, version, labels, true).await
+    }
+
+    /// One more predictor, by its version, behind a Service that is there, with these labels on its pod.
+    pub async fn join(
+        &mut self,
+        service: &str,
+        version: &str,
+        labels: &[(&str, &str)],
+        ready: bool,
+    ) -> Result<()> {
         let address = pod_address();
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
-        let spec = PodSpec::new(&self.namespace, format!("{service}-0"), address).label("app", service);
+        let name = format!("{service}-{version}-0");
+        let spec = PodSpec::new(&self.namespace, name, address).label("app", service);
         let spec = labels.iter().fold(spec, |spec, (name, value)| spec.label(*name, *value));
+        let spec = if ready { spec } else { spec.unready() };
         let pod = pods::run(&self.client, &spec.port("http", POD_PORT)).await?;
         self.served.insert(version.to_owned(), Served { service: service.to_owned(), predictor, pod });
         Ok(())
+    }
+
+    /// The pod of a version is ready, or is not.
+    pub async fn set_ready(&self, version: &str, ready: bool) -> Result<()> {
+        Ok(self.served[version].pod.set_ready(ready).await?)
     }
 
     /// Prometheus scrapes the predictors, and labels them as an operator's `ServiceMonitor` does.

@@ -34,9 +34,9 @@ pub struct Facts {
     pub had_status: bool,
     /// What the routes show; nothing where they cannot be read.
     pub traffic: Option<SeenTraffic>,
-    /// Ready endpoints behind stable.
+    /// Ready endpoints behind stable; of a subset one stands for any number.
     pub stable_ready: usize,
-    /// Ready endpoints behind the canary in flight, or the wanted predictor.
+    /// Ready endpoints behind the canary in flight, or the wanted predictor; of a subset one stands for any number.
     pub canary_ready: usize,
     /// What the metrics said, if they were asked this time.
     pub look: Option<Look>,

@@ -333,7 +333,8 @@ fn conditions(
         Stage::Pending => why_pending(turn),
         Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => turn.facts.refusal.clone(),
     };
-    let warnings = turn.plan.map(|plan| plan.warnings.join("; ")).unwrap_or_default();
+    let warnings = turn.plan.map(|plan| plan.warnings.as_slice()).unwrap_or_default();
+    let warnings = warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let well = if warnings.is_empty() {
         "the spec can be acted on".to_owned()
     } else {

@@ -2,11 +2,13 @@
 
 mod endpoints;
 mod gateways;
+mod history;
 mod metrics;
 mod plans;
 mod pods;
 mod routes;
 mod seldon;
+mod subsets;
 
 use std::collections::BTreeMap;
 
@@ -22,12 +24,12 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
-pub(super) use self::pods::SeenPod;
 use self::{
     endpoints::ready_endpoints,
     plans::Plans,
     routes::{Beside, Routes},
 };
+pub(super) use self::{pods::SeenPod, subsets::Subsets};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.
@@ -84,8 +86,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     };
     let wanted = wanted.ok();
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
-    let ready = |arm: Option<Predictor>| arm.map_or(0, |arm| ready_endpoints(context, &arm).len());
-    let can_begin = |arm: &Predictor| seldon::is_available(context, subject, arm);
+    let canary = canary.filter(|arm| seldon::is_available(context, subject, arm));
+    let [stable_ready, canary_ready] = ready(context, subject, plan, [stable, canary], memory).await;
     seldon::tell_of_changes(context, subject, &state, memory).await;
     let facts = Facts {
         now: context.clock.now(),
@@ -99,13 +101,34 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         uid: subject.uid.clone(),
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
-        stable_ready: ready(stable),
-        canary_ready: ready(canary.filter(can_begin)),
+        stable_ready,
+        canary_ready,
         look,
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
     Observation { state, plans, facts, objects, rules, slots, at: Instant::now() }
+}
+
+/// The ready endpoints of stable and of the canary. While nothing is to replace stable nothing depends on them, and nobody is
+/// asked.
+async fn ready(
+    context: &Context,
+    subject: &Subject,
+    plan: Option<&Plan>,
+    arms: [Option<Predictor>; 2],
+    memory: &mut Memory,
+) -> [usize; 2] {
+    let [stable, canary] = &arms;
+    let mut ready = [0, 0];
+    for (ready, arm) in ready.iter_mut().zip([stable, canary]) {
+        *ready = match arm {
+            None => 0,
+            Some(arm) if canary.is_none() || canary == stable => ready_endpoints(context, arm).len(),
+            Some(arm) => subsets::ready(context, subject, plan, arm, memory).await,
+        };
+    }
+    ready
 }
 
 /// Runs `what` on the VirtualServices as the pure core sees them.

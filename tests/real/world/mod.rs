@@ -96,7 +96,11 @@ impl<'a> World<'a> {
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
         let spec = PodSpec::new(&self.namespace, format!("{name}-0"), address);
-        let pod = pods::run(&self.client, &spec.label("app", &name).port("http", POD_PORT)).await?;
+        let pod = pods::run(
+            &self.client,
+            &spec.label("app", &name).label("version", version).port("http", POD_PORT),
+        )
+        .await?;
         self.served.insert(version.to_owned(), (predictor, pod));
         Ok(())
     }
