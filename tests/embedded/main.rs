@@ -21,6 +21,7 @@ mod replicas;
 mod rest;
 mod restored;
 mod seldon;
+mod seldon_changes;
 mod tenants;
 mod tenure;
 mod tools;

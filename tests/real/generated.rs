@@ -6,11 +6,14 @@ use serde_json::{Value, json};
 use sluice_lab::real::wait;
 
 use crate::examples::{documents, quick};
-use crate::lab::{LIMIT, Lab};
+use crate::lab::{CONTROLLER, LIMIT, Lab};
 use crate::world::{World, same_json};
 
 /// The examples that are run here.
-pub const EXAMPLES: [&str; 2] = ["expose", "seldon"];
+pub const EXAMPLES: [&str; 3] = ["expose", "seldon", "seldon-shadow"];
+
+/// What a controller writes where it owns the routes.
+const WRITTEN: [&str; 4] = ["rollouts", "virtualservices", "destinationrules", "events"];
 
 /// The Rollout of an example, in a hurry and without checks: nobody measures here.
 fn hurried(rollout: &Value) -> Value {
@@ -18,6 +21,10 @@ fn hurried(rollout: &Value) -> Value {
     if let Some(spec) = rollout["spec"].as_object_mut() {
         spec.remove("checks");
         spec.remove("metrics");
+    }
+    for step in rollout["spec"]["steps"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        step.remove("minRequests");
     }
     rollout
 }
@@ -107,8 +114,9 @@ pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -
     controller.stop().await
 }
 
-pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &Lab) -> Result<()> {
-    let world = World::empty(lab, "generated-seldon").await?;
+/// What Seldon Core's operator makes of the predictors, as far as the controller looks at it.
+async fn operated<'a>(lab: &'a Lab, namespace: &str) -> Result<World<'a>> {
+    let world = World::empty(lab, namespace).await?;
     gateway(&world).await?;
     for predictor in ["iris-main", "iris-green"] {
         let service = json!({
@@ -124,13 +132,40 @@ pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &
         });
         world.create("discovery.k8s.io", "v1", &slice).await?;
     }
+    Ok(world)
+}
+
+/// Both routes of the generated VirtualService lead to `green` alone.
+async fn gives_all_to_green(world: &World<'_>) -> Result<()> {
+    let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
+    gives(&world.virtual_services(), "iris", &json!([[host, 100], [host, 100]])).await.map(drop)
+}
+
+pub async fn the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core(
+    lab: &Lab,
+) -> Result<()> {
+    let world = operated(lab, "generated-shadow").await?;
+    created(&world, "seldon-shadow").await?;
+    let controller = world.controller()?;
+    world.phase("Healthy", "Live").await?;
+    gives_all_to_green(&world).await?;
+    let written =
+        world.audit.writes_of(CONTROLLER)?.into_iter().filter(|write| {
+            write.namespace == world.namespace && !WRITTEN.contains(&write.resource.as_str())
+        });
+    let written: Vec<_> = written.collect();
+    ensure!(written.is_empty(), "{written:?}");
+    controller.stop().await
+}
+
+pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &Lab) -> Result<()> {
+    let world = operated(lab, "generated-seldon").await?;
     created(&world, "seldon").await?;
     let controller = world.controller()?;
     world.phase("Waiting", "WaitingForApproval").await?;
     world.approve().await?;
     world.phase("Healthy", "Live").await?;
-    let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
-    gives(&world.virtual_services(), "iris", &json!([[host, 100], [host, 100]])).await?;
+    gives_all_to_green(&world).await?;
     let rules: Api<DynamicObject> = world.api("networking.istio.io", "v1", "DestinationRule");
     is_there(&rules, "iris-green", true).await?;
     world.delete_rollout().await?;

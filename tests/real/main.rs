@@ -77,6 +77,7 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             the_example_expose_is_served_and_goes_with_its_rollout,
             the_example_seldon_moves_predictors_behind_a_generated_route,
+            the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core,
             what_the_schema_can_tell_is_refused_by_the_server,
         ],
         binary: [

@@ -24,7 +24,7 @@ pub use permit::permit;
 pub use rules::{accept_rules, accept_subset, rule_names, rules};
 pub use see::see;
 use serde_json::Value;
-pub use slots::{accept_slots, as_route, deployment_of, lowered, written_back};
+pub use slots::{accept_slots, as_route, deployment_of, lowered, not_carried_out, written_back};
 
 use crate::{
     plan::{Plan, PlannedRoute},

@@ -239,6 +239,14 @@ fn stable_is_read_off_the_weights_and_others_are_strangers() {
 }
 
 #[test]
+fn a_name_that_seldon_core_shortens_is_told() {
+    let plan = plan(&json!([{"virtualService": "a".repeat(64)}]));
+    let refusal = with_world(&[], |world| see(world, &plan, None, None)).unwrap_err();
+    let expected = "calls that of a SeldonDeployment with this name seldon-014842d480b571495a4a0363793f7367";
+    assert!(refusal.message.ends_with(expected), "{}", refusal.message);
+}
+
+#[test]
 fn what_is_in_the_way_is_named() {
     let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0);
     let named = |routes: Value| plan(&routes);

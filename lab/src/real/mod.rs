@@ -52,9 +52,11 @@ pub mod pods;
 pub(crate) mod process;
 mod prometheus;
 pub mod proxy;
+pub mod tls;
 mod trials;
 pub mod users;
 pub mod wait;
+mod wire;
 
 pub use cluster::{Audit, AuditEntry, Authors, Cluster, History, Options, apply_yaml};
 pub use error::Error;

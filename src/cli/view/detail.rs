@@ -137,7 +137,7 @@ fn bar(percent: i32, paint: Paint, screen: &Screen) -> String {
 /// Conditions that say something that the head does not.
 fn conditions(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
     let bad = status.conditions.iter().filter(|condition| match condition.kind {
-        ConditionType::Accepted | ConditionType::MetricsAvailable => {
+        ConditionType::Accepted | ConditionType::MetricsAvailable | ConditionType::Guarded => {
             condition.status != ConditionStatus::True
         }
         ConditionType::Stalled => condition.status == ConditionStatus::True,

@@ -58,7 +58,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &beside)
     });
     if let Some(traffic) = &mut sight.traffic {
-        traffic.obstacle.clone_from(&memory.obstacle);
+        traffic.obstacle = memory.obstacle.clone().or(traffic.obstacle.take());
     }
     let mut refusal = context
         .kinds
@@ -86,7 +86,6 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
     let ready = |arm: Option<Predictor>| arm.map_or(0, |arm| ready_endpoints(context, &arm).len());
     let can_begin = |arm: &Predictor| seldon::is_available(context, subject, arm);
-    seldon::tell_of_changes(context, subject, &state, memory).await;
     let facts = Facts {
         now: context.clock.now(),
         elapsed,
@@ -101,6 +100,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         traffic: sight.traffic,
         stable_ready: ready(stable),
         canary_ready: ready(canary.filter(can_begin)),
+        serves: seldon::serves(context, subject),
         look,
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
