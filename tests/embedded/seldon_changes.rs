@@ -124,8 +124,9 @@ async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_po
     same(&world.status()["step"], &json!("1/1"), "no step ends on traffic that nobody got");
     let before = users.report().by("iris-v2");
 
-    world.scene.delete_pod(&old.pod).await.unwrap();
+    // As a Deployment does it: first the new ones, then those from before go.
     let new = world.scene.replica("iris-green", "1", "iris", "v2").await.unwrap();
+    world.scene.delete_pod(&old.pod).await.unwrap();
     works.store(true, Ordering::Relaxed);
     let ready = world.now();
     world.stands("Healthy", "Live").await;

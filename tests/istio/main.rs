@@ -75,6 +75,7 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             nobody_fights_over_a_delegate,
             predictors_of_a_seldon_deployment_change_places,
+            a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
         ],
         modes: [

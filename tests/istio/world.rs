@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use sluice_lab::predictor::Predictor;
@@ -261,6 +261,16 @@ impl<'a> World<'a> {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?;
         Ok(())
+    }
+
+    /// The pods that there are: of each its uid and when it was started.
+    pub async fn pods(&self) -> Result<BTreeMap<String, (String, String)>> {
+        let pods = self.api("", "v1", "Pod").list(&ListParams::default()).await?;
+        let read = |pod: DynamicObject| {
+            let uid = pod.metadata.uid.unwrap_or_default();
+            (pod.metadata.name.unwrap_or_default(), (uid, pod.data["status"]["startTime"].to_string()))
+        };
+        Ok(pods.items.into_iter().map(read).collect())
     }
 
     pub async fn delete_service(&self, name: &str) -> Result<()> {
