@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::cli::view::fixtures::{
-        edited, healthy, new, now, refused, rolled_back, screen, waiting, without_metrics,
+        edited, healthy, new, now, refused, rolled_back, screen, unguarded, waiting, without_metrics,
     };
 
     #[test]
@@ -211,6 +211,11 @@ mod tests {
     #[test]
     fn a_source_that_refuses_is_shown_with_what_came_of_it() {
         assert_snapshot!(rollout(&without_metrics("iris"), now(), &screen(80)));
+    }
+
+    #[test]
+    fn a_stable_that_was_changed_in_place_is_shown() {
+        assert_snapshot!(rollout(&unguarded("churn"), now(), &screen(80)));
     }
 
     #[test]
