@@ -133,14 +133,15 @@ impl<K: Watched> Kind<K> {
 
 /// Whether a watch failed because its kind is not there.
 fn kind_is_missing<K>(event: &Events<K>) -> bool {
-    match event {
-        Err(
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status)),
-        ) => status.code == 404,
-        Err(watcher::Error::WatchError(status)) => status.code == 404,
-        Err(_) | Ok(_) => false,
-    }
+    let Err(
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status),
+    ) = event
+    else {
+        return false;
+    };
+    status.code == 404
 }
 
 /// A kind of Istio's that is read or written as it is.
