@@ -62,8 +62,6 @@ pub(super) struct Memory {
     pub(super) gateways: BTreeMap<ObjectName, Instant>,
     /// A predictor whose subset was there, and until when that counts.
     pub(super) subset: Option<(Predictor, Instant)>,
-    /// What stable served when it was last looked at, with its revision.
-    pub(super) serves: Option<(Predictor, String)>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
     /// A look that led to something that could not be recorded, and the canary that it was about.

@@ -25,6 +25,7 @@ mod replicas;
 mod rest;
 mod restored;
 mod seldon;
+mod seldon_changes;
 mod subsets;
 mod tenants;
 mod tenure;

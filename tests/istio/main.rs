@@ -11,10 +11,12 @@
     reason = "a test, though clippy knows only those of the usual harness; and JSON is written where it is passed"
 )]
 
+mod connections;
 mod controller;
 mod crash;
 mod generated;
 mod gitops;
+mod grpc;
 mod lab;
 mod mlserver;
 mod modes;
@@ -24,6 +26,7 @@ mod oracle;
 mod outcomes;
 mod policies;
 mod promotion;
+mod several;
 mod shares;
 mod strategies;
 mod subsets;
@@ -73,6 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             nobody_fights_over_a_delegate,
             predictors_of_a_seldon_deployment_change_places,
+            a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
         ],
         modes: [
@@ -85,6 +89,12 @@ fn main() -> anyhow::Result<ExitCode> {
         strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
         policies: [
             what_the_users_route_does_it_does_during_steps,
+        ],
+        several: [every_route_gets_the_weights_and_what_falls_falls_first],
+        grpc: [calls_are_divided_by_weight, a_generated_route_takes_calls_by_their_headers],
+        connections: [
+            connections_to_a_port_are_divided_by_weight,
+            connections_for_a_name_are_divided_by_weight,
         ],
     );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())

@@ -26,7 +26,7 @@ pub use permit::permit;
 pub use rules::{accept_rules, accept_subset, generated_labels, rule_names, rules, subset_labels};
 pub use see::see;
 use serde_json::Value;
-pub use slots::{accept_slots, as_route, deployment_of, lowered, written_back};
+pub use slots::{accept_slots, as_route, deployment_of, lowered, not_carried_out, written_back};
 
 use crate::{
     plan::{Plan, PlannedRoute},

@@ -137,7 +137,7 @@ fn bar(percent: i32, paint: Paint, screen: &Screen) -> String {
 /// Conditions that say something that the head does not.
 fn conditions(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
     let bad = status.conditions.iter().filter(|condition| match condition.kind {
-        ConditionType::Accepted | ConditionType::MetricsAvailable => {
+        ConditionType::Accepted | ConditionType::MetricsAvailable | ConditionType::Guarded => {
             condition.status != ConditionStatus::True
         }
         ConditionType::Stalled => condition.status == ConditionStatus::True,
@@ -181,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::cli::view::fixtures::{
-        beside, edited, healthy, new, now, refused, rolled_back, screen, waiting, without_metrics,
+        beside, edited, healthy, new, now, refused, rolled_back, screen, unguarded, waiting, without_metrics,
     };
 
     #[test]
@@ -222,6 +222,11 @@ mod tests {
     #[test]
     fn matches_and_copies_stand_beside_their_steps() {
         assert_snapshot!(rollout(&beside("iris"), now(), &screen(80)));
+    }
+
+    #[test]
+    fn a_stable_that_was_changed_in_place_is_shown() {
+        assert_snapshot!(rollout(&unguarded("churn"), now(), &screen(80)));
     }
 
     #[test]

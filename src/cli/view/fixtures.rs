@@ -228,6 +228,21 @@ pub(crate) fn without_metrics(name: &str) -> Rollout {
     rollout(name, 900, &status)
 }
 
+/// At rest, and what users have was changed past every check.
+pub(crate) fn unguarded(name: &str) -> Rollout {
+    let message = "predictor main was changed in place while it is stable (b31f65d9 before, 48eaf314 now): its users got the \
+        new one without steps and checks. Put the old one back, add a predictor beside it, and make that the wanted one";
+    let mut one = healthy(name);
+    let condition = json!({
+        "type": "Guarded", "status": "False", "reason": "ChangedInPlace", "message": message,
+        "lastTransitionTime": ago(420),
+    });
+    if let Some(status) = &mut one.status {
+        status.conditions.push(serde_json::from_value(condition).unwrap());
+    }
+    one
+}
+
 /// Never accepted.
 pub(crate) fn refused(name: &str) -> Rollout {
     let mut one = rollout(name, 60, &json!({}));

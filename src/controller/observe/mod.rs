@@ -60,7 +60,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &beside)
     });
     if let Some(traffic) = &mut sight.traffic {
-        traffic.obstacle.clone_from(&memory.obstacle);
+        traffic.obstacle = memory.obstacle.clone().or(traffic.obstacle.take());
     }
     let mut refusal = context
         .kinds
@@ -88,7 +88,6 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
     let canary = canary.filter(|arm| seldon::is_available(context, subject, arm));
     let [stable_ready, canary_ready] = ready(context, subject, plan, [stable, canary], memory).await;
-    seldon::tell_of_changes(context, subject, &state, memory).await;
     let facts = Facts {
         now: context.clock.now(),
         elapsed,
@@ -103,6 +102,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         traffic: sight.traffic,
         stable_ready,
         canary_ready,
+        serves: seldon::serves(context, subject),
         look,
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
