@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_core::{
     Predictor,
     api::Reason,
-    judge::{Availability, HISTORY, Look, Measurement, Trouble, TroubleKind},
+    judge::{Availability, Look, Measurement, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Arm, Past, Query, Question},
+    metrics::{Arm, Query, Question},
 };
 
 /// A look may take an interval, but at least this long.
@@ -179,34 +179,7 @@ async fn history(
         Some((of, history)) if *of == canary.predictor => return history.clone(),
         Some(_) | None => {}
     }
-    let mut looks = Vec::new();
-    let past = Past { until: question.now, every: plan.interval };
-    // Of pods that are scraped nothing is recorded.
-    if let (MetricsPlan::Source { .. }, Ok(mut history)) =
-        (question.metrics, context.metrics.history(question.metrics, past))
-    {
-        let interval = chrono::Duration::from_std(plan.interval).unwrap_or_default();
-        let ago = |looks: usize| question.now - interval * i32::try_from(looks).unwrap_or_default();
-        let step_start = ago(2 * HISTORY);
-        for back in (0..=HISTORY).rev() {
-            let question = Question {
-                now: ago(back),
-                canary: None,
-                retiring: &[],
-                queries: &[],
-                shadow: false,
-                step_start,
-                ..question.clone()
-            };
-            match history.look(&question).await {
-                Ok(look) => looks.extend(look.counts),
-                Err(trouble) => {
-                    tracing::debug!("what stable did before the rollout cannot be told: {trouble}");
-                    break;
-                }
-            }
-        }
-    }
+    let looks = context.metrics.stable_before(question, plan.interval).await;
     memory.history = Some((canary.predictor.clone(), looks.clone()));
     looks
 }
