@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     api::CheckRecord,
-    judge::{Counts, Evidence, Look, Moment, Trouble, Verdict, judge, lacks_evidence, overall},
+    judge::{Counts, Evidence, Look, Measurement, Moment, Trouble, Verdict, judge, lacks_evidence, overall},
     plan::{Plan, PlannedCheck, Rule},
 };
 
@@ -22,6 +22,8 @@ pub struct Replay<'p> {
     plan: &'p Plan,
     began: DateTime<Utc>,
     evidence: Evidence,
+    /// What stable alone answered before the first look.
+    before: Vec<Measurement>,
     records: Vec<CheckRecord>,
     /// Since when no look saw anything new.
     silent_since: Option<DateTime<Utc>>,
@@ -82,8 +84,8 @@ pub enum Outcome {
 }
 
 impl<'p> Replay<'p> {
-    /// A replay of a step that began at `began`, its traffic in place.
-    pub fn new(plan: &'p Plan, began: DateTime<Utc>) -> Self {
+    /// A replay of a step that began at `began`, its traffic in place; `before` is what stable alone answered before that.
+    pub fn new(plan: &'p Plan, began: DateTime<Utc>, before: Vec<Measurement>) -> Self {
         let summary = |check: &PlannedCheck| Summary {
             name: check.name.clone(),
             advisory: check.advisory,
@@ -104,7 +106,7 @@ impl<'p> Replay<'p> {
             lacks_evidence: true,
         };
         let (evidence, records, shown) = (Evidence::default(), Vec::new(), vec![None; plan.checks.len()]);
-        Self { plan, began, evidence, records, silent_since: None, shown, told }
+        Self { plan, began, evidence, before, records, silent_since: None, shown, told }
     }
 
     /// Takes in a look. All checks are asked, those too that are for some steps only.
@@ -130,7 +132,13 @@ impl<'p> Replay<'p> {
                 self.silent_since.get_or_insert(look.at);
             }
         }
-        self.evidence.compare(self.plan.checks.iter().filter(|check| moment.is_past(check.lag)), look);
+        let comparing = self.plan.checks.iter().filter(|check| moment.is_past(check.lag));
+        if self.evidence.lacks_history(self.plan.checks.iter()) {
+            let look = Look { history: self.before.clone(), ..look.clone() };
+            self.evidence.compare(comparing, &look);
+        } else {
+            self.evidence.compare(comparing, look);
+        }
         let records = judge(self.plan.checks.iter(), &self.evidence, moment, look, &self.records);
         self.told.note(look.at, &records);
         self.changed(look.at, &records);
@@ -213,7 +221,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::judge::{Measurement, TroubleKind};
+    use crate::judge::TroubleKind;
 
     fn plan(checks: serde_json::Value) -> Plan {
         let spec = json!({
@@ -235,7 +243,7 @@ mod tests {
     }
 
     fn replayed(plan: &Plan, looks: impl IntoIterator<Item = Look>) -> Replayed {
-        let mut replay = Replay::new(plan, at(0));
+        let mut replay = Replay::new(plan, at(0), Vec::new());
         looks.into_iter().for_each(|look| replay.saw(&look));
         replay.end()
     }

@@ -5,9 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::{
-    judge::{Look, Trouble},
+    judge::{HISTORY, Look, Measurement, Trouble},
     plan::MetricsPlan,
 };
 
@@ -43,6 +43,39 @@ impl Metrics {
         let server = self.server(metrics)?.clone();
         let recorded = Recorded::new(past);
         Ok(History { metrics: self.clone(), server, memory: Memory::default(), recorded })
+    }
+
+    /// What stable alone did in the looks before the one of a question, oldest first; what the source does not tell is
+    /// learned on the way. Of pods that are scraped nothing is recorded.
+    pub async fn stable_before(&self, question: &Question<'_>, interval: Duration) -> Vec<Measurement> {
+        let mut looks = Vec::new();
+        let past = Past { until: question.now, every: interval };
+        if question.scrapes() {
+            return looks;
+        }
+        let Ok(mut history) = self.history(question.metrics, past) else { return looks };
+        let interval = TimeDelta::from_std(interval).unwrap_or_default();
+        let ago = |looks: usize| question.now - interval * i32::try_from(looks).unwrap_or_default();
+        let step_start = ago(2 * HISTORY);
+        for back in (0..=HISTORY).rev() {
+            let question = Question {
+                now: ago(back),
+                canary: None,
+                retiring: &[],
+                queries: &[],
+                shadow: false,
+                step_start,
+                ..question.clone()
+            };
+            match history.look(&question).await {
+                Ok(look) => looks.extend(look.counts),
+                Err(trouble) => {
+                    tracing::debug!("what stable did before the rollout cannot be told: {trouble}");
+                    break;
+                }
+            }
+        }
+        looks
     }
 }
 

@@ -14,6 +14,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::Args;
 use sluice_core::{
     api::GoDuration,
+    judge::Evidence,
     plan::{MetricsPlan, Plan, PlannedStep},
     replay::{Outcome, Replay, Replayed, counts_requests},
 };
@@ -115,6 +116,7 @@ pub async fn run(
         metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
     remarks.extend(partly(&plan));
     let asked = Asked {
+        sources: &metrics,
         name: &manifest.name,
         namespace: &namespace,
         plan: &plan,
@@ -213,6 +215,7 @@ fn span(
 
 /// What goes into every question.
 struct Asked<'a> {
+    sources: &'a Metrics,
     name: &'a str,
     namespace: &'a str,
     plan: &'a Plan,
@@ -234,25 +237,32 @@ impl Asked<'_> {
         let (limits, queries) = (self.plan.latency_bounds(), Query::of(self.plan));
         let shadow = self.args.shadow
             || !self.plan.steps.is_empty() && self.plan.steps.iter().all(PlannedStep::is_shadow);
-        let mut replay = Replay::new(self.plan, from);
+        let question = |now| Question {
+            now,
+            rollout: self.name,
+            namespace: self.namespace,
+            metrics: self.source,
+            stable: &stable,
+            canary: Some(&canary),
+            retiring: &[],
+            limits: &limits,
+            queries: &queries,
+            shadow,
+            step_start: from,
+            timeout: PATIENCE,
+        };
+        // As a controller asks at the first look of a rollout.
+        let before = if Evidence::default().lacks_history(self.plan.checks.iter()) {
+            self.sources.stable_before(&question(from), every).await
+        } else {
+            Vec::new()
+        };
+        let mut replay = Replay::new(self.plan, from, before);
         let mut progress = Progress::new(from, until);
         tokio::pin!(interrupted);
         let mut now = from;
         while now <= until {
-            let question = Question {
-                now,
-                rollout: self.name,
-                namespace: self.namespace,
-                metrics: self.source,
-                stable: &stable,
-                canary: Some(&canary),
-                retiring: &[],
-                limits: &limits,
-                queries: &queries,
-                shadow,
-                step_start: from,
-                timeout: PATIENCE,
-            };
+            let question = question(now);
             let look = tokio::select! {
                 biased;
                 () = &mut interrupted => return Ok((replay.end(), Some(now))),

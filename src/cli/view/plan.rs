@@ -192,7 +192,7 @@ fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
             needs.push("a number of 0 or more about both predictors at each look".to_owned());
         }
         Some((_, Indicator::Errors | Indicator::Latency | Indicator::Shares(_))) => needs.push(format!(
-            "{LOOKS_AT_STABLE} looks at stable with requests: {}",
+            "{LOOKS_AT_STABLE} looks at stable with requests: {}, or as much of its history",
             time(plan.interval * LOOKS_AT_STABLE)
         )),
         None => {}

@@ -5,13 +5,13 @@ use std::time::Duration;
 use sluice_core::{
     Predictor,
     api::{Decision, Reason, RolloutStatus},
-    judge::{Availability, Look, Trouble, TroubleKind},
+    judge::{Availability, Look, Measurement, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
 };
 use tokio::time::Instant;
 
-use super::{endpoints, history::history, pods};
+use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
     metrics::{Arm, Query, Question},
@@ -171,6 +171,23 @@ pub(super) async fn look(
     }
     memory.saw(&look, needs_counts(plan), Instant::now());
     Some(look)
+}
+
+/// What stable alone did in the looks before the rollout, asked once: what the source does not tell is learned on the way.
+async fn history(
+    context: &Context,
+    plan: &Plan,
+    question: &Question<'_>,
+    memory: &mut Memory,
+) -> Vec<Measurement> {
+    let Some(canary) = question.canary else { return Vec::new() };
+    match &memory.history {
+        Some((of, history)) if *of == canary.predictor => return history.clone(),
+        Some(_) | None => {}
+    }
+    let looks = context.metrics.stable_before(question, plan.interval).await;
+    memory.history = Some((canary.predictor.clone(), looks.clone()));
+    looks
 }
 
 /// Whether the last that a predictor got was copies and no users.

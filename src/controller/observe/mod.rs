@@ -2,7 +2,6 @@
 
 mod endpoints;
 mod gateways;
-mod history;
 mod metrics;
 mod plans;
 mod pods;
