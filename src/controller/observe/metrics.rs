@@ -194,8 +194,8 @@ async fn history(
 fn got_copies(status: &RolloutStatus, predictor: &Predictor) -> bool {
     let revision = predictor.revision();
     let of_it = |decision: &&Decision| decision.revision.as_deref() == Some(revision.as_str());
-    let got = status.decisions.iter().rev().filter(of_it).map(Decision::from_given);
-    got.filter(|given| !given.is_nothing()).map(|given| !given.has_users()).next().unwrap_or(false)
+    let mut got = status.decisions.iter().rev().filter(of_it).map(Decision::from_given);
+    got.find(|given| !given.is_nothing()).is_some_and(|given| !given.has_users())
 }
 
 /// Whether anything depends on the requests of the arms, and not on the answers of queries alone.
