@@ -43,8 +43,8 @@ struct Served {
     service: String,
     predictor: Predictor,
     pod: LabPod,
-    // Kept for as long as the predictor.
-    _secured: Option<Secured>,
+    /// Kept for as long as the predictor.
+    secured: Vec<Secured>,
 }
 
 /// A kind as the API's paths have it.
@@ -138,7 +138,7 @@ impl<'a> World<'a> {
         let pod = pods::run(&self.client, &spec).await?;
         self.served.insert(
             version.to_owned(),
-            Served { service: service.to_owned(), predictor, pod, _secured: None },
+            Served { service: service.to_owned(), predictor, pod, secured: Vec::new() },
         );
         Ok(())
     }
@@ -182,7 +182,7 @@ impl<'a> World<'a> {
         let served = self.served.get_mut(version).context("it was not served")?;
         let server = served.predictor.address();
         let listener = TcpListener::bind((server.ip(), TLS_PORT))?;
-        served._secured = Some(Secured::start(listener, identity, server)?);
+        served.secured.push(Secured::start(listener, identity, server)?);
         Ok(())
     }
 
