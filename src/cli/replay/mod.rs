@@ -116,7 +116,7 @@ pub async fn run(
         metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
     remarks.extend(partly(&plan));
     let asked = Asked {
-        sources: &sources,
+        sources: &metrics,
         name: &manifest.name,
         namespace: &namespace,
         plan: &plan,
