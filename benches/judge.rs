@@ -189,7 +189,7 @@ fn rehearsals() -> Vec<Figure> {
 /// Ten megabytes of what an Istio gateway exposes.
 fn reading() -> Vec<Figure> {
     let mut text = String::new();
-    let mut number = 0;
+    let mut number = 0_u32;
     while text.len() < 10_000_000 {
         number += 1;
         writeln!(
@@ -203,7 +203,7 @@ fn reading() -> Vec<Figure> {
         let began = Instant::now();
         let samples = exposition::read(&text, Dialect::Text).filter(Result::is_ok).count();
         let took = began.elapsed();
-        assert_eq!(samples, number);
+        assert_eq!(u32::try_from(samples), Ok(number));
         took
     });
     let latencies: Latencies = measured.collect();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     api::{Finish, GoDuration, Profile, RolloutSpec},
     judge::{Bound, Indicator},
-    plan::{MetricsPlan, Plan, PlannedCheck, Rule},
+    plan::{MetricsPlan, Plan, PlannedCheck, PlannedSticky, Rule},
 };
 
 /// A first step above this share in percent puts more users at risk than a first look needs.
@@ -67,12 +67,35 @@ pub struct Finding {
 pub fn lint(plan: &Plan, spec: &RolloutSpec) -> Vec<Finding> {
     let mut findings = Vec::new();
     steps(plan, &mut findings);
+    hashes(plan, &mut findings);
     checks(plan, spec, &mut findings);
+    let without_meaning =
+        plan.warnings.iter().map(|warning| risk(&warning.path, &warning.problem, "take it away, or mend it"));
+    findings.extend(without_meaning);
     findings
 }
 
 fn risk(path: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Finding {
     Finding { severity: Severity::Risk, path: path.into(), problem: problem.into(), advice: advice.into() }
+}
+
+/// Steps that bind users by a hash, after which others draw anew.
+fn hashes(plan: &Plan, findings: &mut Vec<Finding>) {
+    for pair in plan.steps.windows(2) {
+        let [before, step] = pair else { continue };
+        let Some(by @ PlannedSticky::Header(header)) = &before.sticky else { continue };
+        if (1..100).contains(&step.weight) && step.sticky.as_ref() != Some(by) {
+            findings.push(risk(
+                format!("{}.sticky", step.path),
+                format!(
+                    "step {} bound users by the hash in {header}, and here they are drawn anew: who met the canary may meet \
+                     stable",
+                    before.name
+                ),
+                format!("say sticky: {{header: {header}}} here too"),
+            ));
+        }
+    }
 }
 
 fn steps(plan: &Plan, findings: &mut Vec<Finding>) {
@@ -245,7 +268,7 @@ mod tests {
     #[test]
     fn every_risk_is_named_with_its_field() {
         type Change = fn(&mut Value);
-        let cases: [(Change, &str); 9] = [
+        let cases: [(Change, &str); 11] = [
             (|s| s["steps"] = json!([]), "spec.steps: there are no steps"),
             (|s| s["steps"][0]["weight"] = json!(25), "spec.steps[0].weight: the first users"),
             (|s| s["steps"][1]["weight"] = json!(3), "spec.steps[1].weight: the canary gets less"),
@@ -264,6 +287,19 @@ mod tests {
             (|s| s["checks"][0]["errors"]["max"] = json!("0%"), "spec.checks[0].errors.max: a single failed"),
             (|s| s["checks"][1]["latency"]["max"] = json!("300ms"), "spec.checks[1].latency.max: 300ms lies"),
             (|s| s["interval"] = json!("2s"), "spec.checks[0]: a look reaches back 10s"),
+            (
+                |s| s["steps"][0]["sticky"] = json!({"header": "x-user"}),
+                "spec.steps[1].sticky: step 1 bound users by the hash in x-user",
+            ),
+            (
+                |s| {
+                    let spec = s.as_object_mut().unwrap();
+                    spec.remove("routes");
+                    spec.insert("expose".into(), json!({}));
+                    s["annotations"] = json!({"seldon.io/istio-retries-timeout": "2"});
+                },
+                "spec.annotations[seldon.io/istio-retries-timeout]: means nothing without",
+            ),
         ];
         for (change, expected) in cases {
             let found = found(change);

@@ -6,8 +6,12 @@ use std::{error::Error, io, net::SocketAddr};
 use axum::Router;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{JoinHandle, JoinSet},
@@ -113,8 +117,9 @@ where
     // Without it, small answers wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(service);
-    let mut connection =
-        std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    // HTTP/2 for those who begin with it, as clients of gRPC do.
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => return,
         () = stop.cancelled() => {}

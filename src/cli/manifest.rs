@@ -65,23 +65,37 @@ impl Manifest {
 /// # Errors
 /// A file that cannot be read, is no YAML, or has not the one Rollout that was asked for.
 pub fn read(file: &File) -> Result<Manifest, Failure> {
-    let shown = shown(&file.file);
-    let text = text(&file.file)?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+    parse(&text(&file.file)?, file.name.as_deref(), &shown(&file.file))
+}
+
+/// Reads the text of a file that is called `shown`, for the Rollout of this name where there are several.
+///
+/// # Errors
+/// As [`read`], each with the place in the text or the field.
+pub(crate) fn parse(text: &str, name: Option<&str>, shown: &str) -> Result<Manifest, Failure> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| Failure::Other(format!("{shown} is no YAML that can be read: {error}")))?;
     let is_rollout = |document: &Value| {
         let group = document["apiVersion"].as_str().unwrap_or_default();
         group.starts_with("sluice.dev/") && document["kind"] == "Rollout"
     };
     let (rollouts, others): (Vec<Value>, Vec<Value>) = documents.into_iter().partition(is_rollout);
-    let rollout = chosen(rollouts, file.name.as_deref(), &shown)?;
+    let rollout = chosen(rollouts, name, shown)?;
     let field = |name: &str| rollout["metadata"][name].as_str().map(str::to_owned);
     let name =
         field("name").ok_or_else(|| Failure::Other(format!("{shown}: a Rollout has no metadata.name")))?;
     let mut unknown = Vec::new();
-    let spec =
-        serde_ignored::deserialize(&rollout["spec"], |path| unknown.push(format!("spec{}", spelled(&path))))
-            .map_err(|error| Failure::Other(format!("{shown}: the spec of the Rollout {name:?}: {error}")))?;
+    let mut ignored = |path: serde_ignored::Path<'_>| unknown.push(format!("spec{}", spelled(&path)));
+    let reader = serde_ignored::Deserializer::new(&rollout["spec"], &mut ignored);
+    let spec = serde_path_to_error::deserialize(reader).map_err(|error| {
+        let field = match error.path().to_string() {
+            root if root == "." => String::new(),
+            below if below.starts_with('[') => below,
+            below => format!(".{below}"),
+        };
+        let error = error.inner();
+        Failure::Other(format!("{shown}: the Rollout {name:?}: spec{field}: {error}"))
+    })?;
     Ok(Manifest { namespace: field("namespace"), name, spec, unknown, others })
 }
 

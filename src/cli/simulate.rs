@@ -67,9 +67,15 @@ pub fn run(args: &SimulateArgs, screen: &Screen, out: &mut dyn Write) -> Result<
 }
 
 fn scenario(args: &SimulateArgs) -> Result<Scenario, Failure> {
-    let shown = args.scenario.display();
-    let text = manifest::text(&args.scenario)?;
-    let scenario: Scenario = serde_saphyr::from_str(&text)
+    parse(&manifest::text(&args.scenario)?, &args.scenario.display().to_string())
+}
+
+/// Reads the text of a file that is called `shown`.
+///
+/// # Errors
+/// A text that is no scenario, or one that makes no sense, each with the place in the text or the field.
+pub(crate) fn parse(text: &str, shown: &str) -> Result<Scenario, Failure> {
+    let scenario: Scenario = serde_saphyr::from_str(text)
         .map_err(|error| Failure::Other(format!("{shown} is no scenario that can be read: {error}")))?;
     scenario.check().map_err(|error| Failure::Other(format!("{shown}: {error}")))?;
     Ok(scenario)

@@ -1,4 +1,5 @@
-//! One Event per decision, one when a spec is refused, one when the metrics are missing and one when they are back.
+//! One Event per decision, one when a spec is refused, one when the metrics are missing and one when they are back, and one
+//! when a stable predictor was changed in place.
 //!
 //! Events are named after the decision, so that a second attempt finds the first one there. They are for people: one
 //! that cannot be written is lost and keeps nothing from happening.
@@ -104,11 +105,24 @@ pub(super) async fn metrics(
     }
 }
 
-/// Says that what users have was changed past every check.
-pub(super) async fn unguarded(context: &Context, subject: &Subject, note: &str) {
-    tracing::warn!(rollout = subject.display(), reason = UNGUARDED, "{note}");
+/// Says that what users have was changed past every check, or was changed once more.
+pub(super) async fn unguarded(
+    context: &Context,
+    subject: &Subject,
+    before: &RolloutStatus,
+    after: &RolloutStatus,
+) {
+    let said = |status| {
+        let condition = condition(status, ConditionType::Guarded);
+        condition.filter(|condition| condition.status == ConditionStatus::False)
+    };
+    let Some(now) = said(after) else { return };
+    if said(before).is_some_and(|then| then.message == now.message) {
+        return;
+    }
+    tracing::warn!(rollout = subject.display(), reason = UNGUARDED, "{}", now.message);
     let key = format!("unguarded-{}", context.clock.now().timestamp_millis());
-    publish(context, subject, &key, true, UNGUARDED, note).await;
+    publish(context, subject, &key, true, UNGUARDED, &now.message).await;
 }
 
 fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {

@@ -19,7 +19,7 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{
-    observe::SeenPod,
+    observe::{SeenPod, Subsets},
     stores::VirtualService,
     subject::{RolloutObject, Subject},
 };
@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub(super) counters: metrics::Memory,
     /// What was seen of pods, by uid.
     pub(super) pods: BTreeMap<String, SeenPod>,
+    /// What is known of subsets and of whose pods are theirs.
+    pub(super) subsets: Subsets,
     /// What the API server answered to our last writes: newer than the caches for a moment.
     pub(super) rollout: Option<Arc<RolloutObject>>,
     /// The same of VirtualServices.
@@ -60,8 +62,6 @@ pub(super) struct Memory {
     pub(super) gateways: BTreeMap<ObjectName, Instant>,
     /// A predictor whose subset was there, and until when that counts.
     pub(super) subset: Option<(Predictor, Instant)>,
-    /// What stable served when it was last looked at, with its revision.
-    pub(super) serves: Option<(Predictor, String)>,
     /// The version of the Rollout that was read past the cache because the routes show a later decision.
     pub(super) checked_version: Option<String>,
     /// A look that led to something that could not be recorded, and the canary that it was about.
@@ -105,6 +105,7 @@ impl Memory {
     pub(super) fn rest(&mut self) {
         self.counters = metrics::Memory::default();
         self.pods = BTreeMap::new();
+        self.subsets = Subsets::default();
         self.queries = BTreeMap::new();
         self.unused_look = None;
         self.history = None;

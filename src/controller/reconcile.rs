@@ -200,6 +200,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     context.telemetry.reconciled(&subject.uid, &status);
     if due {
         events::refused(context, subject, &subject.status, &status).await;
+        events::unguarded(context, subject, &subject.status, &status).await;
         let said = seen.facts.metrics.as_ref();
         events::metrics(context, subject, &subject.status, &status, said).await;
     }

@@ -16,6 +16,8 @@ use super::{Error, context::Context, optional::seldon, stores::VirtualServiceObj
 pub(super) struct Slots {
     pub(super) deployment: Value,
     pub(super) shown: Value,
+    /// What keeps the operator's VirtualService from being so.
+    pub(super) not_carried_out: Option<String>,
 }
 
 /// A SeldonDeployment as it is now, past every cache: what is written names its version.

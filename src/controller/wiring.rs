@@ -42,9 +42,6 @@ pub(super) async fn run(
     mut changed: impl Stream<Item = String> + Unpin,
     stopping: CancellationToken,
 ) {
-    if !common.optional.seldon {
-        return;
-    }
     let mut again = tokio::time::interval(ALL);
     loop {
         let names = tokio::select! {

@@ -49,6 +49,11 @@ pub struct Response {
 }
 
 impl Response {
+    /// What a server might have answered.
+    pub fn of(status: StatusCode, body: String) -> Self {
+        Self { status, content_type: None, date: None, body, _room: None }
+    }
+
     /// The start of the body in one line, for a message.
     pub fn excerpt(&self) -> String {
         let words: Vec<_> = self.body.split_whitespace().take(40).collect();

@@ -7,6 +7,7 @@
 mod config;
 mod counters;
 pub mod exposition;
+pub(crate) mod fuzzing;
 mod history;
 mod http;
 mod memory;

@@ -1,7 +1,8 @@
 //! What `deploy/` has beside the controller does what it says: health checks of Argo CD, run by a Lua interpreter; the
-//! dashboard and the alerts, each of their queries asked of a real Prometheus; the Gateway.
+//! dashboard and the alerts, each of their queries asked of a real Prometheus, which also fires the alerts; the Gateway.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod alerts;
 mod gateway;
 mod health;
 mod monitoring;

@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use crate::{read, resources, yaml};
 
 /// Nothing here takes this long; a busy machine may.
-const LIMIT: Duration = Duration::from_mins(1);
-const SCRAPE_INTERVAL: Duration = Duration::from_millis(300);
+pub const LIMIT: Duration = Duration::from_mins(1);
+pub const SCRAPE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A query, and what shows or asks it.
 struct Asked {
@@ -66,7 +66,7 @@ fn filled_in(promql: &str) -> String {
     text
 }
 
-fn rules() -> Vec<Value> {
+pub fn rules() -> Vec<Value> {
     let groups = yaml("deploy/monitoring/rules.yaml")["spec"]["groups"].as_array().cloned().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap()).collect()
 }
@@ -80,7 +80,7 @@ fn alerts() -> Vec<Asked> {
 }
 
 /// Serves what it is told to.
-async fn exporter(text: Arc<Mutex<String>>) -> String {
+pub async fn exporter(text: Arc<Mutex<String>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let router = Router::new().route("/metrics", get(move || async move { text.lock().unwrap().clone() }));
@@ -171,95 +171,6 @@ async fn every_query_has_an_answer_of_a_real_prometheus() {
         let about_absence = promql.starts_with("absent(");
         assert_eq!(series.is_empty(), about_absence, "{by}: {plain}: {series:?}");
         assert!(!about_absence || firing.is_empty(), "{by} fires beside a controller");
-    }
-}
-
-/// What a controller that is well says, with what `changed` says in place of it.
-fn says(changed: &str) -> String {
-    let well = "sluice_slots_held 16\n\
-        sluice_rollouts_without_metrics 0\n\
-        sluice_rollouts{phase=\"Stalled\"} 0\n\
-        sluice_rollouts{phase=\"Waiting\"} 0\n\
-        sluice_rollbacks_total{reason=\"CheckFailed\"} 0\n\
-        sluice_reconciles_total{outcome=\"ok\"} 1000\n\
-        sluice_reconciles_total{outcome=\"Refused\"} 0\n\
-        sluice_decision_latency_seconds_bucket{le=\"1.0\"} 100\n\
-        sluice_decision_latency_seconds_bucket{le=\"5.0\"} 100\n\
-        sluice_decision_latency_seconds_bucket{le=\"+Inf\"} 100\n\
-        sluice_metrics_query_errors_total{source=\"default\",kind=\"Unavailable\"} 0\n\
-        sluice_metrics_query_duration_seconds_count{source=\"default\"} 100\n\
-        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"2.5\"} 100\n\
-        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"5.0\"} 100\n\
-        sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"+Inf\"} 100\n";
-    let series = |line: &str| line.rsplit_once(' ').map(|(series, _)| series.to_owned());
-    let changes = |line: &&str| !changed.lines().any(|new| series(new) == series(line));
-    well.lines().filter(changes).chain(changed.lines()).map(|line| format!("{line}\n")).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_alert_fires_on_what_it_is_about_and_on_nothing_else() {
-    let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
-    let trouble = [
-        ("SluiceSlotsNotHeld", "sluice_slots_held 12"),
-        ("SluiceCannotAct", "sluice_reconciles_total{outcome=\"Refused\"} 5000"),
-        ("SluiceBlind", "sluice_rollouts_without_metrics 2"),
-        ("SluiceMetricsMissing", "sluice_rollouts_without_metrics 2"),
-        (
-            "SluiceActsLate",
-            "sluice_decision_latency_seconds_bucket{le=\"5.0\"} 300\nsluice_decision_latency_seconds_bucket{le=\"+Inf\"} 300",
-        ),
-        (
-            "SluiceMetricsSourceFails",
-            "sluice_metrics_query_errors_total{source=\"default\",kind=\"Unavailable\"} 900\nsluice_metrics_query_duration_seconds_count{source=\"default\"} 1000",
-        ),
-        (
-            "SluiceMetricsSourceSlow",
-            "sluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"5.0\"} 300\nsluice_metrics_query_duration_seconds_bucket{source=\"default\",le=\"+Inf\"} 300",
-        ),
-        ("SluiceRolledBack", "sluice_rollbacks_total{reason=\"CheckFailed\"} 1"),
-        ("SluiceRolloutsStalled", "sluice_rollouts{phase=\"Stalled\"} 1"),
-        ("SluiceRolloutsWait", "sluice_rollouts{phase=\"Waiting\"} 1"),
-    ];
-    // Each trouble is a job of its own.
-    let mut texts = Vec::new();
-    let mut targets = Vec::new();
-    for job in [("well", "")].iter().chain(&trouble).map(|(name, _)| *name) {
-        let text = Arc::new(Mutex::new(says("")));
-        targets.push(Target::new(exporter(text.clone()).await).label("job", job));
-        texts.push(text);
-    }
-    let alerts = alerts();
-    let down = &alerts.iter().find(|alert| alert.by == "SluiceDown").unwrap().promql;
-    assert_eq!(prometheus.query(down).await.unwrap().len(), 1, "nobody is there yet");
-    prometheus.set_targets(targets).await.unwrap();
-    wait::until(LIMIT, "all are scraped twice", || async {
-        let all = prometheus.query("count_over_time(sluice_slots_held[1m]) >= 2").await;
-        match all.map_err(|error| error.to_string())?.len() {
-            count if count > trouble.len() => Ok(()),
-            count => Err(format!("{count} are")),
-        }
-    })
-    .await
-    .unwrap();
-    for (text, (_, change)) in texts.iter().skip(1).zip(&trouble) {
-        *text.lock().unwrap() = says(change);
-    }
-    for alert in &alerts {
-        let about: Vec<&str> = trouble
-            .iter()
-            .filter(|(name, change)| {
-                trouble.iter().any(|(other, same)| *other == alert.by && same == change) || *name == alert.by
-            })
-            .map(|(name, _)| *name)
-            .collect();
-        wait::until(LIMIT, format!("{} fires for {about:?} alone", alert.by), || async {
-            let firing = prometheus.query(&alert.promql).await.map_err(|error| error.to_string())?;
-            let jobs: BTreeSet<&str> =
-                firing.iter().filter_map(|sample| sample.labels.get("job")).map(String::as_str).collect();
-            if jobs == about.iter().copied().collect() { Ok(()) } else { Err(format!("{jobs:?}")) }
-        })
-        .await
-        .unwrap();
     }
 }
 

@@ -11,8 +11,7 @@ use sluice_core::{
 use crate::{read, root, schema};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
-const NOT_YET: [&str; 5] = [
-    "spec.steps[].sticky.header",
+const NOT_YET: [&str; 4] = [
     "spec.target.deployment",
     "spec.target.inferenceService",
     "spec.metrics.profile: seldon, kserve, envoy",
@@ -204,7 +203,6 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
         "steps": [{"weight": 5}], "checks": [{"name": "c", "errors": {"max": "1%"}}],
     });
     let changes = [
-        ("/steps/0/sticky", json!({"header": "x-user"})),
         ("/target", json!({"deployment": {"name": "iris"}})),
         ("/target", json!({"inferenceService": {"name": "iris"}})),
         ("/metrics", json!({"profile": "seldon"})),

@@ -383,6 +383,34 @@ async fn seldon_moves_the_weights_between_predictors() {
     same(&stable(&world), &"iris-green".into(), "stable");
 }
 
+#[tokio::test(start_paused = true)]
+async fn seldon_shadow_becomes_stable_without_a_restart() {
+    let world = World::without_routes().await;
+    let _main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
+    let green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    crate::expose::gateway(&world).await;
+    for object in example("seldon-shadow") {
+        world.create(object).await;
+    }
+    let users = crate::expose::users(&world, "/seldon/models/iris");
+    let before = world.api.history().len();
+    let _sluice = world.controller();
+    world.sees("copies are made", |status| status["beside"]["mirror"] == 100.0).await;
+    world.sees("some users have it", |status| status["weight"] == 10).await;
+    assert!(green.predictor.served().total() > 50, "{:?}", green.predictor.served());
+    world.stands("Healthy", "Live").await;
+    same(&crate::expose::canary_weights(&world, "iris-green"), &vec![0, 10, 50, 100], "the canary's weights");
+    same(&stable(&world), &"iris-green".into(), "stable");
+    let history = world.api.history();
+    let touched = |write: &&sluice_lab::embedded::Write| {
+        ["seldondeployments", "pods", "endpointslices"].contains(&write.resource.as_str())
+    };
+    assert_eq!(history[before..].iter().filter(touched).count(), 0, "nothing of Seldon Core's was written");
+    let report = users.stop().await;
+    // Before there is a route nobody is found.
+    assert!(report.by_code.keys().all(|code| [200, 404].contains(code)), "{report:?}");
+}
+
 #[test]
 fn every_example_is_run_here_or_asks_prometheus() {
     let run = [
@@ -395,6 +423,7 @@ fn every_example_is_run_here_or_asks_prometheus() {
         "ramp",
         "scrape",
         "seldon",
+        "seldon-shadow",
         "shadow",
         "shadow-then-promote",
         "wait",

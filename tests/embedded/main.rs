@@ -6,10 +6,12 @@
 
 mod campaign;
 mod clocks;
+mod copies;
 mod examples;
 mod expose;
 mod fencing;
 mod freeze;
+mod hashed;
 mod history;
 mod journal;
 mod life;
@@ -23,6 +25,8 @@ mod replicas;
 mod rest;
 mod restored;
 mod seldon;
+mod seldon_changes;
+mod subsets;
 mod tenants;
 mod tenure;
 mod tools;

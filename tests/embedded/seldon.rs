@@ -17,18 +17,18 @@ use crate::{
     world::{LIMIT, NAMESPACE, Sluice, World, same, summary},
 };
 
-fn deployment(predictors: &Value) -> Value {
+pub fn deployment(predictors: &Value) -> Value {
     json!({
         "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "metadata": {"name": "iris"},
         "spec": {"predictors": predictors},
     })
 }
 
-fn both() -> Value {
+pub fn both() -> Value {
     json!([{"name": "main", "traffic": 100, "graph": {"modelUri": "a"}}, {"name": "green", "traffic": 0, "graph": {"modelUri": "b"}}])
 }
 
-fn rollout(name: &str, predictor: &str) -> Value {
+pub fn rollout(name: &str, predictor: &str) -> Value {
     json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": name},
         "spec": {
@@ -41,20 +41,24 @@ fn rollout(name: &str, predictor: &str) -> Value {
 }
 
 /// A world with predictors `main` and `green` behind their Services.
-async fn world() -> (World, [Served; 2]) {
+pub async fn world() -> (World, [Served; 2]) {
     let world = World::without_routes().await;
     gateway(&world).await;
     let main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
     let green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    // As Seldon Core's operator labels them.
+    for predictor in ["main", "green"] {
+        world.scene.label(&format!("iris-{predictor}-0"), "version", predictor).await.unwrap();
+    }
     (world, [main, green])
 }
 
-async fn patch(world: &World, change: Value) {
+pub async fn patch(world: &World, change: Value) {
     let objects = world.objects("machinelearning.seldon.io", "v1", "SeldonDeployment");
     objects.patch("iris", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
 }
 
-fn virtual_service(world: &World) -> Option<Value> {
+pub fn virtual_service(world: &World) -> Option<Value> {
     world
         .api
         .object("virtualservices.networking.istio.io", NAMESPACE, "iris")
@@ -152,16 +156,18 @@ async fn a_stable_predictor_that_is_changed_in_place_is_said_to_be_unguarded() {
     changed[1]["traffic"] = 50.into();
     patch(&world, json!({"spec": {"predictors": changed}})).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let events = || {
-        let history = world.api.history();
-        let of = history.iter().filter(|write| write.resource == "events" && write.after.is_some());
-        of.filter(|write| write.after.as_ref().is_some_and(|event| event["reason"] == "Unguarded")).count()
-    };
-    assert_eq!(events(), 0, "traffic is not what it serves");
+    assert_eq!(unguarded(&world), 0, "traffic is not what it serves");
     changed[0]["graph"]["modelUri"] = "c".into();
     patch(&world, json!({"spec": {"predictors": changed}})).await;
-    let look = || async { if events() == 1 { Ok(()) } else { Err(format!("{} Events", events())) } };
+    let look = || async { if unguarded(&world) == 1 { Ok(()) } else { Err("no Event".to_owned()) } };
     eventually(LIMIT, "one Event says so", look).await.unwrap();
+}
+
+/// How many Events say that stable was changed in place.
+pub fn unguarded(world: &World) -> usize {
+    let history = world.api.history();
+    let of = history.iter().filter(|write| write.resource == "events" && write.after.is_some());
+    of.filter(|write| write.after.as_ref().is_some_and(|event| event["reason"] == "Unguarded")).count()
 }
 
 // === no second manifest ===
@@ -256,7 +262,7 @@ async fn a_rollout_of_that_name_that_is_no_copy_is_not_touched() {
 // === where Seldon Core's operator owns the routes ===
 
 /// What the operator makes of the SeldonDeployment `iris`.
-fn operators_route(deployment: &Value) -> Value {
+pub fn operators_route(deployment: &Value) -> Value {
     let predictors = deployment["spec"]["predictors"].as_array().cloned().unwrap_or_default();
     let to = |predictor: &Value, port: u16| {
         let name = predictor["name"].as_str().unwrap();
@@ -266,8 +272,16 @@ fn operators_route(deployment: &Value) -> Value {
             "weight": predictor["traffic"],
         })
     };
-    let route =
-        |port: u16| -> Vec<Value> { predictors.iter().map(|predictor| to(predictor, port)).collect() };
+    let (shadows, live): (Vec<_>, Vec<_>) =
+        predictors.iter().partition(|predictor| predictor["shadow"] == true);
+    let mirrors = |mut route: Value, port: u16| {
+        for shadow in &shadows {
+            route["mirror"] = to(shadow, port)["destination"].clone();
+            route["mirrorPercentage"] = json!({"value": shadow["traffic"]});
+        }
+        route
+    };
+    let route = |port: u16| -> Vec<Value> { live.iter().map(|predictor| to(predictor, port)).collect() };
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
         "metadata": {"name": "iris", "ownerReferences": [{
@@ -277,14 +291,16 @@ fn operators_route(deployment: &Value) -> Value {
         "spec": {
             "hosts": ["*"], "gateways": ["istio-system/seldon-gateway"],
             "http": [
-                {"match": [{"uri": {"prefix": "/seldon/models/iris/"}}], "rewrite": {"uri": "/"}, "route": route(8000)},
-                {"match": [{"headers": {"seldon": {"exact": "iris"}}}], "route": route(5001)},
+                mirrors(json!({
+                    "match": [{"uri": {"prefix": "/seldon/models/iris/"}}], "rewrite": {"uri": "/"}, "route": route(8000),
+                }), 8000),
+                mirrors(json!({"match": [{"headers": {"seldon": {"exact": "iris"}}}], "route": route(5001)}), 5001),
             ],
         },
     })
 }
 
-fn stored(world: &World) -> Value {
+pub fn stored(world: &World) -> Value {
     world
         .api
         .object("seldondeployments.machinelearning.seldon.io", NAMESPACE, "iris")
@@ -295,7 +311,7 @@ fn stored(world: &World) -> Value {
 
 /// Does what Seldon Core's operator does with routes, until dropped; while `works` is false it does nothing, as while a
 /// deployment is unready.
-fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+pub fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
     let (client, works) = (world.api.client_as("operator"), works.clone());
     tokio::spawn(async move {
         let api = |group: &str, kind: &str| {
@@ -328,7 +344,7 @@ fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHandle<(
     })
 }
 
-async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
+pub async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
     let (world, served) = world().await;
     world.create(deployment(&both())).await;
     world.create(operators_route(&stored(&world))).await;
@@ -342,7 +358,7 @@ async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
     (world, served, Arc::new(AtomicBool::new(true)))
 }
 
-fn slotted(steps: Value) -> Value {
+pub fn slotted(steps: Value) -> Value {
     let mut object = rollout("iris", "green");
     object["spec"].as_object_mut().unwrap().remove("expose");
     object["spec"]["routes"] = json!([{"virtualService": "iris"}]);
@@ -351,7 +367,7 @@ fn slotted(steps: Value) -> Value {
 }
 
 /// The traffic of `main` and `green` in every state of the SeldonDeployment, each once while it lasted.
-fn traffic(world: &World) -> Vec<[i64; 2]> {
+pub fn traffic(world: &World) -> Vec<[i64; 2]> {
     let mut seen = Vec::new();
     for write in world.api.history().iter().filter(|write| write.resource == "seldondeployments") {
         let Some(after) = &write.after else { continue };

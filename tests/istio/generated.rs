@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
-use sluice_lab::real::AuditEntry;
+use sluice_lab::real::{AuditEntry, Users};
 
 use crate::lab::{CONTROLLER, GATEWAY, Lab};
 use crate::shares::{Observed, none_failed, share_is, share_is_over};
@@ -114,31 +114,78 @@ pub async fn nobody_fights_over_a_delegate(lab: &Arc<Lab>) -> Result<()> {
     world.end(controller)
 }
 
-pub async fn predictors_of_a_seldon_deployment_change_places(lab: &Arc<Lab>) -> Result<()> {
-    let mut world = World::empty(lab, "seldon").await?;
-    // What Seldon Core's operator makes of each predictor.
+/// A SeldonDeployment with `main`, which has all traffic, and a `green` of this sort; and what Seldon Core's operator makes
+/// of both.
+async fn seldon_deployment(world: &mut World<'_>, green: Value) -> Result<()> {
     for (predictor, version) in [("main", "v1"), ("green", "v2")] {
         world.serve_as(&format!("{IRIS}-{predictor}"), version, &[("version", predictor)]).await?;
     }
     world.scraped().await?;
-    let object = json!({
+    let graph =
+        |version: &str| json!({"name": "classifier", "modelUri": format!("gs://models/iris-{version}")});
+    let mut object = json!({
         "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "metadata": {"name": IRIS},
-        "spec": {"predictors": [
-            {"name": "main", "traffic": 100, "graph": {"name": "classifier", "modelUri": "gs://models/iris-v1"}},
-            {"name": "green", "traffic": 0, "graph": {"name": "classifier", "modelUri": "gs://models/iris-v2"}},
-        ]},
+        "spec": {"predictors": [{"name": "main", "traffic": 100, "graph": graph("v1")}, green]},
     });
-    world.create("machinelearning.seldon.io", "v1", &object).await?;
-    let controller = world.controller()?;
-    let target = |predictor: &str| json!({"seldonDeployment": {"name": IRIS, "predictor": predictor}});
-    let expose = json!({"hosts": [world.host()], "gateways": [GATEWAY]});
-    world.create_rollout(&exposed(&world, target("main"), expose)).await?;
+    object["spec"]["predictors"][1]["name"] = json!("green");
+    object["spec"]["predictors"][1]["graph"] = graph("v2");
+    world.create("machinelearning.seldon.io", "v1", &object).await.map(drop)
+}
+
+fn predictor(name: &str) -> Value {
+    json!({"seldonDeployment": {"name": IRIS, "predictor": name}})
+}
+
+/// Users of the SeldonDeployment, once it is served.
+async fn users_of_it(world: &World<'_>) -> Result<Users> {
     let path = format!("/seldon/{}/{IRIS}/v2/models/{IRIS}/infer", world.namespace);
     let users = world.users().path(path);
     world.answered_by(&users, "iris-v1").await?;
-    let users = users.rate(150.0).start();
+    Ok(users)
+}
+
+/// A shadow gets copies, then users, then all of them, and it is the same pod from first to last: nothing of Seldon Core's
+/// is written, for which its operator would start another one.
+pub async fn a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart(lab: &Arc<Lab>) -> Result<()> {
+    let mut world = World::empty(lab, "seldon-shadow").await?;
+    seldon_deployment(&mut world, json!({"shadow": true})).await?;
+    let controller = world.controller()?;
+    let expose = json!({"hosts": [world.host()], "gateways": [GATEWAY]});
+    world.create_rollout(&exposed(&world, predictor("main"), expose)).await?;
+    let users = users_of_it(&world).await?.rate(150.0).start();
     let observed = Observed::of_route(lab, &world.host(), "http");
-    world.edit(json!({"target": target("green")})).await?;
+    let pods = world.pods().await?;
+    let steps = json!([{"mirror": 100, "for": "6s"}, {"weight": 30, "for": "6s"}]);
+    world.edit(json!({"target": predictor("green"), "steps": steps})).await?;
+    world.status_is("copies are made", |status| status["beside"]["mirror"] == 100.0).await?;
+    let before = world.predictor("v2").served().total();
+    world.status_is("users get it", |status| status["weight"] == 30).await?;
+    let copies = world.predictor("v2").served().total() - before;
+    ensure!(copies > 300, "{copies} copies in six seconds");
+    world.obeyed(&observed, "iris-green", 100).await?;
+    world.phase("Healthy", "Live").await?;
+    same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 30, 100])?;
+    observed.share_is(&users, ("iris-green", "iris-v2"), 0)?;
+    observed.share_is(&users, ("iris-green", "iris-v2"), 30)?;
+    none_failed(&users.stop().await)?;
+    same("the pods, and when they started", &world.pods().await?, &pods)?;
+    let writes = world.audit.writes_of(CONTROLLER)?;
+    let of_seldon = writes.iter().filter(|write| {
+        write.namespace == world.namespace && ["seldondeployments", "pods"].contains(&write.resource.as_str())
+    });
+    same("writes to what is Seldon Core's", &of_seldon.count(), &0)?;
+    world.end(controller)
+}
+
+pub async fn predictors_of_a_seldon_deployment_change_places(lab: &Arc<Lab>) -> Result<()> {
+    let mut world = World::empty(lab, "seldon").await?;
+    seldon_deployment(&mut world, json!({"traffic": 0})).await?;
+    let controller = world.controller()?;
+    let expose = json!({"hosts": [world.host()], "gateways": [GATEWAY]});
+    world.create_rollout(&exposed(&world, predictor("main"), expose)).await?;
+    let users = users_of_it(&world).await?.rate(150.0).start();
+    let observed = Observed::of_route(lab, &world.host(), "http");
+    world.edit(json!({"target": predictor("green")})).await?;
     world.obeyed(&observed, "iris-green", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 30, 100])?;

@@ -11,10 +11,12 @@
     reason = "a test, though clippy knows only those of the usual harness; and JSON is written where it is passed"
 )]
 
+mod connections;
 mod controller;
 mod crash;
 mod generated;
 mod gitops;
+mod grpc;
 mod lab;
 mod mlserver;
 mod modes;
@@ -24,8 +26,10 @@ mod oracle;
 mod outcomes;
 mod policies;
 mod promotion;
+mod several;
 mod shares;
 mod strategies;
+mod subsets;
 mod world;
 
 use std::process::ExitCode;
@@ -72,16 +76,25 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             nobody_fights_over_a_delegate,
             predictors_of_a_seldon_deployment_change_places,
+            a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
         ],
         modes: [
             a_mirror_gets_its_percentage_and_never_answers,
             a_cohort_sees_the_canary_and_nobody_else_does,
             a_cookie_keeps_a_client_on_its_arm,
+            a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back,
         ],
+        subsets: [a_subset_gets_users_when_its_own_pods_are_ready],
         strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
         policies: [
             what_the_users_route_does_it_does_during_steps,
+        ],
+        several: [every_route_gets_the_weights_and_what_falls_falls_first],
+        grpc: [calls_are_divided_by_weight, a_generated_route_takes_calls_by_their_headers],
+        connections: [
+            connections_to_a_port_are_divided_by_weight,
+            connections_for_a_name_are_divided_by_weight,
         ],
     );
     Ok(libtest_mimic::run(&arguments, trials).exit_code())

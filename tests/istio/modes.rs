@@ -1,6 +1,6 @@
 //! What the canary gets besides a share of all users: a cohort, clients that stay, copies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
@@ -10,7 +10,7 @@ use sluice_lab::real::{Answer, Answers, wait};
 use tokio::time::Instant;
 
 use crate::lab::{LIMIT, Lab};
-use crate::shares::{MISS, none_failed};
+use crate::shares::{MISS, none_failed, share_is_over};
 use crate::world::{IRIS, World, same};
 
 /// Requests of a moment, one of each sort, in which nobody may be counted as one of the wrong arm.
@@ -81,6 +81,62 @@ pub async fn a_cookie_keeps_a_client_on_its_arm(lab: &Arc<Lab>) -> Result<()> {
     }
     // Chance leaves out an arm once in eight million times.
     same("arms", &arms.len(), &2)?;
+    none_failed(&load.stop().await)?;
+    world.end(controller)
+}
+
+/// How many users there are whose hash says who they are.
+const HASHED: u64 = 2000;
+
+/// A hash as the layer that knows its users would make it (the mixer of `SplitMix64`).
+fn hash(user: u64) -> u64 {
+    let mut z = user.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Those of the users whom the canary answers. Each asks once.
+async fn users_of_canary(world: &World<'_>) -> Result<BTreeSet<u64>> {
+    let mut of_canary = BTreeSet::new();
+    for user in 0..HASHED {
+        let answers = world.users().header("x-user", &format!("{:016x}", hash(user))).ask(1).await;
+        none_failed(&answers)?;
+        if answers[0].by == "iris-v2" {
+            of_canary.insert(user);
+        }
+    }
+    Ok(of_canary)
+}
+
+pub async fn a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back(lab: &Arc<Lab>) -> Result<()> {
+    let world = World::new(lab, "hashed").await?;
+    let load = world.users().rate(150.0).start();
+    let observed = world.observe(lab);
+    let controller = world.controller()?;
+    let sticky =
+        |weight: u64| json!({"weight": weight, "sticky": {"header": "x-user"}, "for": "1s", "approve": true});
+    world.create_rollout(&world.rollout("v2", json!([sticky(10), sticky(35)]))).await?;
+    let mut before = BTreeSet::new();
+    for weight in [10, 35] {
+        world.obeyed(&observed, "iris-v2", weight).await?;
+        let now = users_of_canary(&world).await?;
+        let bound = 65_536 * weight / 100;
+        let all: BTreeSet<u64> = (0..HASHED).filter(|user| hash(*user) >> 48 < bound).collect();
+        same(&format!("users of the canary at {weight}%"), &now, &all)?;
+        #[allow(clippy::cast_precision_loss, reason = "a weight is at most 100")]
+        let likely = binomial::interval(HASHED, weight as f64 / 100.0, MISS);
+        println!("{} of {HASHED} users at {weight}%, and likely is {likely:?}", now.len());
+        ensure!(likely.contains(&(now.len() as u64)), "{} users at {weight}%", now.len());
+        ensure!(before.is_subset(&now), "the canary lost {:?}", before.difference(&now));
+        before = now;
+        share_is_over(&observed, &load, "iris-v2", weight, 500)?;
+        if weight == 10 {
+            world.says(&["approve", IRIS, "--reason", "go on"]).await?;
+        }
+    }
+    world.says(&["abort", IRIS, "--reason", "seen enough"]).await?;
+    world.only("iris-v1").await?;
     none_failed(&load.stop().await)?;
     world.end(controller)
 }

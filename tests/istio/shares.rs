@@ -30,6 +30,14 @@ pub struct Observed {
     task: JoinHandle<()>,
 }
 
+/// What of Envoy's is watched.
+enum Watched {
+    /// A route of a host.
+    Route { host: String, route: String },
+    /// Connections to a port, for a host as clients name it where that is given.
+    Connections { port: u16, sni: Option<String> },
+}
+
 /// While Envoy had the same weights.
 #[derive(Clone, Debug)]
 pub struct Window {
@@ -52,11 +60,20 @@ impl Observed {
 
     /// Watches the route of this name.
     pub fn of_route(lab: &Arc<Lab>, host: &str, route: &str) -> Self {
+        Self::of(lab, Watched::Route { host: host.to_owned(), route: route.to_owned() })
+    }
+
+    /// Watches connections to a port, for a host as clients name it where that is given.
+    pub fn of_connections(lab: &Arc<Lab>, port: u16, sni: Option<&str>) -> Self {
+        Self::of(lab, Watched::Connections { port, sni: sni.map(str::to_owned) })
+    }
+
+    fn of(lab: &Arc<Lab>, watched: Watched) -> Self {
         let looks = Arc::new(Mutex::new(Vec::new()));
-        let (kept, lab, host, route) = (looks.clone(), lab.clone(), host.to_owned(), route.to_owned());
+        let (kept, lab) = (looks.clone(), lab.clone());
         let task = tokio::spawn(async move {
             loop {
-                if let Ok(weights) = weights(&lab, &host, &route).await {
+                if let Ok(weights) = weights(&lab, &watched).await {
                     kept.lock().unwrap().push((Instant::now(), weights));
                 }
                 tokio::time::sleep(EVERY).await;
@@ -127,10 +144,14 @@ impl Observed {
     }
 }
 
-/// What Envoy sends where of one host, by Service.
-async fn weights(lab: &Lab, host: &str, route: &str) -> Result<Weights> {
-    let found = lab.shared().await?.gateway.weights(host, route).await?;
-    ensure!(!found.is_empty(), "Envoy does not know {host}");
+/// What Envoy sends where, by Service.
+async fn weights(lab: &Lab, watched: &Watched) -> Result<Weights> {
+    let gateway = &lab.shared().await?.gateway;
+    let found = match watched {
+        Watched::Route { host, route } => gateway.weights(host, route).await?,
+        Watched::Connections { port, sni } => gateway.connection_weights(*port, sni.as_deref()).await?,
+    };
+    ensure!(!found.is_empty(), "Envoy does not know where to send");
     // outbound|8000||iris-v1.models.svc.cluster.local
     let service = |cluster: &str| {
         let name = cluster.rsplit('|').next().unwrap_or_default();

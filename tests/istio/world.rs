@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use sluice_lab::predictor::Predictor;
 use sluice_lab::real::pods::{self, LabPod, PodSpec, pod_address};
+use sluice_lab::real::tls::{Identity, Secured};
 use sluice_lab::real::{Audit, AuditEntry, Target, Users, wait};
 
 use crate::controller::Controller;
@@ -24,6 +25,8 @@ pub const IRIS: &str = "iris";
 pub const ROUTE: &str = "primary";
 /// The port of pods, metrics included.
 const POD_PORT: u16 = 8082;
+/// The port of pods where [`World::secure`] was asked for.
+const TLS_PORT: u16 = 8443;
 
 /// The world of one test.
 pub struct World<'a> {
@@ -40,6 +43,8 @@ struct Served {
     service: String,
     predictor: Predictor,
     pod: LabPod,
+    // Kept for as long as the predictor.
+    _secured: Option<Secured>,
 }
 
 /// A kind as the API's paths have it.
@@ -73,9 +78,21 @@ impl<'a> World<'a> {
 
     /// A Service on port 8000, without anything behind it.
     pub async fn service(&self, name: &str) -> Result<()> {
+        self.service_on(name, &[("http", 8000)]).await
+    }
+
+    /// A Service on these ports, which all lead to the predictor's only one. Istio tells by a port's name what is spoken there.
+    async fn service_on(&self, name: &str, ports: &[(&str, u16)]) -> Result<()> {
+        let ports: Vec<Value> = ports
+            .iter()
+            .map(|(name, port)| {
+                let to = if *name == "tls" { "tls" } else { "http" };
+                json!({"name": name, "port": port, "targetPort": to})
+            })
+            .collect();
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 8000, "targetPort": "http"}]},
+            "spec": {"selector": {"app": name}, "ports": ports},
         });
         self.create("", "v1", &service).await.map(drop)
     }
@@ -87,15 +104,48 @@ impl<'a> World<'a> {
 
     /// [`serve`](Self::serve) behind a Service of another name, with more labels on the pod.
     pub async fn serve_as(&mut self, service: &str, version: &str, labels: &[(&str, &str)]) -> Result<()> {
-        self.service(service).await?;
+        self.serve_on(service, version, labels, &[("http", 8000)]).await
+    }
+
+    /// [`serve_as`](Self::serve_as) on other ports of the Service.
+    pub async fn serve_on(
+        &mut self,
+        service: &str,
+        version: &str,
+        labels: &[(&str, &str)],
+        ports: &[(&str, u16)],
+    ) -> Result<()> {
+        self.service_on(service, ports).await?;
+        self.join(service, version, labels, true).await
+    }
+
+    /// One more predictor, by its version, behind a Service that is there, with these labels on its pod.
+    pub async fn join(
+        &mut self,
+        service: &str,
+        version: &str,
+        labels: &[(&str, &str)],
+        ready: bool,
+    ) -> Result<()> {
         let address = pod_address();
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
-        let spec = PodSpec::new(&self.namespace, format!("{service}-0"), address).label("app", service);
+        let name = format!("{service}-{version}-0");
+        let spec = PodSpec::new(&self.namespace, name, address).label("app", service);
         let spec = labels.iter().fold(spec, |spec, (name, value)| spec.label(*name, *value));
-        let pod = pods::run(&self.client, &spec.port("http", POD_PORT)).await?;
-        self.served.insert(version.to_owned(), Served { service: service.to_owned(), predictor, pod });
+        let spec = if ready { spec } else { spec.unready() };
+        let spec = spec.port("http", POD_PORT).port("tls", TLS_PORT);
+        let pod = pods::run(&self.client, &spec).await?;
+        self.served.insert(
+            version.to_owned(),
+            Served { service: service.to_owned(), predictor, pod, _secured: None },
+        );
         Ok(())
+    }
+
+    /// The pod of a version is ready, or is not.
+    pub async fn set_ready(&self, version: &str, ready: bool) -> Result<()> {
+        Ok(self.served[version].pod.set_ready(ready).await?)
     }
 
     /// Prometheus scrapes the predictors, and labels them as an operator's `ServiceMonitor` does.
@@ -111,15 +161,28 @@ impl<'a> World<'a> {
 
     /// Waits until users get answers, by the gateway, and would from every predictor.
     pub async fn routed(&self) -> Result<()> {
+        self.routed_for(&self.users()).await
+    }
+
+    /// [`routed`](Self::routed) for these users.
+    pub async fn routed_for(&self, users: &Users) -> Result<()> {
         for one in self.served.values() {
             self.shared.gateway.reaches(&self.namespace, &one.service).await?;
         }
-        let users = self.users();
         wait::until(LIMIT, format!("{}: the gateway has the route", self.namespace), || async {
             let answer = users.ask(1).await.remove(0);
             if answer.failed() { Err(format!("{answer:?}")) } else { Ok(()) }
         })
         .await?;
+        Ok(())
+    }
+
+    /// From now on a predictor speaks TLS, too, as this identity.
+    pub fn secure(&mut self, version: &str, identity: &Identity) -> Result<()> {
+        let served = self.served.get_mut(version).context("it was not served")?;
+        let server = served.predictor.address();
+        let listener = TcpListener::bind((server.ip(), TLS_PORT))?;
+        served._secured = Some(Secured::start(listener, identity, server)?);
         Ok(())
     }
 
@@ -216,6 +279,16 @@ impl<'a> World<'a> {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.rollouts().patch(IRIS, &PatchParams::default(), &patch).await?;
         Ok(())
+    }
+
+    /// The pods that there are: of each its uid and when it was started.
+    pub async fn pods(&self) -> Result<BTreeMap<String, (String, String)>> {
+        let pods = self.api("", "v1", "Pod").list(&ListParams::default()).await?;
+        let read = |pod: DynamicObject| {
+            let uid = pod.metadata.uid.unwrap_or_default();
+            (pod.metadata.name.unwrap_or_default(), (uid, pod.data["status"]["startTime"].to_string()))
+        };
+        Ok(pods.items.into_iter().map(read).collect())
     }
 
     pub async fn delete_service(&self, name: &str) -> Result<()> {

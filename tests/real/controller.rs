@@ -45,7 +45,14 @@ impl Controller {
     /// [`start`](Self::start) with a clock that shows so many minutes more than the machine's.
     pub fn with_clock(shared: &Shared, namespace: &str, identity: &str, minutes: i64) -> Result<Self> {
         let clock = Clock::starting_at(chrono::Utc::now() + chrono::TimeDelta::minutes(minutes));
-        Self::with(shared.cluster.user(CONTROLLER)?, shared, namespace, identity, LEASE_DURATION, clock)
+        let lease = (identity, LEASE_DURATION);
+        Self::with(shared.cluster.user(CONTROLLER)?, namespace, lease, clock, shared.prometheus.url())
+    }
+
+    /// [`start`](Self::start) with another Prometheus.
+    pub fn asking(shared: &Shared, namespace: &str, prometheus: &str) -> Result<Self> {
+        let lease = ("one", LEASE_DURATION);
+        Self::with(shared.cluster.user(CONTROLLER)?, namespace, lease, Clock::system(), prometheus)
     }
 
     /// [`with_lease`](Self::with_lease) over a client that may have faults.
@@ -56,16 +63,15 @@ impl Controller {
         identity: &str,
         duration: Duration,
     ) -> Result<Self> {
-        Self::with(client, shared, namespace, identity, duration, Clock::system())
+        Self::with(client, namespace, (identity, duration), Clock::system(), shared.prometheus.url())
     }
 
     fn with(
         client: Client,
-        shared: &Shared,
         namespace: &str,
-        identity: &str,
-        duration: Duration,
+        (identity, duration): (&str, Duration),
         clock: Clock,
+        prometheus: &str,
     ) -> Result<Self> {
         let lease = LeaseOptions {
             namespace: "sluice-system".to_owned(),
@@ -78,7 +84,7 @@ impl Controller {
             namespace: Some(namespace.to_owned()),
             names: HostNames::default(),
             istio: true,
-            metrics: Metrics::new(Config::prometheus(shared.prometheus.url())?)?,
+            metrics: Metrics::new(Config::prometheus(prometheus)?)?,
             lease: Some(lease),
             clock,
             telemetry: Telemetry::default(),

@@ -1,16 +1,20 @@
 //! Generated routes on a real API server: its schema takes them, its collector takes them away with their owner.
 
 use anyhow::{Result, ensure};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
-use sluice_lab::real::wait;
+use sluice_lab::real::{crds, wait};
 
 use crate::examples::{documents, quick};
-use crate::lab::{LIMIT, Lab};
+use crate::lab::{CONTROLLER, LIMIT, Lab, Shared};
 use crate::world::{World, same_json};
 
 /// The examples that are run here.
-pub const EXAMPLES: [&str; 2] = ["expose", "seldon"];
+pub const EXAMPLES: [&str; 3] = ["expose", "seldon", "seldon-shadow"];
+
+/// What a controller writes where it owns the routes.
+const WRITTEN: [&str; 4] = ["rollouts", "virtualservices", "destinationrules", "events"];
 
 /// The Rollout of an example, in a hurry and without checks: nobody measures here.
 fn hurried(rollout: &Value) -> Value {
@@ -18,6 +22,10 @@ fn hurried(rollout: &Value) -> Value {
     if let Some(spec) = rollout["spec"].as_object_mut() {
         spec.remove("checks");
         spec.remove("metrics");
+    }
+    for step in rollout["spec"]["steps"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        step.remove("minRequests");
     }
     rollout
 }
@@ -107,9 +115,9 @@ pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -
     controller.stop().await
 }
 
-pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &Lab) -> Result<()> {
-    let world = World::empty(lab, "generated-seldon").await?;
-    gateway(&world).await?;
+/// What Seldon Core's operator makes of the predictors, as far as the controller looks at it.
+async fn operated(world: &World<'_>) -> Result<()> {
+    gateway(world).await?;
     for predictor in ["iris-main", "iris-green"] {
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": predictor},
@@ -124,18 +132,83 @@ pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &
         });
         world.create("discovery.k8s.io", "v1", &slice).await?;
     }
+    Ok(())
+}
+
+/// Both routes of the generated VirtualService lead to `green` alone.
+async fn gives_all_to_green(world: &World<'_>) -> Result<()> {
+    let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
+    gives(&world.virtual_services(), "iris", &json!([[host, 100], [host, 100]])).await.map(drop)
+}
+
+pub async fn the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core(
+    lab: &Lab,
+) -> Result<()> {
+    let world = World::empty(lab, "generated-shadow").await?;
+    operated(&world).await?;
+    created(&world, "seldon-shadow").await?;
+    let controller = world.controller()?;
+    world.phase("Healthy", "Live").await?;
+    gives_all_to_green(&world).await?;
+    let written =
+        world.audit.writes_of(CONTROLLER)?.into_iter().filter(|write| {
+            write.namespace == world.namespace && !WRITTEN.contains(&write.resource.as_str())
+        });
+    let written: Vec<_> = written.collect();
+    ensure!(written.is_empty(), "{written:?}");
+    controller.stop().await
+}
+
+pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &Lab) -> Result<()> {
+    let world = World::empty(lab, "generated-seldon").await?;
+    operated(&world).await?;
     created(&world, "seldon").await?;
     let controller = world.controller()?;
     world.phase("Waiting", "WaitingForApproval").await?;
     world.approve().await?;
     world.phase("Healthy", "Live").await?;
-    let host = format!("iris-green.{}.svc.cluster.local", world.namespace);
-    gives(&world.virtual_services(), "iris", &json!([[host, 100], [host, 100]])).await?;
+    gives_all_to_green(&world).await?;
     let rules: Api<DynamicObject> = world.api("networking.istio.io", "v1", "DestinationRule");
     is_there(&rules, "iris-green", true).await?;
     world.delete_rollout().await?;
     is_there(&rules, "iris-green", false).await?;
     is_there(&world.virtual_services(), "iris", false).await?;
+    controller.stop().await
+}
+
+/// The name of Seldon Core's definition of its kind.
+const SELDON: &str = "seldondeployments.machinelearning.seldon.io";
+
+/// On a cluster of its own, because nobody else could have a SeldonDeployment meanwhile.
+pub async fn a_kind_that_is_installed_later_is_noticed_and_so_is_that_it_goes(_: &Lab) -> Result<()> {
+    let shared = Shared::start().await?;
+    let kinds: Api<CustomResourceDefinition> = Api::all(shared.cluster.admin()?);
+    kinds.delete(SELDON, &DeleteParams::default()).await?;
+    let world = World::empty_on(&shared, "kinds").await?;
+    operated(&world).await?;
+    let mut documents = documents("seldon")?;
+    let position = documents.iter().position(|object| object["kind"] == "Rollout").unwrap_or(0);
+    let mut rollout = hurried(&documents.remove(position));
+    let deployment = documents.remove(0);
+    rollout["spec"]["target"]["seldonDeployment"]["predictor"] = json!("main");
+    rollout["spec"]["expose"]["gateways"] = json!(["served"]);
+    let controller = world.controller()?;
+    world.create_rollout(&rollout).await?;
+    world.phase("Pending", "TargetNotFound").await?;
+    for _ in 0..2 {
+        shared.cluster.apply_yaml(crds::SELDON_DEPLOYMENTS).await?;
+        world.create("machinelearning.seldon.io", "v1", &deployment).await?;
+        world.phase("Healthy", "Live").await?;
+        // What was of the kind goes with it.
+        kinds.delete(SELDON, &DeleteParams::default()).await?;
+        let status = world.phase("Pending", "TargetNotFound").await?;
+        same_json("stable stays", &status["stable"]["subset"], &json!("main"))?;
+        wait::until(LIMIT, "the kind is gone", async || {
+            let found = kinds.get_opt(SELDON).await.map_err(|error| error.to_string())?;
+            if found.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+        })
+        .await?;
+    }
     controller.stop().await
 }
 

@@ -201,7 +201,7 @@ pub async fn a_spec_that_became_wrong_keeps_no_rollback_from_happening(lab: &Lab
     world.create_rollout(&world.rollout("v2", checked())).await?;
     world.step(2, "iris-v2", 40).await?;
     world.edit(json!({
-        "steps": [{"weight": 5, "sticky": {"header": "x-user"}}], "routes": [{"virtualService": "elsewhere"}], "metrics": {"source": "nowhere", "scrape": null},
+        "steps": [{"weight": 5, "sticky": {"header": "X-User"}}], "routes": [{"virtualService": "elsewhere"}], "metrics": {"source": "nowhere", "scrape": null},
     })).await?;
     let status = world
         .status_is("the edit is refused", |status| {

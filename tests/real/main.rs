@@ -36,6 +36,7 @@ mod tools;
 mod trace;
 mod uninstall;
 mod versions;
+mod versus;
 mod world;
 
 use std::process::ExitCode;
@@ -77,10 +78,20 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             the_example_expose_is_served_and_goes_with_its_rollout,
             the_example_seldon_moves_predictors_behind_a_generated_route,
+            the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core,
+            a_kind_that_is_installed_later_is_noticed_and_so_is_that_it_goes,
             what_the_schema_can_tell_is_refused_by_the_server,
         ],
         binary: [
             the_program_does_the_whole_job,
+        ],
+        versus: [
+            three_times_stables_errors_are_stopped,
+            three_times_stables_errors_are_stopped_by_scraping,
+            as_many_errors_as_stable_are_promoted,
+            as_many_errors_as_stable_are_promoted_by_scraping,
+            a_prometheus_that_goes_away_half_way_is_waited_for,
+            pods_whose_metrics_go_away_half_way_are_waited_for,
         ],
         main_path: [
             a_good_canary_is_promoted_through_four_steps,

@@ -82,11 +82,8 @@ pub async fn an_unknown_metrics_source(lab: &Lab) -> Result<()> {
 
 pub async fn what_this_version_does_not_do(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "refused-unsupported").await?;
-    let sticky = json!({"weight": 5, "for": "1h", "sticky": {"header": "x-user"}});
-    let spec = json!({"steps": [sticky], "metrics": {"profile": "seldon"}});
-    let expected =
-        ["spec.steps[0].sticky.header: not supported yet", "spec.metrics.profile: not supported yet"];
-    is_refused(&world, spec, "Unsupported", &expected).await
+    let spec = json!({"target": {"deployment": {"name": "iris"}}});
+    is_refused(&world, spec, "Unsupported", &["spec.target.deployment: not supported yet"]).await
 }
 
 pub async fn a_virtual_service_that_is_missing_until_it_is_there(lab: &Lab) -> Result<()> {

@@ -248,7 +248,7 @@ async fn generated(world: &World<'_>) -> Result<()> {
             },
             "spec": {"predictors": [{"name": "main", "traffic": 100, "graph": {"name": "classifier"}}]},
         }),
-        rollout("subsets", with(subset("a"))),
+        rollout("subsets", with(subset("v1"))),
         rollout("listed", listed),
     ];
     let texts: Vec<String> = objects.iter().map(ToString::to_string).collect();

@@ -40,6 +40,9 @@ pub enum ConditionType {
     /// The numbers that the checks need can be had. Only while somebody asks for them: from the first look of a rollout
     /// until its loser has left the routes.
     MetricsAvailable,
+    /// What stable serves is what came to its users through steps and checks, or was there when it was first seen. Only
+    /// where the target tells what its predictors serve.
+    Guarded,
 }
 
 /// Whether a condition holds.

@@ -31,7 +31,9 @@ pub use rollout::{
     Target, Then,
 };
 pub use share::Share;
-pub use status::{ArmRecord, CheckRecord, Decision, DecisionKind, EffectRecord, RolloutStatus, StepProgress};
+pub use status::{
+    ArmRecord, CheckRecord, Decision, DecisionKind, EffectRecord, Guarded, RolloutStatus, StepProgress,
+};
 pub use steps::{Match, Ramp, Step, Sticky, StickyCookie, StringMatch};
 pub use words::{Phase, Reason};
 

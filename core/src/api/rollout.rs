@@ -172,7 +172,7 @@ pub struct NamedTarget {
 #[serde(rename_all = "camelCase")]
 pub struct PredictorTarget {
     /// Name of the SeldonDeployment.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Name of the predictor that is wanted.
     #[schemars(length(min = 1, max = 63))]

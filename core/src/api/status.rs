@@ -99,6 +99,21 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
     #[schemars(schema_with = "opaque")]
     pub pinned: Option<Box<RolloutSpec>>,
+    /// What stable served when it became stable or was first seen, where the target tells what its predictors serve.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_readable")]
+    pub guarded: Option<Guarded>,
+}
+
+/// What a predictor served once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guarded {
+    /// The predictor's revision.
+    #[schemars(length(max = 256))]
+    pub revision: String,
+    /// A hash of what it served.
+    #[schemars(length(max = 64))]
+    pub serves: String,
 }
 
 /// The elements that this version can read: records of another one must not cost the memory beside them.

@@ -18,7 +18,7 @@ use super::GoDuration;
 #[x_kube(
     validation = ("has(self.ramp) != (has(self.weight) || has(self.mirror) || has(self.match))", "a step is either a ramp or a setting: give ramp alone, or at least one of weight, mirror and match"),
     validation = ("!has(self.ramp) || !has(self.for)", "a ramp has `every` in place of `for`"),
-    validation = ("!has(self.sticky) || has(self.weight)", "sticky keeps clients on the arm that a weight gave them: weight is expected beside it")
+    validation = ("!has(self.sticky) || has(self.weight) || has(self.ramp) && has(self.sticky.header)", "sticky keeps clients on the arm that a weight gave them: weight is expected beside it, or by a header a ramp")
 )]
 pub struct Step {
     /// A name for people, checks and records; defaults to the step's number.
@@ -38,7 +38,8 @@ pub struct Step {
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub matches: Vec<Match>,
-    /// Keeps one client on one arm while the step lasts.
+    /// Keeps one client on one arm: by a cookie while the step lasts, by a hash in a header as long as no step has less
+    /// weight than the one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
     /// Several weight steps in short.
@@ -123,7 +124,8 @@ pub struct Sticky {
     /// A cookie that both arms set, of another value in each step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie: Option<StickyCookie>,
-    /// Name of a request header that carries a hash of the user.
+    /// Name, in lower case, of a request header that carries a hash of the user: four hexadecimal digits at least, of which
+    /// the first four count. The lowest are the canary's, as many as the weight says; requests without go by weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub header: Option<String>,

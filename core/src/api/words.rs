@@ -144,6 +144,12 @@ pub enum Reason {
     /// The metrics source that the rollout started with cannot be asked: its name or labels are not configured.
     Misconfigured,
 
+    // Whether stable is guarded.
+    /// What stable serves is what it served when it became stable.
+    Unchanged,
+    /// What stable serves was changed in place, past all steps and checks.
+    ChangedInPlace,
+
     // How a rollout ended, and why.
     /// All steps passed.
     StepsPassed,

@@ -9,6 +9,7 @@ use crate::{
     api::{ALLOW_FROM, Reason},
     machine::{self, Refusal},
     plan::{Plan, PlannedRoute, PlannedStep},
+    target::seldon::virtual_service_name,
     traffic::{self, RouteError, Selection, Setting, stamp},
 };
 
@@ -161,7 +162,13 @@ fn overlaps(claim: &Claim, route: &PlannedRoute) -> bool {
 pub(super) fn not_found(route: &PlannedRoute, namespace: &str) -> Refusal {
     let PlannedRoute { namespace: home, name, .. } = route;
     if home == namespace {
-        let message = format!("spec.routes: there is no VirtualService {name} in namespace {home}");
+        let mut message = format!("spec.routes: there is no VirtualService {name} in namespace {home}");
+        let shortened = virtual_service_name(name);
+        if shortened != *name {
+            message.push_str(&format!(
+                "; Seldon Core calls that of a SeldonDeployment with this name {shortened}"
+            ));
+        }
         return Refusal::new(Reason::VirtualServiceNotFound, message);
     }
     let message = format!(

@@ -33,7 +33,7 @@ pub struct Effect {
 /// What is to be written, and what cannot be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
-    /// Writes, those that take traffic away first.
+    /// Writes, those that take traffic away first and those that give the canary some last.
     pub effects: Vec<Effect>,
     /// What is to be created, or changed, beside the routes, in this order and before them.
     pub generated: Vec<Generated>,
@@ -112,7 +112,8 @@ pub fn effects(world: &World<'_>, plan: &Plan, desired: &Setting, stamp: &Stamp)
         }
         outlook.obstacles.extend(obstacles);
     }
-    outlook.effects.sort_by_key(|effect| !effect.takes_away);
+    // Of drift, too, what gives the canary too much is put back before what gives it too little.
+    outlook.effects.sort_by_key(|effect| (!effect.takes_away, effect.gives));
     outlook
 }
 

@@ -23,10 +23,10 @@ pub use expose::{
     Generated, Kind, Write, accept_generated, delegates_to, is_ours, no_gateway, required_gateways,
 };
 pub use permit::permit;
-pub use rules::{accept_rules, accept_subset, rule_names, rules};
+pub use rules::{accept_rules, accept_subset, generated_labels, rule_names, rules, subset_labels};
 pub use see::see;
 use serde_json::Value;
-pub use slots::{accept_slots, as_route, deployment_of, lowered, written_back};
+pub use slots::{accept_slots, as_route, deployment_of, lowered, not_carried_out, written_back};
 
 use crate::{
     plan::{Plan, PlannedRoute},

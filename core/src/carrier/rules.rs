@@ -39,7 +39,7 @@ fn wanted(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> BTree
         };
         let mut spec = json!({"host": world.cluster.names.host(&name.0, &name.1), "trafficPolicy": policy});
         if !subsets.is_empty() {
-            let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
+            let subset = |name: &str| json!({"name": name, "labels": labels_of(name)});
             spec["subsets"] = subsets.into_iter().map(subset).collect();
         }
         (name, spec)
@@ -125,12 +125,7 @@ pub fn accept_rules(
 /// None has it: requests to a subset that nobody has fail.
 pub fn accept_subset(names: &HostNames, predictor: &Predictor, rules: &[Value]) -> Result<(), Refusal> {
     let Some(subset) = &predictor.subset else { return Ok(()) };
-    let host = names.host(&predictor.namespace, &predictor.service);
-    let of_host = |rule: &&Value| {
-        let text = |pointer| rule.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        names.resolve(text("/spec/host"), text("/metadata/namespace")) == host
-    };
-    let mut found: Vec<&Value> = rules.iter().filter(of_host).collect();
+    let mut found: Vec<&Value> = of_service(names, predictor, rules).collect();
     if found.iter().any(|rule| has_subset(rule, subset)) {
         return Ok(());
     }
@@ -149,6 +144,46 @@ pub fn accept_subset(names: &HostNames, predictor: &Predictor, rules: &[Value]) 
         predictor.namespace, predictor.service
     );
     Err(Refusal::new(Reason::SubsetNotFound, message))
+}
+
+/// The labels by which a predictor's subset is told from the rest of its Service, as the first of `rules` that has it says;
+/// nothing where none has. `rules` are as for [`accept_subset`].
+pub fn subset_labels(
+    names: &HostNames,
+    predictor: &Predictor,
+    rules: &[Value],
+) -> Option<BTreeMap<String, String>> {
+    let name = predictor.subset.as_deref()?;
+    let mut subsets = of_service(names, predictor, rules)
+        .filter_map(|rule| rule.pointer("/spec/subsets").and_then(Value::as_array))
+        .flatten();
+    let subset = subsets.find(|subset| subset["name"] == name)?;
+    let labels = subset["labels"].as_object().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Some(labels.map(|(label, value)| (label.clone(), text(value))).collect())
+}
+
+/// The same in the rule that is generated for it.
+pub fn generated_labels(predictor: &Predictor) -> BTreeMap<String, String> {
+    predictor.subset.iter().flat_map(|name| labels_of(name)).collect()
+}
+
+/// The labels of a subset in generated rules.
+fn labels_of(subset: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("version".to_owned(), subset.to_owned())])
+}
+
+/// The rules for a predictor's Service.
+fn of_service<'r>(
+    names: &HostNames,
+    predictor: &Predictor,
+    rules: &'r [Value],
+) -> impl Iterator<Item = &'r Value> {
+    let host = names.host(&predictor.namespace, &predictor.service);
+    rules.iter().filter(move |rule| {
+        let text = |pointer| rule.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        names.resolve(text("/spec/host"), text("/metadata/namespace")) == host
+    })
 }
 
 fn has_subset(rule: &Value, name: &str) -> bool {

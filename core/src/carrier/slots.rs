@@ -4,6 +4,8 @@
 //! and edits routes reads and edits this one, and what became of it is written back as one patch of the
 //! SeldonDeployment: the traffic adds up to 100 in every state that anybody can see.
 
+use std::collections::BTreeMap;
+
 use json_patch::Patch;
 use serde_json::{Value, json};
 
@@ -57,6 +59,38 @@ pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) ->
         route["metadata"]["annotations"] = annotations.clone();
     }
     route
+}
+
+/// What keeps the operator's VirtualService from being as its SeldonDeployment says, which is shown as a route; nothing where
+/// it is. The operator writes none while any of the deployments is unready, as after a predictor stopped being a shadow, when
+/// it makes new pods for it.
+pub fn not_carried_out(shown: &Value, virtual_service: &Value) -> Option<String> {
+    let wanted = shown["spec"]["http"].as_array().into_iter().flatten().map(by_subset).next()?;
+    let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
+    let mut routes = routes.filter(|route| route["route"].is_array()).map(by_subset);
+    let behind = routes.find(|seen| *seen != wanted)?;
+    let weights = |all: &BTreeMap<String, i64>| {
+        let each: Vec<String> = all.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
+        each.join(", ")
+    };
+    Some(format!(
+        "Seldon Core's operator has not written it to the VirtualService yet ({} there, {} is wanted), which it does when all \
+         deployments are ready",
+        weights(&behind),
+        weights(&wanted)
+    ))
+}
+
+/// The predictors that a route gives weight, each with its weight.
+fn by_subset(route: &Value) -> BTreeMap<String, i64> {
+    let entries = route["route"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let weights = entries.iter().filter_map(|entry| {
+        let subset = entry["destination"]["subset"].as_str()?.to_owned();
+        // One alone has all, whatever it says.
+        let weight = if entries.len() == 1 { 100 } else { entry["weight"].as_i64().unwrap_or(0) };
+        (weight > 0).then_some((subset, weight))
+    });
+    weights.collect()
 }
 
 /// The patch of the SeldonDeployment that says what a patch of its [`as_route`] says; nothing where they say the same.
@@ -206,6 +240,29 @@ mod tests {
         let (patch, _) = written([75, 25], 25).unwrap();
         let operations: Vec<_> = patch.as_array().unwrap().iter().map(|one| one["path"].clone()).collect();
         assert_eq!(operations, ["/metadata/resourceVersion", "/metadata/annotations"]);
+    }
+
+    #[test]
+    fn the_operators_route_is_compared_with_what_the_deployment_says() {
+        let shown = as_route(&deployment([75, 25]), "iris", &HostNames::default());
+        let entry = |subset: &str, weight: i64| {
+            let mut entry = json!({"destination": {"host": format!("iris-{subset}"), "subset": subset}});
+            if weight > 0 {
+                entry["weight"] = weight.into();
+            }
+            entry
+        };
+        let route = |main: i64, green: i64| json!({"route": [entry("main", main), entry("green", green)]});
+        let object = |routes: Value| json!({"spec": {"http": routes}});
+        let same = object(json!([route(75, 25), {"redirect": {}}, route(75, 25)]));
+        assert_eq!(not_carried_out(&shown, &same), None);
+        // Of two routes one is behind; an absent weight beside others is 0.
+        let behind = not_carried_out(&shown, &object(json!([route(75, 25), route(100, 0)]))).unwrap();
+        assert!(behind.contains("(main 100 there, green 25, main 75 is wanted)"), "{behind}");
+        let alone = object(json!([{"route": [entry("main", 0)]}]));
+        assert!(not_carried_out(&shown, &alone).is_some());
+        let shown = as_route(&deployment([100, 0]), "iris", &HostNames::default());
+        assert_eq!(not_carried_out(&shown, &alone), None);
     }
 
     #[test]

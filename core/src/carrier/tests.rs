@@ -97,6 +97,21 @@ fn what_takes_traffic_away_is_written_first() {
 }
 
 #[test]
+fn of_drift_too_much_is_put_back_before_too_little() {
+    let stamped = |name: &str, weights: &[(&str, u32)]| {
+        let mut object = virtual_service(name, weights);
+        crate::traffic::stamp::write(&mut object, "models/iris", &stamp(2, 20)).unwrap();
+        object
+    };
+    let objects = [stamped("a", &[("v1", 100), ("v2", 0)]), stamped("b", &[("v1", 40), ("v2", 60)])];
+    let plan = plan(&json!([{"virtualService": "a"}, {"virtualService": "b"}]));
+    let outlook = with_world(&objects, |world| effects(world, &plan, &setting(20), &stamp(2, 20)));
+    let order: Vec<_> =
+        outlook.effects.iter().map(|effect| (effect.object.1.as_str(), effect.gives)).collect();
+    assert_eq!(order, [("b", false), ("a", true)]);
+}
+
+#[test]
 fn a_route_that_is_gone_does_not_keep_the_others_from_losing_the_canary() {
     let object = virtual_service("iris", &[("v1", 50), ("v2", 50)]);
     let plan = plan(
@@ -236,6 +251,14 @@ fn stable_is_read_off_the_weights_and_others_are_strangers() {
     assert_eq!(seen.strangers, ["api.example.com"]);
     let from_other = with_world(&[object], |world| see(world, &plan, None, Some("v9"))).unwrap();
     assert!(from_other.weighted.is_empty());
+}
+
+#[test]
+fn a_name_that_seldon_core_shortens_is_told() {
+    let plan = plan(&json!([{"virtualService": "a".repeat(64)}]));
+    let refusal = with_world(&[], |world| see(world, &plan, None, None)).unwrap_err();
+    let expected = "calls that of a SeldonDeployment with this name seldon-014842d480b571495a4a0363793f7367";
+    assert!(refusal.message.ends_with(expected), "{}", refusal.message);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use super::turn::{decided_given, traffic_step};
 use super::{Stage, State};
 use crate::{
     Predictor,
-    plan::Plan,
+    plan::{Plan, PlannedSticky},
     text::digest,
-    traffic::{Setting, Sticky, stamp::Stamp},
+    traffic::{Cookie, Setting, Sticky, StickyBy, stamp::Stamp},
 };
 
 /// How long a Rollout at rest is left alone: everything that concerns it is watched.
@@ -60,12 +60,16 @@ pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
 pub fn with_step(setting: Setting, plan: &Plan, index: usize) -> Setting {
     let Some(step) = plan.steps.get(index) else { return Setting { weight: 100, ..setting } };
     let revision = setting.canary.as_ref().map(Predictor::revision).unwrap_or_default();
-    let sticky = step.sticky.as_ref().map(|cookie| Sticky {
-        path: format!("{}.sticky", step.path),
-        name: cookie.name.clone(),
-        ttl: cookie.ttl.map(|ttl| ttl.0),
-        token: digest(&format!("{revision} {index}")),
-    });
+    let by = |sticky: &PlannedSticky| match sticky {
+        PlannedSticky::Cookie(cookie) => StickyBy::Cookie(Cookie {
+            name: cookie.name.clone(),
+            ttl: cookie.ttl.map(|ttl| ttl.0),
+            token: digest(&format!("{revision} {index}")),
+        }),
+        PlannedSticky::Header(name) => StickyBy::Header(name.clone()),
+    };
+    let sticky =
+        step.sticky.as_ref().map(|sticky| Sticky { path: format!("{}.sticky", step.path), by: by(sticky) });
     Setting {
         weight: step.weight,
         matches: step.matches.clone(),

@@ -1,6 +1,6 @@
 //! What is seen: read back, never assumed.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use chrono::{DateTime, Utc};
 
@@ -34,10 +34,12 @@ pub struct Facts {
     pub had_status: bool,
     /// What the routes show; nothing where they cannot be read.
     pub traffic: Option<SeenTraffic>,
-    /// Ready endpoints behind stable.
+    /// Ready endpoints behind stable; of a subset one stands for any number.
     pub stable_ready: usize,
-    /// Ready endpoints behind the canary in flight, or the wanted predictor.
+    /// Ready endpoints behind the canary in flight, or the wanted predictor; of a subset one stands for any number.
     pub canary_ready: usize,
+    /// What the predictors of the target serve, by Service, where the target tells: texts to compare with `==`.
+    pub serves: BTreeMap<String, String>,
     /// What the metrics said, if they were asked this time.
     pub look: Option<Look>,
     /// Whether the metrics can be had; nothing where the looks so far do not tell.

@@ -6,6 +6,7 @@
 
 mod desired;
 mod facts;
+mod guard;
 mod idle;
 mod people;
 mod progress;

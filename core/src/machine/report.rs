@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::guard::{Guard, guard};
 use super::turn::{Turn, number};
 use super::{Facts, Outcome, Refusal, Stage, State, StepState, idle, progress, sight};
 use crate::{
@@ -43,6 +44,8 @@ pub fn report(
     let message = fit(message, LONGEST_MESSAGE);
     let mut conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);
     conditions.extend(metrics_available(&turn, generation, &before.conditions));
+    let Guard { remembered, said } = guard(state, facts, before.guarded.as_ref());
+    conditions.extend(guarded(said, remembered.is_some(), facts.now, generation, &before.conditions));
     let given = turn.given();
     let progress = plan.and_then(|plan| Some(step_progress(plan, state.step()?)));
     RolloutStatus {
@@ -70,6 +73,7 @@ pub fn report(
         outcomes: state.outcomes.clone(),
         handled: state.handled.clone(),
         pinned: before.pinned.clone(),
+        guarded: remembered,
     }
 }
 
@@ -333,7 +337,8 @@ fn conditions(
         Stage::Pending => why_pending(turn),
         Stage::Idle | Stage::Step(_) | Stage::StatusLost | Stage::Released => turn.facts.refusal.clone(),
     };
-    let warnings = turn.plan.map(|plan| plan.warnings.join("; ")).unwrap_or_default();
+    let warnings = turn.plan.map(|plan| plan.warnings.as_slice()).unwrap_or_default();
+    let warnings = warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let well = if warnings.is_empty() {
         "the spec can be acted on".to_owned()
     } else {
@@ -376,6 +381,23 @@ fn metrics_available(turn: &Turn<'_>, generation: Option<i64>, before: &[Conditi
     };
     let kind = ConditionType::MetricsAvailable;
     Some(condition(kind, holds, reason, &message, turn.facts.now, generation, before))
+}
+
+/// What is said now, or else what was said last of a stable that is still remembered.
+fn guarded(
+    said: Option<(bool, Reason, String)>,
+    remembered: bool,
+    now: DateTime<Utc>,
+    generation: Option<i64>,
+    before: &[Condition],
+) -> Option<Condition> {
+    let kind = ConditionType::Guarded;
+    match said {
+        Some((holds, reason, message)) => {
+            Some(condition(kind, holds, reason, &message, now, generation, before))
+        }
+        None => before.iter().find(|known| known.kind == kind && remembered).cloned(),
+    }
 }
 
 fn source(metrics: &MetricsPlan) -> String {

@@ -3,6 +3,7 @@
 #[allow(dead_code, reason = "shared with the property tests")]
 mod controller;
 mod freeze;
+mod guard;
 mod life;
 mod people;
 mod report;

@@ -15,6 +15,21 @@ pub struct PlanError {
     pub problem: String,
 }
 
+/// One thing in a spec that means nothing, though it does no harm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanWarning {
+    /// Path of the field.
+    pub path: String,
+    /// Why it means nothing.
+    pub problem: String,
+}
+
+impl fmt::Display for PlanWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.problem)
+    }
+}
+
 /// All that is wrong with a spec; at least one thing when it is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanErrors(Vec<PlanError>);

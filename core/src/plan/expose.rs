@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{PlanErrors, is_object_name};
+use super::{PlanErrors, PlanWarning, is_object_name};
 use crate::{
     api::{Expose, RolloutSpec},
     target::seldon::GRPC_PORT,
@@ -86,7 +86,7 @@ pub(super) fn plan(
     namespace: &str,
     name: &str,
     errors: &mut PlanErrors,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<PlanWarning>,
 ) -> PlannedExpose {
     let annotations = Annotations { all: &spec.annotations };
     annotations.refuse_unknown(errors);
@@ -226,11 +226,12 @@ impl Annotations<'_> {
         }
     }
 
-    fn retries(&self, errors: &mut PlanErrors, warnings: &mut Vec<String>) -> Option<Retries> {
+    fn retries(&self, errors: &mut PlanErrors, warnings: &mut Vec<PlanWarning>) -> Option<Retries> {
         let attempts = self.number(RETRIES, "the number of retries", errors);
         let per_try_seconds = self.number(RETRIES_TIMEOUT, "seconds", errors);
         if per_try_seconds.is_some() && !self.all.contains_key(RETRIES) {
-            warnings.push(format!("{} means nothing without {RETRIES}", path(RETRIES_TIMEOUT)));
+            let problem = format!("means nothing without {RETRIES}");
+            warnings.push(PlanWarning { path: path(RETRIES_TIMEOUT), problem });
         }
         attempts.map(|attempts| Retries { attempts, per_try_seconds })
     }
@@ -375,9 +376,8 @@ mod tests {
     #[test]
     fn a_timeout_without_retries_is_said_to_mean_nothing() {
         let plan = plan(&json!({}), &json!({RETRIES_TIMEOUT: "2"})).unwrap();
-        let warning =
-            "spec.annotations[seldon.io/istio-retries-timeout] means nothing without seldon.io/istio-retries";
-        assert_eq!(plan.warnings, [warning]);
+        let warning = "spec.annotations[seldon.io/istio-retries-timeout]: means nothing without seldon.io/istio-retries";
+        assert_eq!(plan.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [warning]);
         assert_eq!(plan.expose.unwrap().retries, None);
     }
 }

@@ -51,11 +51,7 @@ fn refuse_what_cannot_be(condition: &Match, path: &str, errors: &mut PlanErrors)
     let Match { headers, uri, query_params } = condition;
     for (name, text) in headers {
         let path = format!("{path}.headers[{name}]");
-        if IGNORED_HEADERS.contains(&name.as_str()) {
-            errors.invalid(&path, format!("Istio matches no header called {name}: expected another one"));
-        } else if !is_header_name(name) {
-            errors.invalid(&path, format!("{name:?} is no name of a header in lower case"));
-        }
+        refuse_header(name, &path, errors);
         refuse_text(text, &path, errors);
     }
     for (name, text) in query_params {
@@ -110,6 +106,15 @@ fn is_anything(text: &StringMatch) -> bool {
         (Some(regex), _) => ANYTHING.iter().all(|text| regex.is_match(text)),
         (None, Some(prefix)) => ANYTHING.iter().all(|text| text.starts_with(prefix)),
         (None, None) => false,
+    }
+}
+
+/// Refuses what is no name of a header that Istio matches.
+pub(super) fn refuse_header(name: &str, path: &str, errors: &mut PlanErrors) {
+    if IGNORED_HEADERS.contains(&name) {
+        errors.invalid(path, format!("Istio matches no header called {name}: expected another one"));
+    } else if !is_header_name(name) {
+        errors.invalid(path, format!("{name:?} is no name of a header in lower case"));
     }
 }
 

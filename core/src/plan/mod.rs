@@ -14,12 +14,12 @@ mod versus;
 use std::time::Duration;
 
 pub use checks::{PlannedCheck, Rule};
-pub use error::{PlanError, PlanErrors};
+pub use error::{PlanError, PlanErrors, PlanWarning};
 pub(crate) use expose::MESH;
 pub use expose::{PlannedExpose, Retries, TlsMode};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
-pub use steps::PlannedStep;
+pub use steps::{PlannedStep, PlannedSticky};
 pub use versus::Versus;
 
 use crate::{
@@ -33,6 +33,9 @@ const DEFAULT_READY_WITHIN: GoDuration = GoDuration::minutes(10);
 const DEFAULT_EVIDENCE_LIMIT: GoDuration = GoDuration::minutes(15);
 /// More often than this a look would mostly see that nothing happened.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+
+/// More steps than these the API server does not take either; a ramp counts as one.
+const MOST_STEPS: usize = 100;
 
 /// How to get from stable to the canary: a spec without its target, expanded and with its defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +63,7 @@ pub struct Plan {
     /// How long the canary may take to become ready.
     pub ready_within: Duration,
     /// What means nothing in the spec, though it does no harm.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<PlanWarning>,
 }
 
 /// Name of the http route of a generated VirtualService.
@@ -144,6 +147,10 @@ impl Plan {
             );
         }
         let steps = steps::expand(&spec.steps, &mut errors);
+        if spec.steps.len() > MOST_STEPS {
+            let problem = format!("{} are too many: {MOST_STEPS} at most are expected", spec.steps.len());
+            errors.invalid("spec.steps", problem);
+        }
         refuse_more_than_weights(&steps, &routes, &mut errors);
         let checks = checks::plan(&spec.checks, interval, &steps, &mut errors);
         let needs_numbers = !checks.is_empty() || steps.iter().any(|step| step.min_requests > 0);

@@ -1,12 +1,12 @@
 //! Steps, with ramps expanded.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::{
-    PlanErrors,
+    MOST_STEPS, PlanErrors,
     matches::{self, PlannedMatch},
 };
-use crate::api::{Beside, Given, Percent, Ramp, Step, Sticky, StickyCookie};
+use crate::api::{Beside, Given, Percent, Ramp, Step, StickyCookie};
 
 /// One traffic setting and what must hold before the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,13 +22,32 @@ pub struct PlannedStep {
     /// What the canary gets beside its weight, to be compared and written down.
     pub beside: Beside,
     /// What keeps a client on the arm that the weight gave it.
-    pub sticky: Option<StickyCookie>,
+    pub sticky: Option<PlannedSticky>,
     /// How long it lasts at least.
     pub lasts: Duration,
     /// Requests that the canary must have answered in it.
     pub min_requests: u64,
     /// Whether a person's approval ends it.
     pub approve: bool,
+}
+
+/// What keeps a client on one arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlannedSticky {
+    /// A cookie that both arms set.
+    Cookie(StickyCookie),
+    /// The request header of this name, in lower case, which carries a hash of the user.
+    Header(String),
+}
+
+/// In words, like `cookie arm`.
+impl fmt::Display for PlannedSticky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cookie(cookie) => write!(f, "cookie {}", cookie.name),
+            Self::Header(name) => write!(f, "header {name}"),
+        }
+    }
 }
 
 impl PlannedStep {
@@ -45,16 +64,19 @@ impl PlannedStep {
 
 pub(super) fn expand(steps: &[Step], errors: &mut PlanErrors) -> Vec<PlannedStep> {
     let mut planned = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
+    // What follows is refused as a whole, and a ramp can be a hundred of them.
+    for (index, step) in steps.iter().enumerate().take(MOST_STEPS) {
         let path = format!("spec.steps[{index}]");
         let is_setting = step.weight.is_some() || step.mirror.is_some() || !step.matches.is_empty();
         match &step.ramp {
             Some(_) if is_setting => {
                 errors.invalid(&path, "a ramp stands alone: leave out weight, mirror and match");
             }
-            Some(_) if step.sticky.is_some() => {
-                errors
-                    .invalid(&format!("{path}.sticky"), "a ramp stands alone: a sticky step has one weight");
+            Some(_) if step.sticky.as_ref().is_some_and(|sticky| sticky.cookie.is_some()) => {
+                errors.invalid(
+                    &format!("{path}.sticky.cookie"),
+                    "a cookie is of one weight, and a ramp has several: header is expected beside a ramp",
+                );
             }
             Some(ramp) => expand_ramp(step, ramp, &path, &mut planned, errors),
             None if is_setting => {
@@ -80,31 +102,37 @@ fn setting(step: &Step, path: &str, errors: &mut PlanErrors) -> PlannedStep {
     });
     let matches = matches::plan(&step.matches, path, errors);
     let beside = Beside { matches: matches::words(&matches), mirror };
-    let sticky = step.sticky.as_ref().and_then(|sticky| {
-        if step.weight.is_none() {
-            errors.invalid(
-                &format!("{path}.sticky"),
-                "it keeps clients on the arm that a weight gave them: weight is expected beside it",
-            );
-        }
-        sticky_cookie(sticky, &format!("{path}.sticky"), errors)
-    });
+    if step.sticky.is_some() && step.weight.is_none() {
+        errors.invalid(
+            &format!("{path}.sticky"),
+            "it keeps clients on the arm that a weight gave them: weight is expected beside it",
+        );
+    }
+    let sticky = sticky(step, path, errors);
     let lasts = step.lasts.unwrap_or_default().0;
     PlannedStep { weight, matches, beside, sticky, lasts, ..PlannedStep::default() }
 }
 
-fn sticky_cookie(sticky: &Sticky, path: &str, errors: &mut PlanErrors) -> Option<StickyCookie> {
-    let cookie = match (&sticky.cookie, &sticky.header) {
-        (Some(cookie), None) => cookie,
-        (None, Some(_)) => {
-            errors.unsupported(&format!("{path}.header"), "a hashed header; use sticky.cookie");
-            return None;
+fn sticky(step: &Step, path: &str, errors: &mut PlanErrors) -> Option<PlannedSticky> {
+    let sticky = step.sticky.as_ref()?;
+    let path = format!("{path}.sticky");
+    match (&sticky.cookie, &sticky.header) {
+        (Some(cookie), None) => {
+            refuse_cookie(cookie, &path, errors);
+            Some(PlannedSticky::Cookie(cookie.clone()))
+        }
+        (None, Some(header)) => {
+            matches::refuse_header(header, &format!("{path}.header"), errors);
+            Some(PlannedSticky::Header(header.clone()))
         }
         (Some(_), Some(_)) | (None, None) => {
-            errors.invalid(path, "exactly one of cookie and header is expected");
-            return None;
+            errors.invalid(&path, "exactly one of cookie and header is expected");
+            None
         }
-    };
+    }
+}
+
+fn refuse_cookie(cookie: &StickyCookie, path: &str, errors: &mut PlanErrors) {
     let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
     if !(1..=63).contains(&cookie.name.len()) || !cookie.name.bytes().all(fits) {
         let problem =
@@ -114,7 +142,6 @@ fn sticky_cookie(sticky: &Sticky, path: &str, errors: &mut PlanErrors) -> Option
     if cookie.ttl.is_some_and(|ttl| ttl.0 < Duration::from_secs(1)) {
         errors.invalid(&format!("{path}.cookie.ttl"), "a second at least is expected");
     }
-    Some(cookie.clone())
 }
 
 fn expand_ramp(
@@ -134,6 +161,7 @@ fn expand_ramp(
         errors.invalid(&format!("{path}.ramp"), format!("a ramp goes up: from {from} is above to {to}"));
         return;
     }
+    let sticky = sticky(step, path, errors);
     let mut weight = from;
     loop {
         // A gate on a ramp is one gate, behind its last weight.
@@ -141,6 +169,7 @@ fn expand_ramp(
         let setting = PlannedStep {
             path: path.to_owned(),
             weight,
+            sticky: sticky.clone(),
             lasts: ramp.every.0,
             approve,
             ..PlannedStep::default()

@@ -291,6 +291,7 @@ impl<'a> World<'a> {
             traffic: Some(SeenTraffic { in_place: true, stamp, weighted, ..SeenTraffic::default() }),
             stable_ready: ready(&self.scenario.stable),
             canary_ready: ready(&self.scenario.canary),
+            serves: BTreeMap::new(),
             look,
             metrics: self.availability.said().cloned(),
             actions: self.asked.clone(),

@@ -1,5 +1,6 @@
 //! Where predictors come from. A second kind of target is a module of its own here, matched in [`wanted`].
 
+mod names;
 pub mod seldon;
 mod service;
 

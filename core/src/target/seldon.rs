@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::names::{hash, hashed_deployments};
+pub use super::names::{service_name, virtual_service_name};
 use crate::{
     Predictor,
     api::{PredictorTarget, Reason},
@@ -16,7 +18,7 @@ const SERVICE_NAME: &str = "seldon.io/svc-name";
 pub const HTTP_PORT: u16 = 8000;
 /// The port on which they speak gRPC.
 pub const GRPC_PORT: u16 = 5001;
-/// The longest name that a Service may have; above it the operator names Services by a hash.
+/// The longest name that a Service may have.
 const LONGEST_NAME: usize = 63;
 
 /// What is read of a SeldonDeployment.
@@ -41,8 +43,10 @@ pub struct PredictorView {
     pub traffic: i64,
     /// Whether it gets copies only.
     pub shadow: bool,
-    /// What changes when what it serves changes; nothing that has to do with traffic and replicas.
+    /// A hash that changes when what it serves changes; of nothing that has to do with traffic and replicas.
     pub serves: String,
+    /// Its Deployments whose names are a hash, as they may be called.
+    pub hashed: Vec<String>,
 }
 
 impl SeldonView {
@@ -82,8 +86,14 @@ impl SeldonView {
 
     /// Whether the status says that a part of a predictor has nobody to answer.
     pub fn is_unavailable(&self, predictor: &str) -> bool {
-        let prefix = format!("{}-{predictor}-", self.name);
-        self.unavailable.iter().any(|deployment| deployment.starts_with(&prefix))
+        self.unavailable.iter().any(|deployment| {
+            let begins =
+                |one: &&PredictorView| deployment.starts_with(&format!("{}-{}-", self.name, one.name));
+            let is_of = |one: &&PredictorView| begins(one) || one.hashed.contains(deployment);
+            // Where the name of one predictor goes on as another's, it is the other's.
+            let owner = self.predictors.iter().filter(is_of).max_by_key(|one| one.name.len());
+            owner.is_some_and(|owner| owner.name == predictor)
+        })
     }
 
     /// The predictor that a SeldonDeployment which names none wants to be live: the last one that is no shadow, for a
@@ -97,23 +107,34 @@ impl PredictorView {
     fn read(deployment: &str, predictor: &Value) -> Self {
         let name = predictor["name"].as_str().unwrap_or_default();
         let service = predictor["annotations"][SERVICE_NAME].as_str().filter(|name| !name.is_empty());
-        let mut serves = predictor.clone();
-        if let Some(fields) = serves.as_object_mut() {
-            fields.retain(|field, _| !["traffic", "replicas", "shadow"].contains(&field.as_str()));
-        }
         Self {
             name: name.to_owned(),
             service: service.map_or_else(|| service_name(deployment, name), str::to_owned),
             traffic: predictor["traffic"].as_i64().unwrap_or(0),
             shadow: predictor["shadow"].as_bool().unwrap_or(false),
-            serves: serves.to_string(),
+            serves: served(predictor),
+            hashed: hashed_deployments(deployment, predictor),
         }
     }
 }
 
-/// The Service of a predictor that is not called otherwise.
-pub fn service_name(deployment: &str, predictor: &str) -> String {
-    format!("{deployment}-{predictor}")
+/// A hash of all that makes a predictor what it is, but not of how much of it there is and who asks it.
+fn served(predictor: &Value) -> String {
+    let mut predictor = predictor.clone();
+    without(Some(&mut predictor), &["traffic", "replicas", "shadow"]);
+    without(predictor.get_mut("svcOrchSpec"), &["replicas"]);
+    let parts = predictor.get_mut("componentSpecs").and_then(Value::as_array_mut);
+    for part in parts.into_iter().flatten() {
+        without(Some(part), &["replicas", "hpaSpec", "kedaSpec", "pdbSpec"]);
+    }
+    // Fields are in the order of their names, whoever wrote them.
+    hash(&predictor.to_string())
+}
+
+fn without(object: Option<&mut Value>, fields: &[&str]) {
+    if let Some(all) = object.and_then(Value::as_object_mut) {
+        all.retain(|field, _| !fields.contains(&field.as_str()));
+    }
 }
 
 /// The predictor that is wanted, as the SeldonDeployment is there.
@@ -144,8 +165,8 @@ pub(super) fn predictor(
     refuse_what_seldon_refuses(view, namespace)?;
     if wanted.service.len() > LONGEST_NAME {
         let message = format!(
-            "spec.target.seldonDeployment.predictor: the Service {} would have more than {LONGEST_NAME} characters: name it \
-             with the predictor's annotation {SERVICE_NAME}",
+            "spec.target.seldonDeployment.predictor: the predictor's annotation {SERVICE_NAME} names the Service {}: at most \
+             {LONGEST_NAME} characters are expected",
             wanted.service
         );
         return Err(Refusal::new(Reason::TargetNotFound, message));
@@ -222,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn a_service_whose_name_would_be_too_long_is_called_by_a_hash() {
+        let long = "g".repeat(60);
+        let found = wanted(&long, &json!([{"name": long}])).unwrap();
+        assert_eq!(found.service, "seldon-48eaf314806dc013fffdf0e0cf566ef8");
+        assert_eq!(found.subset, Some(long));
+        let named = json!([{"name": "main", "annotations": {"seldon.io/svc-name": "x".repeat(64)}}]);
+        let refusal = wanted("main", &named).unwrap_err();
+        assert!(refusal.message.contains("annotation seldon.io/svc-name"), "{}", refusal.message);
+    }
+
+    #[test]
     fn what_seldon_core_refuses_is_refused_by_name() {
         let target = PredictorTarget { name: "iris".into(), predictor: "main".into(), from: None };
         let none = super::predictor(&target, "models", None).unwrap_err();
@@ -294,18 +326,43 @@ mod tests {
             SeldonView::read(&deployment(&predictors)).predictors[0].serves.clone()
         };
         assert_eq!(view(1, "a"), view(2, "a"));
+        let part = |replicas: u8, image: &str| {
+            let spec = json!({"replicas": replicas, "hpaSpec": {"maxReplicas": replicas}, "spec": {"containers": [{"image": image}]}});
+            let predictors =
+                json!([{"name": "main", "componentSpecs": [spec], "svcOrchSpec": {"replicas": replicas}}]);
+            SeldonView::read(&deployment(&predictors)).predictors[0].serves.clone()
+        };
+        assert_eq!(part(1, "a"), part(2, "a"));
+        assert_ne!(part(1, "a"), part(1, "b"));
+        // By Python's hashlib.md5: it is kept in statuses, so a later version has to say the same.
+        let predictors =
+            json!([{"name": "main", "traffic": 100, "graph": {"name": "c", "modelUri": "gs://a"}}]);
+        let view_of = SeldonView::read(&deployment(&predictors));
+        assert_eq!(view_of.predictors[0].serves, "b31f65d9da796d447fc7b6653bb64cf2");
         assert_ne!(view(1, "a"), view(1, "b"));
     }
 
     #[test]
     fn the_status_tells_who_has_nobody_to_answer() {
-        let mut object = deployment(&json!([{"name": "main"}, {"name": "green"}]));
+        let long = "l".repeat(60);
+        let parts = json!([{"spec": {"containers": [{"name": "m"}]}}]);
+        let mut object = deployment(&json!([
+            {"name": "main"}, {"name": long, "componentSpecs": parts}, {"name": "green-2"}, {"name": "green"},
+        ]));
+        let none = json!({"replicas": 1});
         object["status"] = json!({"deploymentStatus": {
             "iris-main-0-classifier": {"replicas": 2, "availableReplicas": 1},
-            "iris-green-0-classifier": {"replicas": 1},
+            "iris-green-2-0-classifier": none,
+            "seldon-f5f93cf1bd3f2d5ede456eab9bb2498d": none,
         }});
         let view = SeldonView::read(&object);
-        assert!(!view.is_unavailable("main") && view.is_unavailable("green"));
+        let unavailable = |name: &str| view.is_unavailable(name);
+        assert!(
+            !unavailable("main") && unavailable("green-2") && !unavailable("green") && unavailable(&long)
+        );
         assert_eq!(view.newest().map(|predictor| predictor.name.as_str()), Some("green"));
+        object["status"] = json!({"deploymentStatus": {"iris-green-svc-orch": none}});
+        let view = SeldonView::read(&object);
+        assert!(view.is_unavailable("green") && !view.is_unavailable("green-2"));
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    Setting, Sticky, Trouble, edit,
+    Cookie, Setting, Sticky, StickyBy, Trouble, edit,
     testing::{canary, edited, in_cluster, iris, selection, to, with, with_http},
 };
 use crate::{
@@ -35,13 +35,14 @@ fn mirroring(percent: f64) -> Setting {
 
 fn sticky(weight: u8) -> Setting {
     let path = "spec.steps[2].sticky".to_owned();
-    let sticky = Sticky {
-        path,
-        name: "arm".into(),
-        ttl: Some(std::time::Duration::from_hours(1)),
-        token: "t1".into(),
-    };
-    Setting { sticky: Some(sticky), ..canary(weight) }
+    let ttl = Some(std::time::Duration::from_hours(1));
+    let by = StickyBy::Cookie(Cookie { name: "arm".into(), ttl, token: "t1".into() });
+    Setting { sticky: Some(Sticky { path, by }), ..canary(weight) }
+}
+
+fn hashed(weight: u8) -> Setting {
+    let path = "spec.steps[2].sticky".to_owned();
+    Setting { sticky: Some(Sticky { path, by: StickyBy::Header("x-user".into()) }), ..canary(weight) }
 }
 
 /// All versions are of the past but the first, which has all.
@@ -53,7 +54,7 @@ fn rest() -> Setting {
 fn after(before: &Value, setting: &Setting) -> Value {
     let once = edited(before, setting).unwrap();
     assert_eq!(edited(&once, setting).unwrap(), once, "idempotent");
-    for between in [canary(30), matching(beta()), mirroring(5.0), sticky(20)] {
+    for between in [canary(30), matching(beta()), mirroring(5.0), sticky(20), hashed(40)] {
         // Some of these routes leave no room for some of these settings.
         let Ok(on_the_way) = edited(&once, &between) else { continue };
         let again = edited(&on_the_way, setting).unwrap();
@@ -340,8 +341,46 @@ fn all_at_once_on_several_routes_and_beside_another_rollout() {
     for route in
         http.iter().filter(|route| route["name"].as_str().is_some_and(|name| name.contains("/wine/")))
     {
-        assert!(route.get("mirrors").is_none(), "no copies of what an arm has to itself: {route}");
+        let stays = route["name"].as_str().is_some_and(|name| name.ends_with("+stable"));
+        assert_eq!(route.get("mirrors").is_some(), stays, "no copies of what the canary answers: {route}");
     }
+}
+
+#[test]
+fn a_hash_decides_for_all_who_send_one_and_weights_for_the_others() {
+    let user = json!({"host": "audit"});
+    let route = json!({
+        "name": "primary", "timeout": "3s", "mirror": user, "match": [{"uri": {"prefix": "/v2"}}],
+        "route": [to(A, 80), to(F, 20)],
+    });
+    let setting = Setting { mirror: Percent::of(5.0).unwrap(), ..hashed(25) };
+    let edited = after(&one(route), &setting);
+    let http = edited["spec"]["http"].as_array().unwrap();
+    let names: Vec<&str> = http.iter().map(|route| route["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["old", "sluice-models/wine/primary+canary", "sluice-models/wine/primary+stable", "primary", "other"]
+    );
+    let condition =
+        |regex: &str| json!([{"uri": {"prefix": "/v2"}, "headers": {"x-user": {"regex": regex}}}]);
+    assert_eq!(http[1]["match"], condition("(?i)[0-3][0-9a-f]{3}.*"));
+    assert_eq!(http[1]["route"], json!([to(B, 80), to(F, 20)]));
+    assert_eq!(http[2]["match"], condition("(?i)[0-9a-f]{4}.*"));
+    assert_eq!(http[2]["route"], json!([to(A, 80), to(F, 20)]));
+    assert_eq!(http[3]["route"], json!([to(A, 60), to(B, 20), to(F, 20)]), "as it would be without");
+    assert_eq!(http[1]["mirror"], user, "the owner's copies go on");
+    let ours = json!({"destination": to(B, None)["destination"], "percentage": {"value": 5}});
+    for index in [2, 3] {
+        assert_eq!(http[index]["mirrors"], json!([{"destination": user}, ours]), "{index}");
+        assert_eq!(http[index]["timeout"], "3s");
+    }
+}
+
+#[test]
+fn a_route_that_asks_for_the_same_header_leaves_no_room_for_a_hash() {
+    let own = json!([{"headers": {"X-User": {"exact": "me"}}}]);
+    let message = refused(&one(json!({"name": "primary", "match": own, "route": [to(A, 100)]})), &hashed(10));
+    assert!(message.contains("the header x-user, which spec.steps[2].sticky"), "{message}");
 }
 
 #[test]

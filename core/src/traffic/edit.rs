@@ -6,10 +6,10 @@ use super::{
     conjunction,
     destination::DestinationView,
     error::RouteError,
-    mirror, own,
+    hashed, mirror, own,
     route::{self, Destinations, Edited},
     select::{Place, Selected, Selection, select},
-    setting::{Cluster, Role, Setting},
+    setting::{Cluster, Role, Setting, Sticky, StickyBy},
 };
 
 /// What an edit came to.
@@ -148,11 +148,33 @@ impl Before<'_> {
         }
         for (role, arm) in ARMS {
             let Some(sticky) = &setting.sticky else { break };
-            let condition = own::has_cookie(&place.selection.rollout, sticky, arm);
-            let matches = conjunction::with_header(place, fields, &sticky.path, "cookie", &condition)?;
-            own.push(self.copy(&format!("{key}+{arm}"), role, matches));
+            let Some((header, condition)) = self.stays_on(sticky, role, arm) else { continue };
+            let matches = conjunction::with_header(place, fields, &sticky.path, header, &condition)?;
+            let mut copy = self.copy(&format!("{key}+{arm}"), role, matches);
+            // Whom the canary answers in any case it needs no copies of.
+            if role == Role::Stable
+                && !setting.mirror.is_nothing()
+                && let Some(canary) = self.destinations.canary()
+            {
+                mirror::add(place, &mut copy, canary, setting.mirror)?;
+            }
+            own.push(copy);
         }
         Ok(own)
+    }
+
+    /// The header that says of a client that it stays on an arm, and what it says then. The canary's is asked for first, so
+    /// that a hash which is not the canary's is stable's.
+    fn stays_on<'s>(&self, sticky: &'s Sticky, role: Role, arm: &str) -> Option<(&'s str, Value)> {
+        match &sticky.by {
+            StickyBy::Cookie(cookie) => {
+                Some(("cookie", own::has_cookie(&self.place.selection.rollout, cookie, arm)))
+            }
+            StickyBy::Header(name) if role == Role::Canary => {
+                Some((name, hashed::of_canary(self.setting.weight)?))
+            }
+            StickyBy::Header(name) => Some((name, hashed::of_anybody())),
+        }
     }
 
     /// The route for requests that meet `matches`, all of which go to one arm; the rest as in the route.
@@ -165,13 +187,13 @@ impl Before<'_> {
     }
 
     fn set_cookies(&self, divided: &mut [Value]) -> Result<(), RouteError> {
-        let Some(sticky) = &self.setting.sticky else { return Ok(()) };
+        let Some(Sticky { path, by: StickyBy::Cookie(cookie) }) = &self.setting.sticky else { return Ok(()) };
         let rollout = &self.place.selection.rollout;
         for (role, arm) in ARMS {
             for index in self.destinations.indexes(role) {
                 let place = self.place.at(&format!("route[{index}]"));
                 if let Some(entry) = divided.get_mut(index) {
-                    own::set_cookie(&place, entry, rollout, sticky, arm)?;
+                    own::set_cookie(&place, entry, rollout, (cookie, path), arm)?;
                 }
             }
         }
@@ -179,5 +201,5 @@ impl Before<'_> {
     }
 }
 
-/// What cookies call the arms.
+/// What cookies, and the names of own routes, call the arms; the canary comes first.
 const ARMS: [(Role, &str); 2] = [(Role::Canary, "canary"), (Role::Stable, "stable")];

@@ -17,7 +17,7 @@ use crate::api::{MIRRORS, Percent};
 /// The owner's single mirror, and by which of these fields its share is given.
 const SINGLE: [&str; 4] = ["mirror", "mirrorPercentage", "mirrorPercent", "mirror_percent"];
 
-/// Adds a copy of `percent` of the requests of the route `key` to `destination`.
+/// Copies `percent` of the requests of the route `key` to `destination`, and notes that.
 pub(super) fn put_on(
     virtual_service: &mut Value,
     selection: &Selection,
@@ -27,6 +27,23 @@ pub(super) fn put_on(
 ) -> Result<(), RouteError> {
     let place = Place { selection, path: format!("spec.http[{index}]") };
     let Some(route) = virtual_service.pointer_mut(&format!("/spec/http/{index}")) else { return Ok(()) };
+    let Some(note) = add(&place, route, destination, percent)? else { return Ok(()) };
+    let mut notes = read(virtual_service, selection)?;
+    let of_rollout = notes.entry(selection.rollout.clone()).or_insert_with(|| json!({}));
+    if let Some(of_rollout) = of_rollout.as_object_mut() {
+        of_rollout.insert(key.to_owned(), note);
+    }
+    write(virtual_service, selection, notes)
+}
+
+/// Copies `percent` of the requests of a route to `destination`, and says what it takes to undo that; nothing where they are
+/// copied already.
+pub(super) fn add(
+    place: &Place<'_>,
+    route: &mut Value,
+    destination: &Value,
+    percent: Percent,
+) -> Result<Option<Value>, RouteError> {
     let route = place.object_mut(route)?;
     let mut note = json!({ "destination": destination });
     if let Some(single) = single(route) {
@@ -51,19 +68,14 @@ pub(super) fn put_on(
     let ours = json!({ "destination": destination, "percentage": { "value": percent } });
     // The owner's own, or one whose note was lost: there is nothing to add, and never one more at each edit.
     if mirrors.contains(&ours) {
-        return Ok(());
+        return Ok(None);
     }
     let all: Vec<Value> = moved.into_iter().chain(mirrors).chain([ours]).collect();
     for field in SINGLE {
         route.remove(field);
     }
     route.insert("mirrors".to_owned(), all.into());
-    let mut notes = read(virtual_service, selection)?;
-    let of_rollout = notes.entry(selection.rollout.clone()).or_insert_with(|| json!({}));
-    if let Some(of_rollout) = of_rollout.as_object_mut() {
-        of_rollout.insert(key.to_owned(), note);
-    }
-    write(virtual_service, selection, notes)
+    Ok(Some(note))
 }
 
 /// Takes our entries off all routes and puts back what gave way to them, as far as it is still there.

@@ -14,6 +14,7 @@ mod conjunction;
 mod destination;
 mod edit;
 mod error;
+mod hashed;
 mod mirror;
 mod own;
 mod patch;
@@ -29,7 +30,7 @@ pub use edit::{Edit, edit, edit_what_can_be};
 pub use error::{RouteError, Trouble};
 pub use patch::patch;
 pub use select::{RouteView, Selection, read};
-pub use setting::{Cluster, Setting, Sticky};
+pub use setting::{Cluster, Cookie, Setting, Sticky, StickyBy};
 pub use share::{PairShare, require_share, share_of_pair};
 pub use shown::{Shown, shown};
 

@@ -11,7 +11,7 @@ use super::{
     error::RouteError,
     mirror,
     select::{Place, name_of},
-    setting::Sticky,
+    setting::Cookie,
 };
 use crate::text::digest;
 
@@ -69,14 +69,14 @@ pub(super) fn without(virtual_service: &Value, selection: &Selection) -> (Value,
 // === cookies ===
 
 /// What a cookie says of one arm: whose it is, which arm, and of which revision and step.
-fn cookie_value(rollout: &str, sticky: &Sticky, arm: &str) -> String {
-    format!("{}.{arm}.{}", digest(rollout), sticky.token)
+fn cookie_value(rollout: &str, cookie: &Cookie, arm: &str) -> String {
+    format!("{}.{arm}.{}", digest(rollout), cookie.token)
 }
 
 /// A condition on the `cookie` header that a client of this arm meets.
-pub(super) fn has_cookie(rollout: &str, sticky: &Sticky, arm: &str) -> Value {
+pub(super) fn has_cookie(rollout: &str, cookie: &Cookie, arm: &str) -> Value {
     let [name, value] =
-        [&sticky.name, &cookie_value(rollout, sticky, arm)].map(|text| text.replace('.', "\\."));
+        [&cookie.name, &cookie_value(rollout, cookie, arm)].map(|text| text.replace('.', "\\."));
     json!({ "regex": format!("(.*; ?)?{name}={value}(;.*)?") })
 }
 
@@ -89,7 +89,7 @@ pub(super) fn set_cookie(
     place: &Place<'_>,
     entry: &mut Value,
     rollout: &str,
-    sticky: &Sticky,
+    (cookie, path): (&Cookie, &str),
     arm: &str,
 ) -> Result<(), RouteError> {
     let mut fields = place.object_mut(entry)?;
@@ -102,13 +102,13 @@ pub(super) fn set_cookie(
     }
     let Some(spelling) = [COOKIE, "Set-Cookie"].into_iter().find(|spelling| !fields.contains_key(*spelling))
     else {
-        return Err(place.at("headers.response.add").conflict(COOKIE, &sticky.path));
+        return Err(place.at("headers.response.add").conflict(COOKIE, path));
     };
-    let age = sticky.ttl.map_or_else(String::new, |ttl| format!("; Max-Age={}", ttl.as_secs()));
-    let value = cookie_value(rollout, sticky, arm);
+    let age = cookie.ttl.map_or_else(String::new, |ttl| format!("; Max-Age={}", ttl.as_secs()));
+    let value = cookie_value(rollout, cookie, arm);
     fields.insert(
         spelling.to_owned(),
-        format!("{}={value}; Path=/{age}; HttpOnly; SameSite=Lax", sticky.name).into(),
+        format!("{}={value}; Path=/{age}; HttpOnly; SameSite=Lax", cookie.name).into(),
     );
     Ok(())
 }

@@ -71,11 +71,27 @@ impl Setting {
     }
 }
 
-/// A cookie that remembers the arm.
+/// What keeps a client on one arm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sticky {
     /// Where it stands, like `spec.steps[1].sticky`.
     pub path: String,
+    /// By what a client is known.
+    pub by: StickyBy,
+}
+
+/// By what a client is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyBy {
+    /// A cookie that both arms set.
+    Cookie(Cookie),
+    /// The request header of this name, which carries a hash of the user.
+    Header(String),
+}
+
+/// A cookie that remembers the arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cookie {
     /// The cookie's name.
     pub name: String,
     /// How long a client keeps it; as long as it runs where nothing is said.

@@ -43,7 +43,10 @@ fn steps(variant: usize) -> Value {
             {"mirror": 20, "weight": 5},
         ]),
         7 => {
-            json!([{"weight": 50, "for": "10s", "sticky": {"cookie": {"name": "arm"}}}, {"match": beta("y")}])
+            json!([
+                {"weight": 50, "for": "10s", "sticky": {"cookie": {"name": "arm"}}}, {"match": beta("y")},
+                {"weight": 30, "mirror": 10, "sticky": {"header": "x-hash"}},
+            ])
         }
         _ => json!([{"weight": 101}]),
     }

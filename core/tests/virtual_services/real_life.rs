@@ -10,7 +10,7 @@ use sluice_core::{
 
 use crate::oracle::{self, Managed, World};
 
-fn data(name: &str) -> Value {
+pub fn data(name: &str) -> Value {
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/virtual_services/{name}.yaml"));
     serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
@@ -35,9 +35,9 @@ fn world(domain: &'static str, namespace: &'static str) -> World {
 
 /// One edit of one file.
 #[derive(Clone, Copy)]
-struct Case {
-    file: &'static str,
-    http: &'static [&'static str],
+pub struct Case {
+    pub file: &'static str,
+    pub http: &'static [&'static str],
     stable: &'static str,
     canary: &'static str,
     weight: u8,
@@ -48,7 +48,7 @@ struct Case {
 const A: &str = "models/iris-v1:8000";
 const B: &str = "models/iris-v2:8000";
 
-const fn case(
+pub const fn case(
     file: &'static str,
     http: &'static [&'static str],
     weight: u8,
@@ -61,7 +61,7 @@ const fn between(case: Case, stable: &'static str, canary: &'static str) -> Case
     Case { stable, canary, ..case }
 }
 
-const CASES: &[Case] = &[
+pub const CASES: &[Case] = &[
     case("plain", &[], 5, &[(0, "iris-v1 95, iris-v2 5")]),
     case(
         "explicit_weight",
@@ -188,16 +188,22 @@ const CASES: &[Case] = &[
 ];
 
 impl Case {
-    fn setting(&self) -> Setting {
+    /// Its weight and nothing else.
+    pub fn setting(&self) -> Setting {
         let canary = Some(self.canary.parse().unwrap());
         Setting { canary, weight: self.weight, ..Setting::all_to(self.stable.parse().unwrap()) }
     }
 
-    fn run(&self, vs: &Value, setting: &Setting) -> Value {
+    /// The same with another weight.
+    pub fn setting_of(&self, weight: u8) -> Setting {
+        Setting { weight, ..self.setting() }
+    }
+
+    pub fn run(&self, vs: &Value, setting: &Setting) -> Value {
         self.try_run(vs, setting).unwrap_or_else(|error| panic!("{}: {error}", self.file))
     }
 
-    fn try_run(&self, vs: &Value, setting: &Setting) -> Result<Value, traffic::RouteError> {
+    pub fn try_run(&self, vs: &Value, setting: &Setting) -> Result<Value, traffic::RouteError> {
         let world = self.world(vs);
         let names = HostNames { cluster_domain: world.domain.to_owned(), ..HostNames::default() };
         let ports = |namespace: &str, service: &str| world.ports_of(namespace, service);
@@ -218,7 +224,7 @@ impl Case {
         }
     }
 
-    fn world(&self, vs: &Value) -> World {
+    pub fn world(&self, vs: &Value) -> World {
         let domain = if self.file == "other_domain" { "corp.example" } else { "cluster.local" };
         let mut world = world(domain, "models");
         world.namespace = match vs["metadata"]["namespace"].as_str().unwrap() {

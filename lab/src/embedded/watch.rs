@@ -138,6 +138,9 @@ impl Watcher {
             }
             Err(oldest) => self.expired(oldest),
         }
+        // As on the real server, a watch ends with its kind; the next one is refused.
+        let kind = &self.request.kind;
+        self.ended |= store.kind(&kind.group, &self.request.version, &kind.plural).is_none();
     }
 
     /// A client may ask from a version that is yet to come.

@@ -25,6 +25,7 @@ pub struct Load {
     headers: HeaderMap,
     body: Bytes,
     rate: Option<f64>,
+    in_turn: bool,
     count: Option<u64>,
     time: Option<Duration>,
 }
@@ -68,7 +69,15 @@ impl Load {
 
     /// POST requests of any kind; the host is the URI's.
     pub fn post(uri: Uri, body: impl Into<Bytes>) -> Self {
-        Self { uri, headers: HeaderMap::new(), body: body.into(), rate: None, count: None, time: None }
+        Self {
+            uri,
+            headers: HeaderMap::new(),
+            body: body.into(),
+            rate: None,
+            in_turn: false,
+            count: None,
+            time: None,
+        }
     }
 
     /// With a header; one that is none is left out.
@@ -84,6 +93,13 @@ impl Load {
     #[must_use]
     pub fn rate(self, per_second: f64) -> Self {
         Self { rate: Some(per_second), ..self }
+    }
+
+    /// Each follows the answer before it, also where there is a rate, which a busy machine then does not reach: for those who
+    /// need many requests and not just so many a second.
+    #[must_use]
+    pub fn in_turn(self) -> Self {
+        Self { in_turn: true, ..self }
     }
 
     /// So many requests in all.
@@ -118,7 +134,8 @@ impl Load {
         let mut ticks = self.rate.filter(|r| *r > 0.0).map(|rate| {
             let mut ticks = interval(Duration::from_secs_f64(1.0 / rate));
             // A busy machine sends late, but never fewer.
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let late = if self.in_turn { MissedTickBehavior::Delay } else { MissedTickBehavior::Burst };
+            ticks.set_missed_tick_behavior(late);
             ticks
         });
         let mut under_way = JoinSet::new();
@@ -135,7 +152,7 @@ impl Load {
             }
             sent += 1;
             let one = one(gateway.clone(), self.request(), report.clone());
-            if ticks.is_some() {
+            if ticks.is_some() && !self.in_turn {
                 under_way.spawn(one);
                 while under_way.try_join_next().is_some() {}
             } else {

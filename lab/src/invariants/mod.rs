@@ -17,6 +17,7 @@
 
 mod end;
 mod guarantees;
+mod hashed;
 mod objects;
 mod report;
 mod run;

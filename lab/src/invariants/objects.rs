@@ -149,8 +149,8 @@ pub(super) fn is_own(route: &Value, rollout: &str) -> bool {
     of == Some(rollout) && text(&route["name"]).matches('/').count() >= 2
 }
 
-/// Whether an own route is for requests that a cookie marks.
-pub(super) fn is_by_cookie(route: &Value) -> bool {
+/// Whether an own route is for requests that a cookie or a hash binds to an arm.
+pub(super) fn is_sticky(route: &Value) -> bool {
     text(&route["name"]).ends_with("+canary") || text(&route["name"]).ends_with("+stable")
 }
 
@@ -345,6 +345,8 @@ pub(super) struct Planned {
     pub(super) matches: usize,
     /// The share in percent that is copied to it.
     pub(super) mirror: f64,
+    /// The header whose hash says who is whose.
+    pub(super) hash: Option<String>,
 }
 
 /// The steps of a spec, one for each weight.
@@ -352,12 +354,13 @@ pub(super) fn planned(spec: &Value) -> Vec<Planned> {
     let mut steps = Vec::new();
     for step in list(&spec["steps"]) {
         let ramp = &step["ramp"];
+        let hash = step["sticky"]["header"].as_str().map(str::to_owned);
         if ramp.is_object() {
             let [from, to, by] = ["from", "to", "by"].map(|field| ramp[field].as_u64().unwrap_or(0));
             let mut weight = from;
             loop {
                 let lasts = duration(text(&ramp["every"]));
-                steps.push(Planned { weight, lasts, ..Planned::default() });
+                steps.push(Planned { weight, lasts, hash: hash.clone(), ..Planned::default() });
                 if weight >= to || by == 0 {
                     break;
                 }
@@ -376,6 +379,7 @@ pub(super) fn planned(spec: &Value) -> Vec<Planned> {
             shadow: mirror > 0.0 && step["weight"].is_null() && matches.is_empty(),
             matches: matches.len(),
             mirror,
+            hash,
         });
     }
     steps

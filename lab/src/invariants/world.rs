@@ -150,6 +150,38 @@ impl<'r> World<'r> {
         slices.map(|slice| objects::list(&slice["endpoints"]).filter(ready).count()).sum()
     }
 
+    /// How many ready endpoints a predictor has: of a subset those whose pods carry its labels. A subset that no
+    /// DestinationRule has counts as its Service, and so does a pod that nobody knows.
+    pub(super) fn ready_of(&self, predictor: &Predictor) -> usize {
+        let Some(labels) = self.labels_of(predictor) else { return self.endpoints(&predictor.name()) };
+        let (namespace, service) = predictor.name();
+        let slices = self.all("endpointslices", &namespace).filter(|slice| self::service(slice) == service);
+        let endpoints = slices.flat_map(|slice| objects::list(&slice["endpoints"]));
+        let ready = endpoints.filter(|endpoint| endpoint["conditions"]["ready"] != false);
+        let is_of_it = |endpoint: &&Value| {
+            let pod = (namespace.clone(), objects::text(&endpoint["targetRef"]["name"]).to_owned());
+            let pod = self.others.get(&("pods".to_owned(), pod));
+            let carries = |pod: &Arc<Value>| {
+                labels.iter().all(|(label, value)| pod["metadata"]["labels"][label] == *value)
+            };
+            pod.is_none_or(carries)
+        };
+        ready.filter(is_of_it).count()
+    }
+
+    fn labels_of(&self, predictor: &Predictor) -> Option<BTreeMap<String, Value>> {
+        let name = predictor.subset.as_deref()?;
+        let of_it = |rule: &&Arc<Value>| {
+            let host = objects::service_of(objects::text(&rule["spec"]["host"]), &predictor.namespace);
+            host == Some(predictor.name())
+        };
+        let rules = self.all("destinationrules", &predictor.namespace).filter(of_it);
+        let mut subsets = rules.flat_map(|rule| objects::list(&rule["spec"]["subsets"]));
+        let subset = subsets.find(|subset| subset["name"] == name)?;
+        let labels = subset["labels"].as_object().into_iter().flatten();
+        Some(labels.map(|(label, value)| (label.clone(), value.clone())).collect())
+    }
+
     /// Since when a Service has had no ready endpoint; nothing when it has one.
     pub(super) fn unready_since(&self, service: &Name) -> Option<DateTime<Utc>> {
         match self.readiness.get(service) {
@@ -161,6 +193,10 @@ impl<'r> World<'r> {
 
     /// Whether everybody knows by now that a predictor has no ready endpoint.
     pub(super) fn is_known_unready(&self, predictor: &Predictor, now: DateTime<Utc>) -> bool {
+        // Since when a subset has had none nobody has kept.
+        if predictor.subset.is_some() && self.endpoints(&predictor.name()) > 0 {
+            return false;
+        }
         let since = self.unready_since(&predictor.name());
         since.is_some_and(|since| now.signed_duration_since(since) > self.limits().news)
     }

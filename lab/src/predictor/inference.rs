@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use super::{ANSWERED_BY, Inner, lock};
+use super::{ANSWERED_BY, Inner, MODEL_INFER, grpc, lock};
 
 type Predictor = State<Arc<Inner>>;
 
@@ -36,6 +36,7 @@ pub(super) fn router(inner: Arc<Inner>) -> Router {
         .route("/metrics", get(metrics))
         .route("/v2/health/live", get(|| async { "" }))
         .route("/v2/health/ready", get(|State(inner): Predictor| async move { health(&inner) }))
+        .route(MODEL_INFER, post(grpc::infer))
         .merge(counted)
         .with_state(inner)
 }
@@ -112,26 +113,19 @@ async fn infer(State(inner): Predictor, Path(path): Path<Vec<(String, String)>>,
     if !inner.serves(model, version) {
         return unknown(model);
     }
-    let (fails, slow, latency) = {
-        let mut behaviour = lock(&inner.behaviour);
-        let (fails, slow) = (behaviour.errors.next(), behaviour.slow.next());
-        (fails, slow, if slow { behaviour.slow_latency } else { behaviour.latency })
-    };
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
+    let turn = inner.turn();
+    if !turn.latency.is_zero() {
+        tokio::time::sleep(turn.latency).await;
     }
     let mut response = match predict(&inner, &body) {
-        Ok(_) if fails => error(StatusCode::INTERNAL_SERVER_ERROR, "the model failed, as it was told to"),
+        Ok(_) if turn.fails => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "the model failed, as it was told to")
+        }
         Ok(prediction) => Json(prediction).into_response(),
         Err(why) => error(StatusCode::UNPROCESSABLE_ENTITY, &why),
     };
-    let code = response.status();
-    response.extensions_mut().insert(Took(latency));
-    lock(&inner.metrics).inferred(version.unwrap_or("None"), code.is_success());
-    let mut served = lock(&inner.served);
-    *served.by_code.entry(code.as_u16()).or_default() += 1;
-    served.slow += u64::from(slow);
-    drop(served);
+    response.extensions_mut().insert(Took(turn.latency));
+    inner.answered(version, response.status().as_u16(), &turn);
     response
 }
 

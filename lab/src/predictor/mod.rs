@@ -8,6 +8,9 @@
 //! version in the URL, and `None` (Python's word) where the URL has none. As MLServer with one port for both,
 //! `/metrics` is on the port of the model.
 //!
+//! The same port takes inference requests by gRPC ([`MODEL_INFER`]), over HTTP/2 without TLS. As in MLServer they are in
+//! `model_infer_request_*`, and not in `rest_server_*`.
+//!
 //! Nothing is left to chance: an error share of 5% fails every 20th request, and the durations that are exported are
 //! the latencies that were set, not what a busy machine made of them.
 
@@ -21,10 +24,12 @@ use std::{
 
 use crate::{http::Server, prometheus::Misbehaviour, share::Share};
 
+mod grpc;
 mod inference;
 mod metrics;
 mod program;
 
+pub use grpc::{MODEL_INFER, frame};
 pub use program::{ServeArgs, serve};
 
 /// The answer's header that says who answered: the predictor's name, `<model>-<version>`.
@@ -174,8 +179,30 @@ impl Predictor {
     }
 }
 
+/// What one inference request gets.
+struct Turn {
+    fails: bool,
+    slow: bool,
+    latency: Duration,
+}
+
 impl Inner {
     fn name(&self) -> String {
         format!("{}-{}", self.model, self.version)
+    }
+
+    /// What the next request gets.
+    fn turn(&self) -> Turn {
+        let mut behaviour = lock(&self.behaviour);
+        let (fails, slow) = (behaviour.errors.next(), behaviour.slow.next());
+        Turn { fails, slow, latency: if slow { behaviour.slow_latency } else { behaviour.latency } }
+    }
+
+    /// A request was answered with this HTTP status.
+    fn answered(&self, version: Option<&str>, code: u16, turn: &Turn) {
+        lock(&self.metrics).inferred(version.unwrap_or("None"), code < 400);
+        let mut served = lock(&self.served);
+        *served.by_code.entry(code).or_default() += 1;
+        served.slow += u64::from(turn.slow);
     }
 }

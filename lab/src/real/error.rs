@@ -139,6 +139,15 @@ pub enum Error {
     #[error("making certificates: {0}")]
     Certificate(#[from] rcgen::Error),
 
+    /// A host cannot be spoken to by TLS.
+    #[error("TLS with {host}: {problem}")]
+    Tls {
+        /// The host.
+        host: String,
+        /// What is wrong.
+        problem: String,
+    },
+
     /// etcd's API, or what came by it.
     #[error("etcd: {0}")]
     Etcd(String),

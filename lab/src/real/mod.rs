@@ -39,6 +39,7 @@
 //!
 //! Everything ends with the process, however it ends: see [`namespace`].
 
+mod alerts;
 pub mod binaries;
 mod cluster;
 pub mod crds;
@@ -52,10 +53,13 @@ pub mod pods;
 pub(crate) mod process;
 mod prometheus;
 pub mod proxy;
+pub mod tls;
 mod trials;
 pub mod users;
 pub mod wait;
+mod wire;
 
+pub use alerts::{Alert, Rule};
 pub use cluster::{Audit, AuditEntry, Authors, Cluster, History, Options, apply_yaml};
 pub use error::Error;
 pub use istio::{Envoy, Istio};

@@ -83,13 +83,19 @@ impl Prometheus {
     /// it is ready.
     pub async fn start(interval: Duration) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, None)).await
+        start_anew(|| Self::try_start(interval, None, None)).await
     }
 
     /// The same behind TLS.
     pub async fn start_guarded(interval: Duration, guard: &Guard) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, Some(guard))).await
+        start_anew(|| Self::try_start(interval, Some(guard), None)).await
+    }
+
+    /// The same with these rules, a rule file's content, which are evaluated as often as it scrapes.
+    pub async fn start_with_rules(interval: Duration, rules: &Value) -> Result<Self> {
+        use_ring();
+        start_anew(|| Self::try_start(interval, None, Some(rules))).await
     }
 
     /// Kills it: nobody listens any more. What it has scraped stays.
@@ -103,9 +109,12 @@ impl Prometheus {
         self.spawn().await
     }
 
-    async fn try_start(interval: Duration, guard: Option<&Guard>) -> Result<Self> {
+    async fn try_start(interval: Duration, guard: Option<&Guard>, rules: Option<&Value>) -> Result<Self> {
         let folder = Folder::new()?;
-        write(folder.path(), "prometheus.yaml", &configuration(interval))?;
+        write(folder.path(), "prometheus.yaml", &configuration(interval, rules.is_some()))?;
+        if let Some(rules) = rules {
+            write(folder.path(), RULES, rules)?;
+        }
         write(folder.path(), TARGETS, &json!([]))?;
         let [port] = free_ports()?;
         let mut args = vec![
@@ -198,7 +207,11 @@ impl Prometheus {
         }
     }
 
-    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, query: &[(&str, &str)]) -> Result<T> {
+    pub(super) async fn get<T: for<'de> Deserialize<'de>>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T> {
         let request = self.asks(&format!("{}{path}", self.url)).query(query);
         let answer: Answer<T> = request.send().await.map_err(failed)?.json().await.map_err(failed)?;
         match answer {
@@ -221,11 +234,13 @@ impl Guard {
 }
 
 const TARGETS: &str = "targets.json";
+const RULES: &str = "rules.json";
 
-fn configuration(interval: Duration) -> Value {
+fn configuration(interval: Duration, rules: bool) -> Value {
     let interval = format!("{}ms", interval.as_millis());
     json!({
-        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": if rules { vec![RULES] } else { Vec::new() },
         "scrape_configs": [{"job_name": "lab", "file_sd_configs": [{"files": [TARGETS]}]}],
     })
 }

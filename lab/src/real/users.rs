@@ -12,26 +12,28 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::predictor::ANSWERED_BY;
+use super::tls::Identity;
+use super::wire::Way;
+use crate::predictor::{ANSWERED_BY, MODEL_INFER, frame};
 
 /// A request without an answer after so long has failed.
 const LIMIT: Duration = Duration::from_secs(15);
 /// How much of an answer that is an error is kept.
 const KEPT: usize = 200;
 
-type Http = Client<HttpConnector, Full<Bytes>>;
+type Http = Client<Way, Full<Bytes>>;
 
 /// Who asks what, where, how often.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Users {
-    proxy: SocketAddr,
+    way: Way,
+    speech: Speech,
     host: String,
     method: Method,
     path: String,
@@ -39,6 +41,17 @@ pub struct Users {
     body: Bytes,
     rate: f64,
     keep: usize,
+}
+
+/// How they speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    /// HTTP/1.1, over connections that are used again.
+    Http,
+    /// HTTP/1.1, each request over a connection of its own.
+    Connections,
+    /// gRPC, over HTTP/2 without TLS.
+    Grpc,
 }
 
 /// One request and what became of it.
@@ -50,6 +63,8 @@ pub struct Answer {
     pub took: Duration,
     /// The HTTP status; 0 where there was no answer.
     pub status: u16,
+    /// gRPC's own status, where there is one; an answer to gRPC users without it has not come whole.
+    pub grpc: Option<u16>,
     /// The predictor that answered, `<model>-<version>`; empty where none did.
     pub by: String,
     /// Of an error, the beginning of its text.
@@ -69,7 +84,8 @@ impl Users {
     pub fn infer(proxy: SocketAddr, host: &str, model: &str) -> Self {
         let input = json!({"name": "input", "datatype": "FP64", "shape": [3], "data": [1.0, 2.0, 5.0]});
         Self {
-            proxy,
+            way: Way::to(proxy),
+            speech: Speech::Http,
             host: host.to_owned(),
             method: Method::POST,
             path: format!("/v2/models/{model}/infer"),
@@ -78,6 +94,27 @@ impl Users {
             rate: 100.0,
             keep: usize::MAX,
         }
+    }
+
+    /// The same by gRPC: over one connection, whose requests a proxy divides one by one.
+    pub fn grpc(proxy: SocketAddr, host: &str, model: &str) -> Self {
+        let users = Self::infer(proxy, host, model).path(MODEL_INFER).body(frame(model, ""));
+        let users = users.header("content-type", "application/grpc").header("te", "trailers");
+        Self { speech: Speech::Grpc, ..users }
+    }
+
+    /// Each request over a connection of its own, for proxies that divide connections.
+    #[must_use]
+    pub fn by_connection(self) -> Self {
+        Self { speech: Speech::Connections, ..self }
+    }
+
+    /// By TLS, which ends at whoever has this identity.
+    ///
+    /// # Errors
+    /// A certificate that cannot be trusted.
+    pub fn secured(self, identity: &Identity) -> Result<Self, rustls::Error> {
+        Ok(Self { way: self.way.secured(identity)?, ..self })
     }
 
     /// With another path, which begins with a slash.
@@ -128,10 +165,10 @@ impl Users {
 
     /// Sends so many, one after the other, and returns the answers.
     pub async fn ask(&self, count: usize) -> Vec<Answer> {
-        let http = client();
+        let http = self.client();
         let mut answers = Vec::with_capacity(count);
         for _ in 0..count {
-            answers.push(one(http.clone(), self.request()).await);
+            answers.push(one(http.clone(), self.request(), self.speech).await);
         }
         answers
     }
@@ -139,7 +176,7 @@ impl Users {
     /// Sends one, and returns the whole answer: of a request without one, why.
     pub async fn ask_once(&self) -> Result<http::Response<Bytes>, String> {
         let sent = timeout(LIMIT, async {
-            let answer = client().request(self.request()).await.map_err(|error| causes(&error))?;
+            let answer = self.client().request(self.request()).await.map_err(|error| causes(&error))?;
             let (head, body) = answer.into_parts();
             let body = body.collect().await.map_err(|error| causes(&error))?.to_bytes();
             Ok(http::Response::from_parts(head, body))
@@ -148,7 +185,7 @@ impl Users {
     }
 
     async fn send(self, kept: Arc<Mutex<Vec<Answer>>>, stop: CancellationToken) {
-        let http = client();
+        let http = self.client();
         let mut ticks = interval(Duration::from_secs_f64(1.0 / self.rate.max(0.001)));
         // A busy machine sends late, but never fewer.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -158,9 +195,10 @@ impl Users {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => break,
             }
-            let (http, request, kept, keep) = (http.clone(), self.request(), Arc::clone(&kept), self.keep);
+            let (http, request, speech) = (http.clone(), self.request(), self.speech);
+            let (kept, keep) = (Arc::clone(&kept), self.keep);
             under_way.spawn(async move {
-                let answer = one(http, request).await;
+                let answer = one(http, request, speech).await;
                 let mut kept = lock(&kept);
                 if kept.len() >= keep.saturating_mul(2) {
                     kept.drain(..keep);
@@ -175,41 +213,55 @@ impl Users {
     fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = format!("http://{}{}", self.proxy, self.path).parse().unwrap_or_default();
+        // The host is what is asked for; where it is, the way knows.
+        *request.uri_mut() = format!("http://{}{}", self.host, self.path).parse().unwrap_or_default();
         *request.headers_mut() = self.headers.clone();
-        if let Ok(host) = self.host.parse() {
-            request.headers_mut().insert(http::header::HOST, host);
-        }
         request
+    }
+
+    fn client(&self) -> Http {
+        let mut builder = Client::builder(TokioExecutor::new());
+        match self.speech {
+            Speech::Http => {}
+            Speech::Connections => _ = builder.pool_max_idle_per_host(0),
+            Speech::Grpc => _ = builder.http2_only(true),
+        }
+        builder.build(self.way.clone())
     }
 }
 
-fn client() -> Http {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).build(connector)
-}
-
-async fn one(http: Http, request: Request<Full<Bytes>>) -> Answer {
+async fn one(http: Http, request: Request<Full<Bytes>>, speech: Speech) -> Answer {
     let sent = Instant::now();
     let answered = timeout(LIMIT, async {
         let answer = http.request(request).await.map_err(|error| causes(&error))?;
         let status = answer.status().as_u16();
         let by = answer.headers().get(ANSWERED_BY).and_then(|by| by.to_str().ok()).unwrap_or_default();
         let mut by = by.to_owned();
-        let body = answer.into_body().collect().await.map_err(|error| causes(&error))?.to_bytes();
+        // A call that failed at once has its status in the head.
+        let early = grpc_status(answer.headers());
+        let body = answer.into_body().collect().await.map_err(|error| causes(&error))?;
+        let grpc = body.trailers().and_then(grpc_status).or(early);
+        if speech == Speech::Grpc && grpc.is_none() {
+            return Err(format!("HTTP status {status} and no grpc-status"));
+        }
+        let body = body.to_bytes();
         if by.is_empty() {
             by = named(&body);
         }
         let error = if status < 400 { String::new() } else { String::from_utf8_lossy(&body).into_owned() };
-        Ok((status, by, error))
+        Ok((status, grpc, by, error))
     });
     let answered = answered.await.unwrap_or_else(|_| Err(format!("no answer in {LIMIT:?}")));
-    let (status, by, mut error) = answered.unwrap_or_else(|error: String| (0, String::new(), error));
+    let (status, grpc, by, mut error) =
+        answered.unwrap_or_else(|error: String| (0, None, String::new(), error));
     if let Some((cut, _)) = error.char_indices().nth(KEPT) {
         error.truncate(cut);
     }
-    Answer { sent, took: sent.elapsed(), status, by, error }
+    Answer { sent, took: sent.elapsed(), status, grpc, by, error }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
 /// Who a model server says it is, in an answer of the open inference protocol.
@@ -234,7 +286,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Answer {
     /// Whether it is none, or an error.
     pub fn failed(&self) -> bool {
-        self.status == 0 || self.status >= 400
+        self.status == 0 || self.status >= 400 || self.grpc.is_some_and(|status| status != 0)
     }
 
     /// Answers by who gave them; those that failed without a predictor count for the empty name.

@@ -23,7 +23,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use kube::{
     Api, Client,
-    api::{DynamicObject, PostParams},
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
@@ -132,6 +132,7 @@ impl Scene {
         let predictor = Predictor::on(self.hosting.bind()?, model, version)?;
         let pod = format!("{service}-{suffix}");
         self.pod(&pod, service, predictor.address()).await?;
+        self.label(&pod, "version", version).await?;
         self.set_ready(&pod, true).await?;
         Ok(Served { predictor, service: service.into(), pod })
     }
@@ -155,6 +156,14 @@ impl Scene {
             Hosting::Embedded => self.embedded_pod(name, service, address).await,
             Hosting::Real(pods) => self.real_pod(pods, name, service, address).await,
         }
+    }
+
+    /// Gives a pod a label.
+    pub async fn label(&self, pod: &str, name: &str, value: &str) -> Result<(), Error> {
+        let labels = json!({"metadata": {"labels": {name: value}}});
+        let pods: Api<DynamicObject> = self.api(&resource("", "v1", "Pod", "pods"));
+        pods.patch(pod, &PatchParams::default(), &Patch::Merge(&labels)).await?;
+        Ok(())
     }
 
     /// Sets whether a pod is ready; its EndpointSlice says the same, on a real cluster a little later.

@@ -137,7 +137,7 @@ fn bar(percent: i32, paint: Paint, screen: &Screen) -> String {
 /// Conditions that say something that the head does not.
 fn conditions(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Vec<String> {
     let bad = status.conditions.iter().filter(|condition| match condition.kind {
-        ConditionType::Accepted | ConditionType::MetricsAvailable => {
+        ConditionType::Accepted | ConditionType::MetricsAvailable | ConditionType::Guarded => {
             condition.status != ConditionStatus::True
         }
         ConditionType::Stalled => condition.status == ConditionStatus::True,
@@ -157,10 +157,16 @@ fn conditions(status: &RolloutStatus, now: DateTime<Utc>, screen: &Screen) -> Ve
     lines
 }
 
-/// The title of a section, with a remark behind it.
+/// The title of a section, with a remark behind it, or below it where there is no room.
 pub(super) fn title(text: &str, remark: &str, screen: &Screen) -> String {
     let title = Paint::Bold.on(screen.colour, text);
-    if remark.is_empty() { title } else { format!("{title}  {}", Paint::Dim.on(screen.colour, remark)) }
+    if remark.is_empty() {
+        return title;
+    }
+    let fits = screen.width.is_none_or(|columns| width(text) + 2 + width(remark) <= columns);
+    let below = || indented(remark, 2, screen).join("\n");
+    let (between, remark) = if fits { ("  ", remark.to_owned()) } else { ("\n", below()) };
+    format!("{title}{between}{}", Paint::Dim.on(screen.colour, &remark))
 }
 
 /// `text` in lines that begin with `indent` spaces and fit the screen.
@@ -175,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::cli::view::fixtures::{
-        edited, healthy, new, now, refused, rolled_back, screen, waiting, without_metrics,
+        beside, edited, healthy, new, now, refused, rolled_back, screen, unguarded, waiting, without_metrics,
     };
 
     #[test]
@@ -214,6 +220,16 @@ mod tests {
     }
 
     #[test]
+    fn matches_and_copies_stand_beside_their_steps() {
+        assert_snapshot!(rollout(&beside("iris"), now(), &screen(80)));
+    }
+
+    #[test]
+    fn a_stable_that_was_changed_in_place_is_shown() {
+        assert_snapshot!(rollout(&unguarded("churn"), now(), &screen(80)));
+    }
+
+    #[test]
     fn a_rollout_that_nobody_looked_at_asks_for_the_controller() {
         assert_snapshot!(rollout(&new("mnist"), now(), &screen(80)));
     }
@@ -221,7 +237,8 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_screen_even_with_long_names() {
         let name = "fraud-detector-for-card-payments-in-europe";
-        for one in [waiting(name), rolled_back(name), edited(name), refused(name), healthy(name), new(name)] {
+        let all = [waiting, rolled_back, edited, refused, healthy, new, beside];
+        for one in all.map(|fixture| fixture(name)) {
             for columns in [80, 100, 120] {
                 for line in rollout(&one, now(), &screen(columns)).lines() {
                     assert!(width(line) <= columns, "{columns}: {line}");

@@ -146,10 +146,14 @@ fn evidence(evidence: f64) -> String {
 
 fn written(decision: &Decision, screen: &Screen) -> Vec<String> {
     let step = decision.step.map_or_else(String::new, |step| format!(", step {step}"));
-    let change = if decision.from_weight == decision.weight {
-        format!("The canary's weight stays {}%{step}.", decision.weight)
-    } else if decision.kind == DecisionKind::Promoted {
+    let (from, to) = (decision.from_given(), decision.given());
+    let change = if decision.kind == DecisionKind::Promoted {
         format!("The new stable keeps {}% of the pair's traffic.", decision.from_weight)
+    } else if !from.beside.is_nothing() || !to.beside.is_nothing() {
+        let [from, to] = [from, to].map(|given| plain(&given.to_string()));
+        format!("What the canary gets: {from} before; {to} after{step}.")
+    } else if from == to {
+        format!("The canary's weight stays {}%{step}.", decision.weight)
     } else {
         format!("The canary's weight: {}% before, {}% after{step}.", decision.from_weight, decision.weight)
     };
@@ -181,11 +185,19 @@ fn meanwhile(status: &RolloutStatus, decision: &Decision, screen: &Screen) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::view::fixtures::{explained, now, screen};
+    use crate::cli::view::fixtures::{beside, explained, now, screen};
 
     #[test]
     fn a_rollback_is_told_with_its_numbers() {
         let rollout = explained();
+        let status = rollout.status.clone().unwrap();
+        let last = status.decisions.last().unwrap();
+        insta::assert_snapshot!(explanation(&rollout, &status, last, now(), &screen(80)));
+    }
+
+    #[test]
+    fn matches_and_copies_are_told_with_the_weight() {
+        let rollout = beside("iris");
         let status = rollout.status.clone().unwrap();
         let last = status.decisions.last().unwrap();
         insta::assert_snapshot!(explanation(&rollout, &status, last, now(), &screen(80)));

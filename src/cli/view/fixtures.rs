@@ -145,6 +145,48 @@ pub(crate) fn explained() -> Rollout {
     one
 }
 
+/// In step 3, with all that a step can give beside a weight; the first only copied, the second only matched.
+pub(crate) fn beside(name: &str) -> Rollout {
+    let words = ["parameter preview is 1", "x-group is beta and uri begins with /v2/models/iris-large/infer"];
+    let matched = json!({ "match": words });
+    let all = json!({ "match": words, "mirror": 100 });
+    let given = |mut decision: Value, from: Value, to: &Value| {
+        (decision["fromBeside"], decision["beside"]) = (from, to.clone());
+        decision["revision"] = json!(format!("models/{name}-v2:8000"));
+        decision
+    };
+    let started = decision(1, 3000, "Started", (0, 0), &format!("models/{name}-v2:8000 is wanted"));
+    let copies = json!({ "mirror": 12.5 });
+    let status = json!({
+        "observedGeneration": 3, "phase": "Progressing", "reason": "StepInProgress",
+        "message": "step few: weight 5%, match and mirror for 10m", "step": "3/5", "weight": 5, "beside": all,
+        "progress": { "number": 3, "of": 5, "name": "few" },
+        "seq": 4, "stable": predictor(&format!("{name}-v1")), "canary": predictor(&format!("{name}-v2")),
+        "stage": { "step": { "index": 2, "elapsed": "130s", "evidence": { "requests": 402 } } },
+        "decisions": [
+            started,
+            given(decision(2, 2900, "Entered", (0, 0), "the canary has a ready endpoint"), json!({}), &copies),
+            given(decision(3, 2200, "Entered", (0, 0), "step 1 passed: 1 check, 10m in place"), copies, &matched),
+            given(decision(4, 130, "Entered", (0, 5), "step 2 passed: 1 check, 30m in place"), matched, &all),
+        ],
+    });
+    let matches = json!([
+        { "headers": { "x-group": { "exact": "beta" } }, "uri": { "prefix": "/v2/models/iris-large/infer" } },
+        { "queryParams": { "preview": { "exact": "1" } } },
+    ]);
+    let hash = json!({ "header": "x-user-hash" });
+    let steps = json!([
+        { "name": "shadow", "mirror": 12.5, "for": "10m", "minRequests": 500 },
+        { "match": matches, "for": "30m", "approve": true },
+        { "name": "few", "weight": 5, "match": matches, "mirror": 100, "sticky": hash, "for": "10m" },
+        { "weight": 50, "sticky": { "cookie": { "name": "iris-version", "ttl": "1h" } }, "for": "10m" },
+    ]);
+    let mut one = rollout(name, 3000, &status);
+    one.spec.steps = serde_json::from_value(steps).unwrap();
+    one.spec.checks.truncate(1);
+    one
+}
+
 /// On its way through step 1, with a spec that was edited and is wrong now.
 pub(crate) fn edited(name: &str) -> Rollout {
     let mut one = waiting(name);
@@ -184,6 +226,21 @@ pub(crate) fn without_metrics(name: &str) -> Rollout {
         ],
     });
     rollout(name, 900, &status)
+}
+
+/// At rest, and what users have was changed past every check.
+pub(crate) fn unguarded(name: &str) -> Rollout {
+    let message = "predictor main was changed in place while it is stable (b31f65d9 before, 48eaf314 now): its users got the \
+        new one without steps and checks. Put the old one back, add a predictor beside it, and make that the wanted one";
+    let mut one = healthy(name);
+    let condition = json!({
+        "type": "Guarded", "status": "False", "reason": "ChangedInPlace", "message": message,
+        "lastTransitionTime": ago(420),
+    });
+    if let Some(status) = &mut one.status {
+        status.conditions.push(serde_json::from_value(condition).unwrap());
+    }
+    one
 }
 
 /// Never accepted.

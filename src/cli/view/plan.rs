@@ -15,6 +15,7 @@ use sluice_core::{
 use super::{
     Screen,
     checks::rule,
+    decisions::in_short,
     detail::{indented, title},
     rehearsal::time,
     text::{Paint, pad, plain, thousands, width},
@@ -98,23 +99,35 @@ fn steps(name: &str, plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<Stri
     let cells: Vec<[String; 3]> = plan
         .steps
         .iter()
-        .map(|step| {
-            [plain(&step.name), plain(&step.given().to_string()), GoDuration(least(plan, step)).to_string()]
-        })
-        .chain([["promotion".to_owned(), "weight 100%".to_owned(), GoDuration(plan.settle).to_string()]])
+        .map(|step| [plain(&step.name), in_short(&step.given()), GoDuration(least(plan, step)).to_string()])
+        .chain([["promotion".to_owned(), "100%".to_owned(), GoDuration(plan.settle).to_string()]])
         .collect();
     let column = |index: usize| cells.iter().map(|row| width(&row[index])).max().unwrap_or(0);
     let widths = [column(0), column(1), column(2)];
-    for (row, step) in cells.iter().zip(plan.steps.iter().map(Some).chain([None])) {
-        let [name, given, lasts] = row;
-        let notes = step.map(|step| notes(plan, step, traffic)).unwrap_or_default();
-        let line = format!(
-            "  {}  {}  {}  {notes}",
-            pad(name, widths[0]),
-            pad(given, widths[1]),
-            pad(lasts, widths[2])
-        );
-        lines.push(line.trim_end().to_owned());
+    let rows: Vec<(Option<&PlannedStep>, String, String)> = cells
+        .iter()
+        .zip(plan.steps.iter().map(Some).chain([None]))
+        .map(|([name, given, lasts], step)| {
+            let line = [pad(name, widths[0]), pad(given, widths[1]), pad(lasts, widths[2])].join("  ");
+            let notes = step.map(|step| notes(plan, step, traffic)).unwrap_or_default();
+            (step, format!("  {}", line.trim_end()), notes)
+        })
+        .collect();
+    // Behind every step or below every step: they are read one after the other.
+    let ends = widths.iter().sum::<usize>() + 8;
+    let fit = |notes: &str| screen.width.is_none_or(|columns| ends + width(notes) <= columns);
+    let beside = rows.iter().all(|(_, _, notes)| fit(notes));
+    for (step, line, notes) in rows {
+        if beside {
+            lines.push(format!("{}  {notes}", pad(&line, ends - 2)).trim_end().to_owned());
+        } else {
+            lines.push(line);
+            lines.extend(indented(&notes, 6, screen).into_iter().filter(|line| !line.trim().is_empty()));
+        }
+        for words in step.iter().flat_map(|step| &step.beside.matches) {
+            let words = indented(&format!("requests: {}", plain(words)), 6, screen);
+            lines.extend(words.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
+        }
     }
     lines
 }
@@ -134,6 +147,9 @@ fn notes(plan: &Plan, step: &PlannedStep, traffic: Traffic) -> String {
     }
     if step.min_requests > 0 {
         notes.push(format!("needs {} requests", thousands(step.min_requests)));
+    }
+    if let Some(sticky) = &step.sticky {
+        notes.push(format!("sticky by {}", plain(&sticky.to_string())));
     }
     if step.approve {
         notes.push("waits for a person".to_owned());
@@ -207,6 +223,9 @@ fn float(count: u64) -> f64 {
 }
 
 fn costs(plan: &Plan, bad: &[BadCanary], traffic: Traffic, screen: &Screen) -> Vec<String> {
+    if bad.is_empty() {
+        return Vec::new();
+    }
     let Traffic { rate, matching } = traffic;
     let matched = plan.steps.iter().any(|step| !step.matches.is_empty());
     let matched = if matched { format!(", {matching} meet a match") } else { String::new() };
@@ -280,4 +299,34 @@ fn difference(old: &str, new: &str, screen: &Screen) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::cli::view::fixtures::{beside, screen};
+
+    fn shown(width: impl Into<Option<usize>>) -> String {
+        let rollout = beside("iris");
+        let planned = Plan::named(&rollout.spec, "models", "iris").unwrap();
+        let traffic = Traffic { rate: 20.0, matching: "10%".parse().unwrap() };
+        let users = Users { errors: 1204, ..Users::default() };
+        let bad = BadCanary { share: "5%".parse().unwrap(), stopped: Some(Duration::from_mins(41)), users };
+        plan("iris", &planned, traffic, &[bad], &[], &screen(width))
+    }
+
+    #[test]
+    fn matches_copies_and_who_stays_are_planned_at_80_columns() {
+        let text = shown(80);
+        assert!(text.lines().all(|line| width(line) <= 80), "{text}");
+        assert_snapshot!(text);
+    }
+
+    #[test]
+    fn where_there_is_room_notes_stay_in_their_line() {
+        let text = shown(None);
+        assert!(text.contains("users' requests, sticky by header x-user-hash\n"), "{text}");
+    }
 }

@@ -129,8 +129,8 @@ fn conditions(step: &PlannedStep) -> String {
     if step.min_requests > 0 {
         parts.push(format!("{} requests", thousands(step.min_requests)));
     }
-    if let Some(cookie) = &step.sticky {
-        parts.push(format!("sticky by cookie {}", plain(&cookie.name)));
+    if let Some(sticky) = &step.sticky {
+        parts.push(format!("sticky by {}", plain(&sticky.to_string())));
     }
     if step.approve {
         parts.push("approval".to_owned());

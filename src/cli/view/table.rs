@@ -4,7 +4,7 @@
 //! fit beside the others, it goes into a line of its own below them: half a reason helps nobody.
 
 use chrono::{DateTime, Utc};
-use sluice_core::api::{Phase, Rollout};
+use sluice_core::api::{ConditionStatus, ConditionType, Phase, Rollout, RolloutStatus};
 
 use super::{
     Listed, Screen, age,
@@ -244,7 +244,17 @@ fn readable(rollout: &Rollout, columns: Columns, age_of_it: String, now: DateTim
         }
         Some(status) => plain(&status.message),
     };
-    Row { cells, why, why_matters: phase != Phase::Healthy }
+    // At rest nobody looks closer, unless the line says so.
+    let unguarded = status.filter(|_| phase == Phase::Healthy).and_then(unguarded);
+    let why_matters = phase != Phase::Healthy || unguarded.is_some();
+    Row { cells, why: unguarded.unwrap_or(why), why_matters }
+}
+
+/// What is said of a stable that was changed past every check.
+fn unguarded(status: &RolloutStatus) -> Option<String> {
+    let mut conditions = status.conditions.iter();
+    let said = conditions.find(|condition| condition.kind == ConditionType::Guarded)?;
+    (said.status == ConditionStatus::False).then(|| format!("not guarded: {}", plain(&said.message)))
 }
 
 /// Green is well, red and yellow are for a person to look at.
@@ -265,7 +275,7 @@ mod tests {
     use super::*;
     use crate::cli::view::{
         Unreadable,
-        fixtures::{ago, healthy, listed, new, now, rolled_back, screen, waiting},
+        fixtures::{ago, healthy, listed, new, now, rolled_back, screen, unguarded, waiting},
     };
 
     fn some() -> Vec<Listed> {
@@ -307,6 +317,15 @@ mod tests {
     #[test]
     fn nothing_is_cut_where_there_is_no_terminal() {
         assert_snapshot!(rollouts(&long(), Columns::default(), now(), &screen(None)));
+    }
+
+    #[test]
+    fn a_stable_that_was_changed_in_place_is_said_in_its_line() {
+        let all = [listed(unguarded("churn")), listed(healthy("iris"))];
+        let text = rollouts(&all, Columns::default(), now(), &screen(None));
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains("not guarded: predictor main was")).collect();
+        assert!(lines.len() == 1 && lines[0].starts_with("churn"), "{text}");
     }
 
     #[test]

@@ -4,10 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use kube::{
-    Api,
-    api::{DynamicObject, ListParams},
-};
+use kube::{Api, api::DynamicObject};
 use serde_json::Value;
 use sluice_core::{
     Predictor,
@@ -18,7 +15,7 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
-use super::with_world;
+use super::{subsets, with_world};
 use crate::controller::{
     Error,
     context::Context,
@@ -29,8 +26,6 @@ use crate::controller::{
 
 /// How long what was found is believed.
 const BELIEVED: Duration = Duration::from_secs(30);
-/// Where Istio reads DestinationRules for all namespaces.
-const ROOT_NAMESPACE: &str = "istio-system";
 
 /// What keeps the routes of a plan from working: a Gateway that is not there, a subset that nobody has.
 pub(super) async fn refused(
@@ -82,29 +77,15 @@ async fn subset_is_missing(context: &Context, wanted: &Predictor, memory: &mut M
     if memory.subset.as_ref().is_some_and(|(found, until)| found == wanted && *until > now) {
         return None;
     }
-    let mut namespaces = vec![wanted.namespace.as_str()];
-    if context.watches(ROOT_NAMESPACE) {
-        namespaces.push(ROOT_NAMESPACE);
-    }
-    let mut rules = Vec::new();
-    for namespace in namespaces {
-        let api: Api<DynamicObject> = Api::namespaced_with(
-            context.client.clone(),
-            namespace,
-            &istio("DestinationRule", "destinationrules"),
-        );
-        let what = format!("listing DestinationRules of namespace {namespace}");
-        // Where they cannot be read nobody knows, and that must not stop a rollout.
-        let listed = match context.read(what, api.list(&ListParams::default())).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                tell_of_missing_right(&error);
-                memory.subset = Some((wanted.clone(), now + BELIEVED));
-                return None;
-            }
-        };
-        rules.extend(listed.items.iter().filter_map(|rule| serde_json::to_value(rule).ok()));
-    }
+    // Where they cannot be read nobody knows, and that must not stop a rollout.
+    let rules = match subsets::rules(context, &wanted.namespace).await {
+        Ok(rules) => rules,
+        Err(error) => {
+            tell_of_missing_right(&error);
+            memory.subset = Some((wanted.clone(), now + BELIEVED));
+            return None;
+        }
+    };
     let refusal = carrier::accept_subset(&context.names, wanted, &rules).err();
     memory.subset = refusal.is_none().then(|| (wanted.clone(), now + BELIEVED));
     refusal

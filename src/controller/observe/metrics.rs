@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluice_core::{
     Predictor,
-    api::Reason,
+    api::{Decision, Reason, RolloutStatus},
     judge::{Availability, Look, Measurement, Trouble, TroubleKind},
     machine::{Refusal, State},
     plan::{MetricsPlan, Plan, PlannedCheck, PlannedStep, Rule},
@@ -121,7 +121,9 @@ pub(super) async fn look(
     let mut arm = async |predictor: Predictor| -> Result<Arm, Trouble> {
         match metrics {
             MetricsPlan::Source { .. } => Ok(endpoints::arm(context, predictor)),
-            MetricsPlan::Scrape { .. } => pods::arm(context, &subject.namespace, predictor, memory).await,
+            MetricsPlan::Scrape { .. } => {
+                pods::arm(context, &subject.namespace, plan, predictor, memory).await
+            }
         }
     };
     let (stable, canary) = match (arm(stable).await, canary) {
@@ -155,7 +157,11 @@ pub(super) async fn look(
         retiring: &retiring,
         limits: &limits,
         queries: &queries,
-        shadow: step.is_some_and(|step| plan.steps.get(step.index).is_some_and(PlannedStep::is_shadow)),
+        shadow: match step {
+            Some(step) => plan.steps.get(step.index).is_some_and(PlannedStep::is_shadow),
+            // Whoever got copies last is quiet when no more of them arrive, and the senders do not count those.
+            None => state.retiring.iter().all(|leaving| got_copies(&subject.status, &leaving.predictor)),
+        },
         step_start: now - chrono::Duration::from_std(in_place).unwrap_or_default(),
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
@@ -184,6 +190,14 @@ async fn history(
     looks
 }
 
+/// Whether the last that a predictor got was copies and no users.
+fn got_copies(status: &RolloutStatus, predictor: &Predictor) -> bool {
+    let revision = predictor.revision();
+    let of_it = |decision: &&Decision| decision.revision.as_deref() == Some(revision.as_str());
+    let got = status.decisions.iter().rev().filter(of_it).map(Decision::from_given);
+    got.filter(|given| !given.is_nothing()).map(|given| !given.has_users()).next().unwrap_or(false)
+}
+
 /// Whether anything depends on the requests of the arms, and not on the answers of queries alone.
 fn needs_counts(plan: &Plan) -> bool {
     let counted = |check: &PlannedCheck| match check.rule {
@@ -196,4 +210,46 @@ fn needs_counts(plan: &Plan) -> bool {
 /// A look in which the metrics were not asked.
 fn nobody_asked(context: &Context, trouble: Trouble) -> Look {
     Look::new(context.clock.now(), Err(trouble))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(decisions: &[(u64, &str, Value)]) -> RolloutStatus {
+        let decision = |(seq, revision, got): &(u64, &str, Value)| {
+            let mut decision = json!({
+                "seq": seq, "at": "2026-03-14T15:09:26Z", "kind": "Entered", "reason": "StepsPassed", "message": "",
+                "fromWeight": 0, "weight": 0, "revision": revision,
+            });
+            for (field, value) in got.as_object().unwrap() {
+                decision[field] = value.clone();
+            }
+            decision
+        };
+        let decisions: Vec<Value> = decisions.iter().map(decision).collect();
+        serde_json::from_value(json!({ "decisions": decisions })).unwrap()
+    }
+
+    #[test]
+    fn what_a_loser_got_last_says_who_counts_it() {
+        let loser = Predictor::new("models", "iris-v2", 8000);
+        let of_it = "models/iris-v2:8000";
+        let (copies, users, nothing) =
+            (json!({"fromBeside": {"mirror": 10}}), json!({"fromWeight": 5}), json!({}));
+        let both = json!({"fromBeside": {"mirror": 10}, "fromWeight": 5});
+        for (decisions, expected) in [
+            (vec![(1, of_it, nothing.clone()), (2, of_it, copies.clone())], true),
+            (vec![(2, of_it, copies.clone()), (3, of_it, nothing.clone())], true),
+            (vec![(2, of_it, copies.clone()), (3, of_it, users.clone())], false),
+            (vec![(2, of_it, copies.clone()), (3, of_it, both)], false),
+            (vec![(2, of_it, users), (3, "models/iris-v3:8000", copies)], false),
+            (vec![(1, of_it, nothing)], false),
+            (vec![], false),
+        ] {
+            assert_eq!(got_copies(&status(&decisions), &loser), expected, "{decisions:?}");
+        }
+    }
 }

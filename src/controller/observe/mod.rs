@@ -7,6 +7,7 @@ mod plans;
 mod pods;
 mod routes;
 mod seldon;
+mod subsets;
 
 use std::collections::BTreeMap;
 
@@ -22,12 +23,12 @@ use sluice_core::{
 };
 use tokio::time::Instant;
 
-pub(super) use self::pods::SeenPod;
 use self::{
     endpoints::ready_endpoints,
     plans::Plans,
     routes::{Beside, Routes},
 };
+pub(super) use self::{pods::SeenPod, subsets::Subsets};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.
@@ -58,7 +59,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         routes::look_at_routes(context, subject, &state, plan, wanted.as_ref().ok(), world, &beside)
     });
     if let Some(traffic) = &mut sight.traffic {
-        traffic.obstacle.clone_from(&memory.obstacle);
+        traffic.obstacle = memory.obstacle.clone().or(traffic.obstacle.take());
     }
     let mut refusal = context
         .kinds
@@ -84,9 +85,8 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     };
     let wanted = wanted.ok();
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
-    let ready = |arm: Option<Predictor>| arm.map_or(0, |arm| ready_endpoints(context, &arm).len());
-    let can_begin = |arm: &Predictor| seldon::is_available(context, subject, arm);
-    seldon::tell_of_changes(context, subject, &state, memory).await;
+    let canary = canary.filter(|arm| seldon::is_available(context, subject, arm));
+    let [stable_ready, canary_ready] = ready(context, subject, plan, [stable, canary], memory).await;
     let facts = Facts {
         now: context.clock.now(),
         elapsed,
@@ -99,13 +99,35 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         uid: subject.uid.clone(),
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
-        stable_ready: ready(stable),
-        canary_ready: ready(canary.filter(can_begin)),
+        stable_ready,
+        canary_ready,
+        serves: seldon::serves(context, subject),
         look,
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
     Observation { state, plans, facts, objects, rules, slots, at: Instant::now() }
+}
+
+/// The ready endpoints of stable and of the canary. While nothing is to replace stable nothing depends on them, and nobody is
+/// asked.
+async fn ready(
+    context: &Context,
+    subject: &Subject,
+    plan: Option<&Plan>,
+    arms: [Option<Predictor>; 2],
+    memory: &mut Memory,
+) -> [usize; 2] {
+    let [stable, canary] = &arms;
+    let mut ready = [0, 0];
+    for (ready, arm) in ready.iter_mut().zip([stable, canary]) {
+        *ready = match arm {
+            None => 0,
+            Some(arm) if canary.is_none() || canary == stable => ready_endpoints(context, arm).len(),
+            Some(arm) => subsets::ready(context, subject, plan, arm, memory).await,
+        };
+    }
+    ready
 }
 
 /// Runs `what` on the VirtualServices as the pure core sees them.

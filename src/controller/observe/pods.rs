@@ -14,10 +14,11 @@ use kube::Api;
 use sluice_core::{
     Predictor,
     judge::{Trouble, TroubleKind},
+    plan::Plan,
 };
 use tokio::time::{Instant, timeout};
 
-use super::endpoints::ready_endpoints;
+use super::{endpoints::ready_endpoints, subsets};
 use crate::{
     controller::{Error, context::Context, memory::Memory, stores::Claimed},
     metrics::Arm,
@@ -72,6 +73,7 @@ impl SeenPod {
 pub(super) async fn arm(
     context: &Context,
     namespace: &str,
+    plan: &Plan,
     predictor: Predictor,
     memory: &mut Memory,
 ) -> Result<Arm, Trouble> {
@@ -81,6 +83,7 @@ pub(super) async fn arm(
         .map(|endpoint| claim(namespace, &predictor, &endpoint.address, endpoint.pod.as_ref()))
         .collect::<Result<_, _>>()?;
     look_at_pods(context, namespace, &claims, memory).await?;
+    let subset = subsets::labels(context, Some(plan), &predictor, memory).await;
     let selector = context.stores.selector(&predictor.namespace, &predictor.service);
     let mut pods = Vec::with_capacity(claims.len());
     for (address, claimed) in claims {
@@ -92,6 +95,10 @@ pub(super) async fn arm(
             // It may have been mended by the next look.
             memory.pods.remove(&*claimed.uid);
             return Err(trouble);
+        }
+        // Of two subsets of one Service each has its own pods.
+        if subset.as_ref().is_some_and(|labels| !subsets::carries(&seen.labels, labels)) {
+            continue;
         }
         pods.push(crate::metrics::Pod { name: claimed.name.to_string(), address, started });
     }

@@ -86,8 +86,9 @@ pub(super) async fn virtual_services(
                 Some(owner) => match slots::read(context, &name.0, owner).await {
                     Ok(deployment) => {
                         let shown = carrier::as_route(&deployment, &name.1, &context.names);
+                        let not_carried_out = carrier::not_carried_out(&shown, &value);
                         routes.objects.insert(name.clone(), shown.clone());
-                        routes.slots.insert(name, Slots { deployment, shown });
+                        routes.slots.insert(name, Slots { deployment, shown, not_carried_out });
                     }
                     Err(error) => {
                         tell_of_missing_right(&error);
@@ -147,6 +148,11 @@ pub(super) fn look_at_routes(
         traffic.weighted = first;
     }
     traffic.in_place = outlook(context, subject, world, plan, state, beside.rules).in_place();
+    if traffic.in_place {
+        let behind = beside.slots.values().find_map(|slots| slots.not_carried_out.clone());
+        traffic.in_place = behind.is_none();
+        traffic.obstacle = behind;
+    }
     let refusal = unknown_from(from, &traffic).or_else(|| {
         // Before anything was decided: what would be.
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);

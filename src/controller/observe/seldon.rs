@@ -1,8 +1,10 @@
 //! What a SeldonDeployment tells of its predictors beyond their Services.
 
-use sluice_core::{Predictor, machine::State, target};
+use std::collections::BTreeMap;
 
-use crate::controller::{context::Context, events, memory::Memory, stores::Seldon, subject::Subject};
+use sluice_core::{Predictor, target};
+
+use crate::controller::{context::Context, stores::Seldon, subject::Subject};
 
 /// The SeldonDeployment that the spec is about, if it is about one that is there.
 fn deployment(context: &Context, subject: &Subject) -> Option<std::sync::Arc<Seldon>> {
@@ -26,25 +28,9 @@ pub(super) fn is_available(context: &Context, subject: &Subject, predictor: &Pre
     })
 }
 
-/// Says that the predictor which users have serves something else than before: it was changed in place, past every step and
-/// check. What it served is known for as long as this controller runs.
-pub(super) async fn tell_of_changes(
-    context: &Context,
-    subject: &Subject,
-    state: &State,
-    memory: &mut Memory,
-) {
-    let Some(stable) = &state.stable else { return };
-    let Some(seldon) = deployment(context, subject) else { return };
-    let Some(behind) = seldon.view.behind(&stable.service) else { return };
-    let before = memory.serves.replace((stable.clone(), behind.serves.clone()));
-    let changed = before.is_some_and(|(predictor, serves)| predictor == *stable && serves != behind.serves);
-    if changed {
-        let note = format!(
-            "predictor {} of SeldonDeployment {}/{} was changed in place while it is stable: its users got the new one \
-             without steps and checks. Add a predictor beside it and make that the wanted one",
-            behind.name, subject.namespace, seldon.view.name
-        );
-        events::unguarded(context, subject, &note).await;
-    }
+/// What the predictors serve, by Service; nothing where the spec is about no SeldonDeployment that is there.
+pub(super) fn serves(context: &Context, subject: &Subject) -> BTreeMap<String, String> {
+    let Some(seldon) = deployment(context, subject) else { return BTreeMap::new() };
+    let predictors = seldon.view.predictors.iter();
+    predictors.map(|predictor| (predictor.service.clone(), predictor.serves.clone())).collect()
 }

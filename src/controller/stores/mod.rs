@@ -39,7 +39,10 @@ pub(super) use self::{
     seldon::{Seldon, SeldonObject},
     virtual_service::{VirtualService, VirtualServiceObject},
 };
-use super::{backoff::OfOneWatch, freezes::Freezes, relist::relisted, subject::RolloutObject};
+use super::{
+    backoff::OfOneWatch, freezes::Freezes, optional::watch_while_there, relist::relisted,
+    subject::RolloutObject,
+};
 
 /// Objects that are listed at once: more of them are held twice for a moment, as text and as objects.
 const PAGE: u32 = 100;
@@ -70,12 +73,12 @@ pub(super) struct Stores {
     pub(super) freezes: Freezes,
 }
 
-/// Which of the kinds that a cluster need not have are watched.
+/// Which of the kinds that a cluster need not have are there at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Optional {
-    /// VirtualServices.
+    /// VirtualServices: never watched where they are not to be.
     pub(super) istio: bool,
-    /// SeldonDeployments.
+    /// SeldonDeployments: watched whenever they are there.
     pub(super) seldon: bool,
 }
 
@@ -111,12 +114,8 @@ impl Watches {
             stores.virtual_services.stays_empty();
             stream::pending().boxed()
         };
-        let of_seldons = if optional.seldon {
-            follow(watch(scoped(client, namespace)), &stores, |stores| &stores.seldons, Seldon::of).boxed()
-        } else {
-            stores.seldons.stays_empty();
-            stream::pending().boxed()
-        };
+        let of_seldons = watch_while_there::<SeldonObject>(client, namespace, optional.seldon);
+        let of_seldons = follow(of_seldons, &stores, |stores| &stores.seldons, Seldon::of);
         let (changed, deployments) = futures::channel::mpsc::unbounded();
         let of_seldons = of_seldons.inspect(move |touched| {
             // Nobody listens where nothing is wired any more.

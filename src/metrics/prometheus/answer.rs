@@ -140,10 +140,36 @@ pub fn read(response: &Response) -> Result<Answer, Trouble> {
     }
     let data = envelope.data.map(RawValue::get).unwrap_or_default();
     data_of(data).ok_or_else(|| {
-        bad_answer(
-            "answered something that is no result of a query: expected a vector or a matrix".to_owned(),
-        )
+        let at = place_of_mistake(data, &response.body)
+            .map_or_else(String::new, |byte| format!(", at byte {byte} of the answer"));
+        bad_answer(format!(
+            "answered something that is no result of a query{at}: expected a vector or a matrix"
+        ))
     })
+}
+
+/// Where in an answer its data stop to be what they should be, in bytes; nothing where there are none, or a time is no time.
+fn place_of_mistake(data: &str, body: &str) -> Option<usize> {
+    let byte = |part: &str, error: &serde_json::Error| {
+        let before: usize =
+            part.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let start = (part.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
+        Some(start + before + error.column())
+    };
+    if data.is_empty() {
+        return None;
+    }
+    let envelope: Data<'_> = match serde_json::from_str(data) {
+        Ok(envelope) => envelope,
+        Err(error) => return byte(data, &error),
+    };
+    let result = envelope.result.get();
+    let error = match envelope.result_type {
+        "scalar" => serde_json::from_str::<(f64, Value)>(result).err(),
+        "vector" => serde_json::from_str::<Vec<RawInstant>>(result).err(),
+        _ => serde_json::from_str::<Vec<RawSeries>>(result).err(),
+    };
+    byte(result, &error?)
 }
 
 fn warned(warning: &str) -> Trouble {
@@ -218,7 +244,10 @@ fn no_envelope(response: &Response) -> Trouble {
     let what = match status.as_u16() {
         401 | 403 | 407 => format!("refused the credentials with status {status}"),
         300..=399 => format!("answered with a redirect, status {status}, which is not followed"),
-        _ => format!("answered status {status} with something that is not the Prometheus API"),
+        _ => format!(
+            "answered status {status} with something that is not the Prometheus API, from {} on",
+            place_in_json(&response.body)
+        ),
     };
     let expected = match http::kind_of(status) {
         TroubleKind::Refused => "the credentials that the source is configured with to be good",
@@ -227,6 +256,14 @@ fn no_envelope(response: &Response) -> Trouble {
     Trouble {
         kind: http::kind_of(status),
         message: format!("{what} ({}): expected {expected}", response.excerpt()),
+    }
+}
+
+/// Where a text stops to be the JSON that is expected.
+fn place_in_json(body: &str) -> String {
+    match serde_json::from_str::<Envelope<'_>>(body) {
+        Err(error) => format!("line {}, column {}", error.line().max(1), error.column()),
+        Ok(_) => "its status".to_owned(),
     }
 }
 

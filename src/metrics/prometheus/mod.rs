@@ -6,7 +6,7 @@
 //! between two looks come along, so that a reset between them is seen too.
 
 mod access;
-mod answer;
+pub mod answer;
 mod clock;
 pub mod history;
 pub mod secrets;

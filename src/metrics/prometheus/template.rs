@@ -72,12 +72,7 @@ impl Variables<'_> {
 
 /// The query with its variables filled in.
 pub fn fill(promql: &str, variables: &Variables<'_>) -> Result<String, String> {
-    if let Some(other) = other_than_a_variable(promql) {
-        return Err(format!("has {other:?} in it: expected only variables like {{{{canary.service}}}}"));
-    }
-    if let Some(unknown) = unknown_variable(promql) {
-        return Err(format!("cannot be filled in: there is no variable {unknown:?}; expected {}", listed()));
-    }
+    refuse_more_than_variables(promql)?;
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Custom("promql".into()));
@@ -91,23 +86,45 @@ pub fn fill(promql: &str, variables: &Variables<'_>) -> Result<String, String> {
     environment.render_str(promql, variables.values()).map_err(|error| describe(&error))
 }
 
-/// The first thing in a template that asks for more than the value of a variable.
-fn other_than_a_variable(template: &str) -> Option<&str> {
-    let statement = ["{%", "{#"].into_iter().find_map(|start| template.find(start));
-    if let Some(at) = statement {
-        return Some(&template[at..at + 2]);
+/// Refuses whatever asks for more than the value of a variable, and says at which character that begins.
+fn refuse_more_than_variables(template: &str) -> Result<(), String> {
+    let at = |byte: usize| template.get(..byte).map_or(0, |before| before.chars().count()) + 1;
+    let other = |what: &str, byte: usize| {
+        format!(
+            "has {what:?} in it, at character {}: expected only variables like {{{{canary.service}}}}",
+            at(byte)
+        )
+    };
+    for statement in ["{%", "{#"] {
+        if let Some(byte) = template.find(statement) {
+            return Err(other(statement, byte));
+        }
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ' ');
-    template.split("{{").skip(1).find_map(|rest| {
-        let name = rest.split("}}").next().unwrap_or(rest);
-        (!name.chars().all(plain)).then_some(name)
-    })
-}
-
-/// The first name in a template that is none of the variables.
-fn unknown_variable(template: &str) -> Option<&str> {
-    let mut names = template.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0.trim()));
-    names.find(|name| !NAMES.contains(name))
+    let mut begin = 0;
+    while let Some(start) = template[begin..].find("{{").map(|found| begin + found + 2) {
+        let Some(length) = template[start..].find("}}") else {
+            return Err(format!(
+                "cannot be filled in: what begins at character {} has no }}}}; expected {}",
+                at(start - 2),
+                listed()
+            ));
+        };
+        let name = &template[start..start + length];
+        if !name.chars().all(plain) {
+            return Err(other(name, start));
+        }
+        if !NAMES.contains(&name.trim()) {
+            return Err(format!(
+                "cannot be filled in: there is no variable {:?}, at character {}; expected {}",
+                name.trim(),
+                at(start),
+                listed()
+            ));
+        }
+        begin = start + length + 2;
+    }
+    Ok(())
 }
 
 fn listed() -> String {
@@ -163,11 +180,26 @@ mod tests {
             "{{ 'x' * 60000 }}",
             "{{ canary['service'] }}",
             "{{ canary }}",
+            "{{{{namespace}}",
+            "{{namespace}} {{",
         ] {
             let error = check_template(promql).unwrap_err();
             assert!(error.contains("canary.service"), "{promql}: {error}");
         }
         assert_eq!(check_template("up"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (promql, expected) in [
+            ("é{{canary.servce}}", "there is no variable \"canary.servce\", at character 4"),
+            ("a{{namespace}} {{ x", "what begins at character 16 has no }}"),
+            ("up {% raw %}", "has \"{%\" in it, at character 4"),
+            ("up{{ 1 + 1 }}", "has \" 1 + 1 \" in it, at character 5"),
+        ] {
+            let error = check_template(promql).unwrap_err();
+            assert!(error.contains(expected), "{promql}: {error}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Way {
             }
             Self::Beside => json!([
                 {"mirror": 100, "for": "1s"},
+                {"weight": 20, "sticky": {"header": "x-hash"}, "for": "1s"},
                 {
                     "weight": 50, "match": [{"headers": {"x-group": {"exact": "beta"}}}], "mirror": 0.5,
                     "sticky": {"cookie": {"name": "arm"}}, "approve": true,

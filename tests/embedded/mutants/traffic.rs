@@ -77,6 +77,19 @@ async fn a_match_that_nobody_decided_is_caught() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hashes_beyond_the_weight_are_caught() {
+    let more = || {
+        sluice_lab::embedded::Tamper::with(|patch| {
+            let text = patch.to_string().replace("[0-3][0-9a-f]{3}", "[0-4][0-9a-f]{3}");
+            *patch = serde_json::from_str(&text).unwrap();
+        })
+    };
+    let quarter = json!([{"weight": 25, "sticky": {"header": "x-user"}, "for": "10m"}]);
+    let breaks = |faults: &sluice_lab::embedded::Faults| faults.on(routes(), Then::Tamper(more()));
+    is_caught(4, crate::world::rollout(&quarter), breaks, async |_| seconds(5).await).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_copies_than_were_decided_are_caught() {
     let more = || {
         sluice_lab::embedded::Tamper::with(|patch| {

@@ -64,7 +64,8 @@ impl<'a> World<'a> {
         Self::empty_on(lab.shared().await?, namespace).await
     }
 
-    async fn empty_on(shared: &'a Shared, namespace: &str) -> Result<Self> {
+    /// [`empty`](Self::empty) on a cluster of one's own.
+    pub async fn empty_on(shared: &'a Shared, namespace: &str) -> Result<Self> {
         let client = shared.cluster.admin()?;
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         let namespaces: Api<DynamicObject> = Api::all_with(client.clone(), &resource("", "v1", "Namespace"));
@@ -96,7 +97,11 @@ impl<'a> World<'a> {
         let listener = TcpListener::bind(SocketAddr::from((address, POD_PORT)))?;
         let predictor = Predictor::on(listener, IRIS, version)?;
         let spec = PodSpec::new(&self.namespace, format!("{name}-0"), address);
-        let pod = pods::run(&self.client, &spec.label("app", &name).port("http", POD_PORT)).await?;
+        let pod = pods::run(
+            &self.client,
+            &spec.label("app", &name).label("version", version).port("http", POD_PORT),
+        )
+        .await?;
         self.served.insert(version.to_owned(), (predictor, pod));
         Ok(())
     }
@@ -269,15 +274,20 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Prometheus scrapes the predictors, and labels them as an operator's `ServiceMonitor` does.
+    /// Prometheus scrapes the predictors.
     pub async fn scraped(&self) -> Result<()> {
+        self.shared.scrape_too(self.targets()).await
+    }
+
+    /// The predictors as an operator's `ServiceMonitor` labels them.
+    pub fn targets(&self) -> Vec<Target> {
         let targets = self.served.iter().map(|(version, (predictor, pod))| {
             Target::new(predictor.address())
                 .label("namespace", &self.namespace)
                 .label("service", format!("{IRIS}-{version}"))
                 .label("pod", pod.name())
         });
-        self.shared.scrape_too(targets).await
+        targets.collect()
     }
 }
 

@@ -382,6 +382,7 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
         traffic,
         stable_ready: ready(stable),
         canary_ready: ready(canary),
+        serves: world.serves.clone(),
         look: world.look(saw),
         metrics: None,
         actions: world

@@ -33,6 +33,8 @@ pub struct World {
     pub ready: BTreeMap<String, usize>,
     pub actions: Vec<Action>,
     pub frozen: Option<Frozen>,
+    /// What predictors serve, by Service.
+    pub serves: BTreeMap<String, String>,
     pub now: Duration,
     /// The last number that was given out.
     pub last: u64,
@@ -89,6 +91,7 @@ impl World {
             ready: ["v1", "v2", "v3", "v4"].map(|name| (name.to_owned(), 2)).into(),
             actions: Vec::new(),
             frozen: None,
+            serves: BTreeMap::new(),
             now: Duration::ZERO,
             last: 1,
         };

@@ -31,7 +31,7 @@ impl Guarantee for Breach {
                 continue;
             };
             let stable = Predictor::of(&rollout.status()["stable"]).filter(|stable| *stable != canary);
-            let dead = stable.is_some_and(|stable| world.endpoints(&stable.name()) == 0);
+            let dead = stable.is_some_and(|stable| world.ready_of(&stable) == 0);
             let routes = objects::routes(object, &name.0);
             let has_traffic = routes.iter().any(|(route, names)| {
                 let virtual_service = world.virtual_services.get(route);

@@ -5,12 +5,15 @@
 //! In the status: a step that is entered has a decision with a Pass of every check of the pinned spec, whose recorded
 //! numbers are reckoned again, not earlier than the step before lasts; or a RolloutAction that asked for it and was
 //! answered in the same commit. In the VirtualService: the canary never gets more than was recorded under the number in
-//! the stamp, and matches and copies lead to it only where some were recorded under that number. Not seen: what the metrics said beside what was recorded, and time that passed without being observed.
+//! the stamp, and matches and copies lead to it only where some were recorded under that number, and by a hash no more than the weight. Not seen: what the metrics said beside what was recorded, and time that passed without being observed.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::{Found, Guarantee, RouteChange, Seen, StatusChange, seconds};
 use crate::invariants::{
+    hashed,
     objects::{self, Given, Planned, Predictor, text},
     world::World,
 };
@@ -203,8 +206,8 @@ fn beside(seen: &Seen<'_>, change: &RouteChange<'_>, canary: Option<&Predictor>,
             continue;
         }
         let Some(recorded) = &recorded else { continue };
-        let matched = new.iter().any(|route| !objects::is_by_cookie(route));
-        let marked = new.iter().any(|route| objects::is_by_cookie(route));
+        let matched = new.iter().any(|route| !objects::is_sticky(route));
+        let marked = new.iter().any(|route| objects::is_sticky(route));
         if matched && recorded.iter().all(|given| given.matches.is_empty())
             || marked && recorded.iter().all(|given| given.weight == 0)
             || recorded.iter().all(|given| given.mirror < copies)
@@ -212,6 +215,16 @@ fn beside(seen: &Seen<'_>, change: &RouteChange<'_>, canary: Option<&Predictor>,
             let seq = change.stamped("seq").unwrap_or(0);
             let what = format!("{predictor} gets matches or copies that decision {seq} did not record");
             found.add(Some(&change.rollout), what);
+        }
+        let weight = recorded.iter().map(|given| given.weight).max().unwrap_or(0);
+        let pinned = rollout.map(|rollout| objects::planned(&rollout.status()["pinned"]));
+        let headers: BTreeSet<String> = pinned.into_iter().flatten().filter_map(|step| step.hash).collect();
+        for header in &headers {
+            for number in new.iter().filter_map(|route| hashed::beyond(route, header, weight)) {
+                let what =
+                    format!("{predictor} gets the hash {number:04x} in {header}, which is beyond {weight}%");
+                found.add(Some(&change.rollout), what);
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ impl Guarantee for Hold {
             let status = rollout.status();
             let Some(canary) = objects::canary_in_flight(status) else { continue };
             let Some(stable) = Predictor::of(&status["stable"]) else { continue };
-            let dead = world.endpoints(&stable.name()) == 0;
+            let dead = world.ready_of(&stable) == 0;
             let loud = status["phase"] == "Stalled" && status["reason"] == "StableNotReady";
             let holds = Given::after(status).has_users();
             if dead && holds && !loud && is_breached(world, &canary, now) {

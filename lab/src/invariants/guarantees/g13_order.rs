@@ -84,7 +84,7 @@ fn is_more(
 ) -> bool {
     let moved = objects::routes_of(object, names, rollout).into_iter().filter(|(_, moved)| *moved);
     let own = objects::own_routes(namespace, object, rollout, predictor);
-    let (marked, matched): (Vec<_>, Vec<_>) = own.into_iter().partition(|route| objects::is_by_cookie(route));
+    let (marked, matched): (Vec<_>, Vec<_>) = own.into_iter().partition(|route| objects::is_sticky(route));
     moved.into_iter().any(|(route, _)| {
         objects::weight(namespace, route, predictor) > given.weight
             || objects::mirrored(namespace, route, predictor) > given.mirror

@@ -138,6 +138,13 @@ impl Envoy {
         let dump: Value = serde_json::from_str(&page).map_err(|error| Error::Istio(error.to_string()))?;
         Ok(weights(&dump, host, route))
     }
+
+    /// The same of connections: of those to a port and, if that is given, for a host as clients name it (SNI).
+    pub async fn connection_weights(&self, port: u16, sni: Option<&str>) -> Result<Vec<(String, u64)>> {
+        let page = self.page("/config_dump?resource=dynamic_listeners").await?;
+        let dump: Value = serde_json::from_str(&page).map_err(|error| Error::Istio(error.to_string()))?;
+        Ok(connection_weights(&dump, port, sni))
+    }
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
@@ -151,14 +158,31 @@ fn weights(dump: &Value, host: &str, route: &str) -> Vec<(String, u64)> {
     else {
         return Vec::new();
     };
+    divided(&found["route"])
+}
+
+/// What something that leads to one cluster, or to several by weight, sends where.
+fn divided(action: &Value) -> Vec<(String, u64)> {
     let name = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let action = &found["route"];
     match &action["cluster"] {
         Value::String(cluster) => vec![(cluster.clone(), 100)],
         _ => items(&action["weighted_clusters"]["clusters"])
             .map(|cluster| (name(&cluster["name"]), cluster["weight"].as_u64().unwrap_or(0)))
             .collect(),
     }
+}
+
+fn connection_weights(dump: &Value, port: u16, sni: Option<&str>) -> Vec<(String, u64)> {
+    let listeners = items(&dump["configs"]).map(|config| &config["active_state"]["listener"]);
+    let at_port = listeners.filter(|it| it["address"]["socket_address"]["port_value"] == port);
+    let mut chains = at_port.flat_map(|listener| items(&listener["filter_chains"]));
+    let takes = |chain: &&Value| {
+        let mut names = items(&chain["filter_chain_match"]["server_names"]);
+        sni.is_none_or(|sni| names.any(|name| name == sni))
+    };
+    let Some(chain) = chains.find(takes) else { return Vec::new() };
+    let mut filters = items(&chain["filters"]).map(|filter| &filter["typed_config"]);
+    filters.find_map(|filter| Some(divided(filter)).filter(|found| !found.is_empty())).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -186,5 +210,33 @@ mod tests {
         assert_eq!(of("a.example.com", "primary"), [75, 25]);
         assert_eq!(of("a.example.com", "other"), [100]);
         assert_eq!(of("b.example.com", "primary"), [0; 0]);
+    }
+
+    #[test]
+    fn weights_of_connections_are_those_of_a_listener() {
+        let stats = json!({"typed_config": {"stat_prefix": "x"}});
+        let to = |weights: [u64; 2]| {
+            let [one, other] = weights.map(|weight| json!({"name": "outbound|9000||iris", "weight": weight}));
+            json!({"typed_config": {"weighted_clusters": {"clusters": [one, other]}}})
+        };
+        let named = |name: &str| json!({"server_names": [name]});
+        let chains = json!([
+            {"filter_chain_match": named("a.example.com"), "filters": [stats, to([75, 25])]},
+            {"filter_chain_match": named("b.example.com"), "filters": [to([90, 10])]},
+        ]);
+        let listener = |port: u16, chains: &Value| {
+            json!({"active_state": {"listener": {
+                "address": {"socket_address": {"port_value": port}}, "filter_chains": chains,
+            }}})
+        };
+        let one = json!([{"filters": [{"typed_config": {"cluster": "outbound|9000||iris"}}]}]);
+        let dump = json!({"configs": [listener(9100, &one), listener(9200, &chains)]});
+        let of = |port, sni| {
+            connection_weights(&dump, port, sni).into_iter().map(|(_, weight)| weight).collect::<Vec<_>>()
+        };
+        assert_eq!(of(9100, None), [100]);
+        assert_eq!(of(9200, Some("b.example.com")), [90, 10]);
+        assert_eq!(of(9200, Some("c.example.com")), [0; 0]);
+        assert_eq!(of(9300, None), [0; 0]);
     }
 }
