@@ -216,7 +216,7 @@ fn reading() -> Vec<Figure> {
         Figure::new("judge.exposition.rate", megabytes / took.as_secs_f64(), "MB/s", how).of(10),
         Figure::new(
             "judge.exposition.samples",
-            latencies.quantile(0.5).as_secs_f64() * 1e9 / f64::from(number),
+            took.as_secs_f64() * 1e9 / number as f64,
             "ns",
             "for each sample",
         ),
