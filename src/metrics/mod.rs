@@ -9,6 +9,7 @@ mod counters;
 mod exposition;
 mod http;
 mod memory;
+mod native;
 mod profiles;
 mod prometheus;
 mod reading;
@@ -33,7 +34,12 @@ pub use self::{
     telemetry::Telemetry,
 };
 use self::{
-    counters::Reading, memory::Shape, profiles::Profile, prometheus::Server, scrape::Scraper, tally::Arms,
+    counters::Reading,
+    memory::Shape,
+    profiles::{Exposed, Profile},
+    prometheus::Server,
+    scrape::Scraper,
+    tally::Arms,
 };
 
 /// Name of the source that a Rollout means when it names none.
@@ -142,8 +148,8 @@ impl Metrics {
         &self.inner.telemetry
     }
 
-    /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that is not
-    /// there yet, a label that is none.
+    /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that no pod
+    /// exposes, a label that is none.
     pub fn check(&self, metrics: &MetricsPlan) -> Result<(), Trouble> {
         self.profile(metrics)?;
         match metrics {
@@ -212,7 +218,7 @@ impl Metrics {
             labels: question.labels(),
             arms: &named,
             now: question.now,
-            latency: !question.limits.is_empty(),
+            limits: question.limits,
             // A little less than the whole look, so that the message can name the pod.
             timeout: question.timeout.mul_f64(0.9),
         };
@@ -271,10 +277,11 @@ impl Metrics {
         if let Some(label) = labels.keys().find(|label| !prometheus::is_label_name(label)) {
             return Err(misconfigured(format!("spec.metrics.labels: {label:?} is not the name of a label")));
         }
-        let profile = Profile::of(*which).map_err(misconfigured)?;
-        if matches!(metrics, MetricsPlan::Scrape { .. }) && !profile.scrapable {
+        let profile = Profile::of(*which);
+        if matches!(metrics, MetricsPlan::Scrape { .. }) && profile.exposed == Exposed::ByProxies {
             return Err(misconfigured(format!(
-                "metrics profile {} cannot be scraped from the predictors' pods: expected mlserver, or a source",
+                "metrics profile {} cannot be scraped from the predictors' pods, because proxies expose it: expected a \
+                 source, or one of mlserver, seldon and kserve",
                 profile.name
             )));
         }

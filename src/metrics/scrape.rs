@@ -14,7 +14,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use reqwest::{Client, Url, header};
-use sluice_core::judge::Trouble;
+use sluice_core::judge::{Bound, Trouble};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -63,8 +63,8 @@ pub struct Request<'a> {
     pub arms: &'a [(Arc<str>, &'a Arm, bool)],
     /// When the look is.
     pub now: DateTime<Utc>,
-    /// Whether a latency limit was asked for.
-    pub latency: bool,
+    /// Latency limits that checks have.
+    pub limits: &'a [Bound],
     /// How long one pod may take.
     pub timeout: Duration,
 }
@@ -105,9 +105,7 @@ impl Scraper {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let reading = gatherer.finish(request.latency);
-        let mut reading = reading
-            .map_err(|trouble| Trouble { message: format!("a pod {}", trouble.message), ..trouble })?;
+        let mut reading = gatherer.finish(request.limits);
         reading.unknown = unknown;
         Ok(reading)
     }
@@ -128,15 +126,16 @@ impl Scraper {
             let message = format!("status {}: expected a metrics exposition", response.status);
             return Err(fail(Trouble { kind: http::kind_of(response.status), message }));
         }
-        samples(&response, request.profile).map_err(|message| fail(bad_answer(message)))
+        samples(&response, request).map_err(|message| fail(bad_answer(message)))
     }
 }
 
 /// The samples that the profile can have use for. A predictor's author decides what is in the text, so no more is kept than a
 /// predictor needs.
-fn samples(response: &http::Response, profile: &Profile) -> Result<Vec<Sample>, String> {
+fn samples(response: &http::Response, request: &Request<'_>) -> Result<Vec<Sample>, String> {
     let dialect = Dialect::of(response.content_type.as_deref());
-    let names = profile.names();
+    let profile = request.profile;
+    let names = profile.names(!request.limits.is_empty());
     let mut samples = Vec::new();
     for sample in exposition::read(&response.body, dialect) {
         let sample = sample.map_err(|error| error.to_string())?;

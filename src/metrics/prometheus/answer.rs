@@ -9,6 +9,7 @@ use sluice_core::judge::{Trouble, TroubleKind};
 use crate::metrics::{
     exposition::{Labels, number},
     http::{self, Response, bad_answer},
+    native::RawHistogram,
     reading::describe,
 };
 
@@ -52,8 +53,8 @@ pub struct Series {
     pub labels: Labels,
     /// Milliseconds since the epoch, and the value.
     pub points: Vec<(i64, f64)>,
-    /// It has native histograms.
-    pub native: bool,
+    /// Milliseconds since the epoch, and the native histogram.
+    pub histograms: Vec<(i64, RawHistogram)>,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +111,7 @@ struct RawSeries {
     #[serde(default)]
     values: Vec<(f64, Value)>,
     #[serde(default)]
-    histograms: Vec<serde::de::IgnoredAny>,
+    histograms: Vec<(f64, RawHistogram)>,
 }
 
 /// The data, or why there is none. Messages begin after the source's name: "... says: parse error".
@@ -168,7 +169,9 @@ fn data_of(json: &str) -> Option<Answer> {
             let series = |raw: RawSeries| {
                 let point = |(at, Value(value)): (f64, Value)| Some((millis(at)?, value));
                 let points = raw.values.into_iter().map(point).collect::<Option<_>>()?;
-                Some(Series { labels: raw.metric, points, native: !raw.histograms.is_empty() })
+                let native = |(at, histogram): (f64, RawHistogram)| Some((millis(at)?, histogram));
+                let histograms = raw.histograms.into_iter().map(native).collect::<Option<_>>()?;
+                Some(Series { labels: raw.metric, points, histograms })
             };
             Some(Answer::Matrix(raw.into_iter().map(series).collect::<Option<_>>()?))
         }

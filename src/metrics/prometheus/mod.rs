@@ -30,7 +30,7 @@ use super::{
     exposition::Labels,
     http::bad_answer,
     misconfigured,
-    profiles::{PROCESS_START, Profile, UP},
+    profiles::{Exposed, Group, PROCESS_START, Profile, UP},
     reading::{Gatherer, Observed},
 };
 
@@ -59,22 +59,24 @@ pub async fn read(
 ) -> Result<Reading, Trouble> {
     let wanted = question.labels();
     let at = server::evaluated_at(question.now);
-    let window = window(at, memory.looked_at());
-    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let series = selector::series(profile, &predictors, wanted, memory.bounds());
-    let promql = format!("{series}[{window}]");
+    let window = &window(at, memory.looked_at());
     let asked = Instant::now();
-    let answer = server.query(&promql, at, deadline).await?;
+    let asks = selectors(question, profile, named, memory)
+        .into_iter()
+        .map(|series| async move { server.query(&format!("{series}[{window}]"), at, deadline).await });
+    let answers = futures::future::try_join_all(asks).await?;
     server.agrees(question.now, asked)?;
 
     let mut gatherer = Gatherer::new(profile, wanted);
     let mut newcomers = BTreeSet::new();
-    for series in matrix(server, &answer)? {
-        let reporter = reporter(&series.labels);
-        take(&mut gatherer, &reporter, series, named, profile)
-            .map_err(|trouble| server.in_words(&trouble))?;
-        if memory.looked_at().is_some() && !memory.knows(&reporter) {
-            newcomers.extend(series.labels.get("instance").cloned());
+    for (group, answer) in profile.groups.iter().zip(&answers) {
+        for series in matrix(server, answer)? {
+            let reporter = reporter(&series.labels);
+            let found = Found { reporter: &reporter, series, named, group, exposed: profile.exposed };
+            take(&mut gatherer, &found).map_err(|trouble| server.in_words(&trouble))?;
+            if memory.looked_at().is_some() && !memory.knows(&reporter) {
+                newcomers.extend(series.labels.get("instance").cloned());
+            }
         }
     }
     if !newcomers.is_empty() && newcomers.len() <= MOST_NEWCOMERS {
@@ -87,7 +89,20 @@ pub async fn read(
             age(&mut gatherer, series);
         }
     }
-    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
+    Ok(gatherer.finish(question.limits))
+}
+
+/// The selectors of the series about all arms, one for each group of the profile's metrics.
+pub fn selectors(
+    question: &Question<'_>,
+    profile: &Profile,
+    named: &Named<'_>,
+    memory: &Memory,
+) -> Vec<String> {
+    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
+    let latency = !question.limits.is_empty();
+    let selector = |group| selector::series(group, &predictors, question.labels(), memory.bounds(), latency);
+    profile.groups.iter().map(selector).collect()
 }
 
 /// How far back a look reaches.
@@ -113,30 +128,35 @@ fn reporter(labels: &Labels) -> Arc<str> {
     format!("{}/{}/{who}", part("cluster"), part("job")).into()
 }
 
+/// A series that was found for a group of metrics.
+struct Found<'a> {
+    reporter: &'a Arc<str>,
+    series: &'a Series,
+    named: &'a Named<'a>,
+    group: &'a Group,
+    exposed: Exposed,
+}
+
 /// Takes in a series about one of the predictors; one about others is passed over.
-fn take(
-    gatherer: &mut Gatherer<'_>,
-    reporter: &Arc<str>,
-    series: &Series,
-    named: &Named<'_>,
-    profile: &Profile,
-) -> Result<(), Trouble> {
+fn take(gatherer: &mut Gatherer<'_>, found: &Found<'_>) -> Result<(), Trouble> {
+    let Found { reporter, series, named, group, exposed } = *found;
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let Some(predictor) = profile.predictor(&series.labels, predictors) else { return Ok(()) };
+    let Some(predictor) = group.arms.predictor(&series.labels, predictors) else { return Ok(()) };
     let Some((revision, arm, _)) = named.iter().find(|(_, arm, _)| arm.predictor == *predictor) else {
         return Ok(());
     };
     let name = series.labels.get("__name__").map_or("", String::as_str);
-    if series.native {
-        gatherer.saw_native(name, &series.labels);
-    }
+    let observed = |at, value| Observed { arm: revision, reporter, name, labels: &series.labels, at, value };
     for (millis, value) in &series.points {
         let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
-        let sample = Observed { arm: revision, reporter, name, labels: &series.labels, at, value: *value };
-        gatherer.add(&sample)?;
-        if profile.target_labels {
-            gatherer.started(reporter, started(arm, &series.labels));
-        }
+        gatherer.add(&observed(at, *value))?;
+    }
+    for (millis, histogram) in &series.histograms {
+        let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
+        gatherer.add_native(&observed(at, 0.0), histogram)?;
+    }
+    if exposed == Exposed::ByPredictors {
+        gatherer.started(reporter, started(arm, &series.labels));
     }
     Ok(())
 }
