@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
+mod authority;
+mod mutual;
+mod natives;
 mod outage;
+mod profiles;
 
 use std::{
     collections::BTreeMap,
@@ -86,6 +90,7 @@ struct Looker {
     canary: Arm,
     memory: Memory,
     began: DateTime<Utc>,
+    shadow: bool,
     sum: Measurement,
 }
 
@@ -104,26 +109,15 @@ impl Looker {
             canary: arm("iris-v2"),
             memory: Memory::default(),
             began: Utc::now(),
+            shadow: false,
             sum: Measurement::default(),
         }
     }
 
     async fn look(&mut self, queries: &[Query]) -> Look {
-        let question = Question {
-            now: Utc::now(),
-            rollout: "iris",
-            namespace: "models",
-            metrics: &self.plan,
-            stable: &self.stable,
-            canary: Some(&self.canary),
-            retiring: &[],
-            limits: &[QUARTER],
-            shadow: false,
-            queries,
-            step_start: self.began - TimeDelta::minutes(5),
-            timeout: LIMIT,
-        };
-        let look = self.metrics.look(&question, &mut self.memory).await;
+        let mut memory = std::mem::take(&mut self.memory);
+        let look = self.metrics.look(&self.question(queries), &mut memory).await;
+        self.memory = memory;
         if let Ok(seen) = &look.counts {
             for (sum, more) in [(&mut self.sum.stable, &seen.stable), (&mut self.sum.canary, &seen.canary)] {
                 sum.requests += more.requests;
@@ -132,6 +126,23 @@ impl Looker {
             }
         }
         look
+    }
+
+    fn question<'a>(&'a self, queries: &'a [Query]) -> Question<'a> {
+        Question {
+            now: Utc::now(),
+            rollout: "iris",
+            namespace: "models",
+            metrics: &self.plan,
+            stable: &self.stable,
+            canary: Some(&self.canary),
+            retiring: &[],
+            limits: &[QUARTER],
+            shadow: self.shadow,
+            queries,
+            step_start: self.began - TimeDelta::minutes(5),
+            timeout: LIMIT,
+        }
     }
 
     /// A first look.

@@ -37,6 +37,20 @@ pub struct Guard {
     pub key: String,
     /// Who may ask, with which password, and the password's bcrypt hash.
     pub user: Option<[String; 3]>,
+    /// Who signs the certificates of those who may ask, and such a certificate with its key for the laboratory, in PEM.
+    pub clients: Option<[String; 2]>,
+}
+
+/// What becomes of histograms that are scraped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// They stay what they are in the text format: a series for each bucket.
+    #[default]
+    Classic,
+    /// Classic ones become native ones with the same bounds.
+    Converted,
+    /// Native ones are asked for, in the protocol that has them.
+    Native,
 }
 
 /// Something that Prometheus scrapes.
@@ -82,14 +96,19 @@ impl Prometheus {
     /// Starts one that scrapes every `interval` (in whole milliseconds, at least 1), without targets yet, and waits until
     /// it is ready.
     pub async fn start(interval: Duration) -> Result<Self> {
+        Self::start_with(interval, Histograms::Classic).await
+    }
+
+    /// The same, with histograms of some sort.
+    pub async fn start_with(interval: Duration, histograms: Histograms) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, None)).await
+        start_anew(|| Self::try_start(interval, histograms, None)).await
     }
 
     /// The same behind TLS.
     pub async fn start_guarded(interval: Duration, guard: &Guard) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, Some(guard))).await
+        start_anew(|| Self::try_start(interval, Histograms::Classic, Some(guard))).await
     }
 
     /// Kills it: nobody listens any more. What it has scraped stays.
@@ -103,9 +122,9 @@ impl Prometheus {
         self.spawn().await
     }
 
-    async fn try_start(interval: Duration, guard: Option<&Guard>) -> Result<Self> {
+    async fn try_start(interval: Duration, histograms: Histograms, guard: Option<&Guard>) -> Result<Self> {
         let folder = Folder::new()?;
-        write(folder.path(), "prometheus.yaml", &configuration(interval))?;
+        write(folder.path(), "prometheus.yaml", &configuration(interval, histograms))?;
         write(folder.path(), TARGETS, &json!([]))?;
         let [port] = free_ports()?;
         let mut args = vec![
@@ -121,6 +140,9 @@ impl Prometheus {
             guard.write(folder.path())?;
             // Whatever is wrong with the certificate is for those who are tested to find.
             http = http.danger_accept_invalid_certs(true);
+            if let Some([_, own]) = &guard.clients {
+                http = http.identity(reqwest::Identity::from_pem(own.as_bytes()).map_err(failed)?);
+            }
             url = format!("https://127.0.0.1:{port}");
         }
         let http = http.build().map_err(failed)?;
@@ -215,17 +237,27 @@ impl Guard {
             fs::write(&path, content).map_err(Error::path("write", &path))?;
         }
         let users: BTreeMap<_, _> = self.user.iter().map(|[name, _, hash]| (name, hash)).collect();
-        let tls = json!({"cert_file": "server.crt", "key_file": "server.key"});
+        let mut tls = json!({"cert_file": "server.crt", "key_file": "server.key"});
+        if let Some([authority, _]) = &self.clients {
+            let path = folder.join("clients.crt");
+            fs::write(&path, authority).map_err(Error::path("write", &path))?;
+            tls["client_ca_file"] = json!("clients.crt");
+            tls["client_auth_type"] = json!("RequireAndVerifyClientCert");
+        }
         write(folder, "web.yaml", &json!({"tls_server_config": tls, "basic_auth_users": users}))
     }
 }
 
 const TARGETS: &str = "targets.json";
 
-fn configuration(interval: Duration) -> Value {
+fn configuration(interval: Duration, histograms: Histograms) -> Value {
     let interval = format!("{}ms", interval.as_millis());
     json!({
-        "global": {"scrape_interval": interval, "scrape_timeout": interval},
+        "global": {
+            "scrape_interval": interval, "scrape_timeout": interval,
+            "convert_classic_histograms_to_nhcb": histograms == Histograms::Converted,
+            "scrape_native_histograms": histograms != Histograms::Classic,
+        },
         "scrape_configs": [{"job_name": "lab", "file_sd_configs": [{"files": [TARGETS]}]}],
     })
 }

@@ -162,11 +162,27 @@ impl Tls {
             // No certificate is ever checked, so a machine without any does not matter.
             builder = builder.tls_certs_only([]);
         }
-        if let (Some((file, _)), [cert, key]) = (&self.client, own) {
-            let pem = [&cert[..], b"\n", &key[..]].concat();
-            let wrong = |_| file.wrong("and its key are no PEM certificate and key");
-            builder = builder.identity(Identity::from_pem(&pem).map_err(wrong)?);
+        let Some((certificate, key)) = &self.client else {
+            return builder.build().map_err(|error| http::describe(&error));
+        };
+        if let [chain, secret] = own {
+            builder = builder.identity(identity((certificate, chain), (key, secret))?);
         }
-        builder.build().map_err(|error| http::describe(&error))
+        builder.build().map_err(|error| {
+            let key = key.wrong("do not belong together");
+            certificate.wrong(&format!("and {key}: {}", http::describe(&error)))
+        })
     }
+}
+
+/// Who we are: a certificate with its chain, and its key.
+fn identity(
+    (certificate, chain): (&Mounted, &[u8]),
+    (key, secret): (&Mounted, &[u8]),
+) -> Result<Identity, String> {
+    if Certificate::from_pem_bundle(chain).map_or(true, |certificates| certificates.is_empty()) {
+        return Err(certificate.wrong("holds no PEM certificate"));
+    }
+    let pem = [chain, b"\n", secret].concat();
+    Identity::from_pem(&pem).map_err(|_| key.wrong("holds no PEM key"))
 }
