@@ -29,7 +29,7 @@ pub enum Exit {
     RolledBack,
     /// A rehearsal did not end.
     Held,
-    /// A Rollout has mistakes or risks.
+    /// A Rollout has mistakes or risks, or cannot be measured.
     Found,
 }
 
@@ -79,7 +79,7 @@ impl Exit {
             Self::Outdated => "the kinds in the cluster are older than this version",
             Self::RolledBack => "the rehearsal took the canary out of traffic",
             Self::Held => "the rehearsal did not end before its scenario did",
-            Self::Found => "the Rollout has mistakes, or with --strict risks",
+            Self::Found => "the Rollout has mistakes, or with --strict risks, or its metrics are not there",
         }
     }
 

@@ -14,8 +14,10 @@ mod profiles;
 mod prometheus;
 mod reading;
 mod scrape;
+mod survey;
 mod tally;
 mod telemetry;
+mod tls;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -29,8 +31,10 @@ use tokio::time::Instant;
 
 pub use self::{
     config::{Config, ConfigError},
+    exposition::count as count_samples,
     memory::Memory,
     prometheus::template::check_template,
+    survey::{Answered, Gap, Seen, Survey},
     telemetry::Telemetry,
 };
 use self::{
@@ -78,7 +82,7 @@ pub struct Question<'a> {
     /// Predictors that have lost their traffic: were they asked anything? Stable may be among them, when all traffic is the
     /// canary's: its count of 0 is then a fact only where [`Measurement::retiring`] says so.
     pub retiring: &'a [Arm],
-    /// Latency limits that checks have.
+    /// Latency limits that checks have, and bounds that comparisons look for.
     pub limits: &'a [Bound],
     /// Query checks.
     pub queries: &'a [Query],
@@ -127,7 +131,7 @@ impl Metrics {
         // reqwest panics where no TLS provider was chosen. Choosing ours again is an error without consequence.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let telemetry = Telemetry::default();
-        let scraper = Scraper::new().map_err(ConfigError::Client)?;
+        let scraper = Scraper::new(&config.scrape).map_err(ConfigError::Scrape)?;
         let servers = config
             .sources
             .iter()

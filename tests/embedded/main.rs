@@ -21,6 +21,7 @@ mod replicas;
 mod rest;
 mod restored;
 mod seldon;
+mod speed;
 mod tenants;
 mod tenure;
 mod tools;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
 mod authority;
+mod lives;
 mod mutual;
 mod natives;
 mod outage;
@@ -91,6 +92,7 @@ struct Looker {
     memory: Memory,
     began: DateTime<Utc>,
     shadow: bool,
+    limit: [Bound; 1],
     sum: Measurement,
 }
 
@@ -110,6 +112,7 @@ impl Looker {
             memory: Memory::default(),
             began: Utc::now(),
             shadow: false,
+            limit: [QUARTER],
             sum: Measurement::default(),
         }
     }
@@ -118,11 +121,12 @@ impl Looker {
         let mut memory = std::mem::take(&mut self.memory);
         let look = self.metrics.look(&self.question(queries), &mut memory).await;
         self.memory = memory;
+        let [limit] = self.limit;
         if let Ok(seen) = &look.counts {
             for (sum, more) in [(&mut self.sum.stable, &seen.stable), (&mut self.sum.canary, &seen.canary)] {
                 sum.requests += more.requests;
                 sum.errors += more.errors;
-                *sum.slower.entry(QUARTER).or_default() += more.slower.get(&QUARTER).copied().unwrap_or(0);
+                *sum.slower.entry(limit).or_default() += more.slower.get(&limit).copied().unwrap_or(0);
             }
         }
         look
@@ -137,7 +141,7 @@ impl Looker {
             stable: &self.stable,
             canary: Some(&self.canary),
             retiring: &[],
-            limits: &[QUARTER],
+            limits: &self.limit,
             shadow: self.shadow,
             queries,
             step_start: self.began - TimeDelta::minutes(5),
@@ -153,10 +157,11 @@ impl Looker {
     /// Looks until requests, errors and slow requests of both arms add up to this.
     async fn until(&mut self, stable: (u64, u64, u64), canary: (u64, u64, u64)) {
         let end = tokio::time::Instant::now() + LIMIT;
+        let [limit] = self.limit;
         loop {
             let look = self.look(&[]).await;
             let counts = |of: &sluice_core::judge::Counts| {
-                (of.requests, of.errors, of.slower.get(&QUARTER).copied().unwrap_or(0))
+                (of.requests, of.errors, of.slower.get(&limit).copied().unwrap_or(0))
             };
             let seen = (counts(&self.sum.stable), counts(&self.sum.canary));
             if seen == (stable, canary) {

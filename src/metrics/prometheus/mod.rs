@@ -16,7 +16,10 @@ pub mod template;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_core::judge::{Trouble, TroubleKind};
+use sluice_core::{
+    Predictor,
+    judge::{Trouble, TroubleKind},
+};
 use tokio::time::Instant;
 
 use self::{
@@ -35,7 +38,7 @@ use super::{
 };
 
 /// How far back a first look reaches: Prometheus' own lookback.
-const FIRST_WINDOW: TimeDelta = TimeDelta::minutes(5);
+pub const FIRST_WINDOW: TimeDelta = TimeDelta::minutes(5);
 /// How much further than the previous look a look reaches, for samples that arrive late.
 const LATE: TimeDelta = TimeDelta::minutes(2);
 /// How far back a look reaches at most. After a longer outage the memory still has the values from before it.
@@ -106,7 +109,7 @@ pub fn selectors(
 }
 
 /// How far back a look reaches.
-fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> String {
+pub fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> String {
     let window = previous.map_or(FIRST_WINDOW, |previous| (at - previous + LATE).min(LONGEST_WINDOW));
     // Whole tens of seconds: the looks of several Rollouts then ask alike.
     let seconds = u64::try_from(window.num_seconds()).unwrap_or(0).next_multiple_of(10);
@@ -191,8 +194,17 @@ pub async fn ask(
     query: &Query,
     deadline: Instant,
 ) -> Result<f64, Trouble> {
-    let revision = question.canary.unwrap_or(question.stable).predictor.revision();
     let at = server::evaluated_at(question.now);
+    let promql = filled(question, query, at)?;
+    let asked = Instant::now();
+    let answer = server.query(&promql, at, deadline).await?;
+    server.agrees(question.now, asked)?;
+    answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
+}
+
+/// A query with its variables filled in, for a look at a time.
+pub fn filled(question: &Question<'_>, query: &Query, at: DateTime<Utc>) -> Result<String, Trouble> {
+    let revision = question.canary.unwrap_or(question.stable).predictor.revision();
     // What was before the step is no evidence: the window grows with it.
     let since = (at - question.step_start).to_std().unwrap_or_default();
     let variables = Variables {
@@ -204,12 +216,36 @@ pub async fn ask(
         step_start: question.step_start,
         window: query.window.min(Duration::from_secs(since.as_secs().max(1))),
     };
-    let promql = template::fill(&query.promql, &variables)
-        .map_err(|message| misconfigured(format!("the query of check {} {message}", query.check)))?;
-    let asked = Instant::now();
-    let answer = server.query(&promql, at, deadline).await?;
-    server.agrees(question.now, asked)?;
-    answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
+    template::fill(&query.promql, &variables)
+        .map_err(|message| misconfigured(format!("the query of check {} {message}", query.check)))
+}
+
+/// Series that a profile might mean, by the labels that it goes by.
+pub struct Related {
+    /// These labels and no others; one that a series lacks is empty or not there.
+    pub labels: Labels,
+}
+
+/// Which series there are of a group of metrics, whomever they are about: in the predictor's namespace, or if there is none
+/// in any.
+pub async fn related(
+    server: &Arc<Server>,
+    question: &Question<'_>,
+    group: &Group,
+    predictor: &Predictor,
+    deadline: Instant,
+) -> Result<Vec<Related>, Trouble> {
+    let at = server::evaluated_at(question.now);
+    for everywhere in [false, true] {
+        let promql = selector::related(group, predictor, question.labels(), everywhere);
+        let answer = server.query(&promql, at, deadline).await?;
+        if let Answer::Vector(found) = &*answer
+            && !found.is_empty()
+        {
+            return Ok(found.iter().map(|found| Related { labels: found.labels.clone() }).collect());
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.

@@ -119,6 +119,27 @@ pub fn series<'p>(
     format!("{{{}}}", matchers.join(","))
 }
 
+/// A query for the series that there are of a group's counters of requests, by the labels that matter.
+pub fn related(
+    group: &Group,
+    predictor: &Predictor,
+    wanted: &BTreeMap<String, String>,
+    everywhere: bool,
+) -> String {
+    let arms = group.arms.matchers([predictor].into_iter());
+    let of_arms = arms.iter().map(|(label, _)| *label);
+    let all = of_arms.chain(group.fixed.keys().chain(wanted.keys()).map(String::as_str)).chain(["__name__"]);
+    let labels: BTreeSet<&str> = all.collect();
+    let requests: Vec<String> = group.sets.iter().map(|set| set.requests.to_owned()).collect();
+    let names = group.arms.spelled(&requests, [predictor].into_iter());
+    let mut matchers = vec![any_of("__name__", names.iter().map(String::as_str))];
+    let home = Value::Exact(predictor.namespace.clone());
+    let of_home = arms.iter().filter(|(_, values)| !everywhere && *values == [home.clone()]);
+    matchers.extend(of_home.map(|(label, values)| any_value(label, values)));
+    let labels: Vec<&str> = labels.into_iter().collect();
+    format!("topk(50, count by ({}) ({{{}}}))", labels.join(", "), matchers.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use sluice_core::api;
