@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use sluice_lab::embedded;
 
@@ -33,13 +34,23 @@ fn executor(predictor: &str, ok: u32) -> String {
     )
 }
 
+/// A ready pod behind a Service.
 async fn endpoints(api: &embedded::Api, service: &str, address: &str) {
+    let name = format!("{service}-0");
+    let pods: Api<Pod> = Api::namespaced(api.client_as("bob"), NAMESPACE);
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"containers": [{"name": "model", "image": "model"}]},
+    });
+    pods.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
         "endpoints": [{
             "addresses": [address], "conditions": {"ready": true},
-            "targetRef": {"kind": "Pod", "name": format!("{service}-0"), "namespace": NAMESPACE, "uid": "1"},
+            "targetRef": {"kind": "Pod", "name": name, "namespace": NAMESPACE, "uid": "1"},
         }],
         "ports": [{"port": 8000}],
     });
@@ -107,4 +118,19 @@ async fn a_pod_that_does_not_answer_is_what_is_missing() {
     assert!(ran.out.contains("run the command in the controller's pod"), "{}", ran.out);
     let none = sluice(&api, "metrics check wine").await;
     assert_eq!(none.code(), 3);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_pods_own_is_not_asked() {
+    let api = world(1).await;
+    let pods: Api<Pod> = Api::namespaced(api.client_as("bob"), NAMESPACE);
+    let status = json!({"status": {"podIPs": [{"ip": "127.0.0.99"}]}});
+    pods.patch_status("iris-v2-0", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let ran = sluice(&api, "metrics check iris --pause 50ms").await;
+    assert_eq!(ran.code(), 4);
+    let failure = ran.failure();
+    assert!(
+        failure.contains("127.0.0.21 is not asked") && failure.contains("Pod iris-v2-0's own"),
+        "{failure}"
+    );
 }

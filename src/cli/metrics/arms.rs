@@ -81,8 +81,12 @@ async fn arm(session: &Session<'_>, predictor: Predictor, metrics: &MetricsPlan)
     }
 }
 
+/// The ready pods behind a predictor. Whoever may write EndpointSlices could name any address in one, and this asks from a
+/// person's place in the network, or from the controller's: so an address is asked only where it is a pod's own.
 async fn pods(session: &Session<'_>, predictor: &Predictor) -> Result<Vec<Pod>, Failure> {
-    let slices: Api<EndpointSlice> = Api::namespaced(session.client.clone(), &predictor.namespace);
+    let namespace = &predictor.namespace;
+    let slices: Api<EndpointSlice> = Api::namespaced(session.client.clone(), namespace);
+    let objects: Api<KubePod> = Api::namespaced(session.client.clone(), namespace);
     let of_service =
         ListParams::default().labels(&format!("kubernetes.io/service-name={}", predictor.service));
     let slices = session.ask("EndpointSlice", slices.list(&of_service)).await?;
@@ -91,11 +95,16 @@ async fn pods(session: &Session<'_>, predictor: &Predictor) -> Result<Vec<Pod>, 
     });
     let mut pods = Vec::new();
     for endpoint in ready {
-        let named = endpoint.target_ref.and_then(|target| target.name);
-        for address in endpoint.addresses.iter().filter_map(|address| address.parse().ok()) {
-            let name = named.clone().unwrap_or_else(|| format!("{address}"));
-            let started = started(session, &predictor.namespace, &name).await;
-            pods.push(Pod { name, address, started });
+        let named = endpoint.target_ref.filter(|target| target.kind.as_deref() == Some("Pod"));
+        let name = named.and_then(|target| target.name).ok_or_else(|| {
+            Failure::Refused(format!(
+                "an EndpointSlice of Service {namespace}/{} names an address and no Pod: expected one to ask",
+                predictor.service
+            ))
+        })?;
+        let pod = session.ask("Pod", objects.get(&name)).await?;
+        for address in &endpoint.addresses {
+            pods.push(own(&pod, &name, address, predictor)?);
         }
     }
     // While endpoints move from one slice to another both may list them.
@@ -104,13 +113,21 @@ async fn pods(session: &Session<'_>, predictor: &Predictor) -> Result<Vec<Pod>, 
     Ok(pods)
 }
 
-/// When a pod started. Not everybody may see that, and it is a detail.
-async fn started(
-    session: &Session<'_>,
-    namespace: &str,
-    name: &str,
-) -> Option<chrono::DateTime<chrono::Utc>> {
-    let pods: Api<KubePod> = Api::namespaced(session.client.clone(), namespace);
-    let pod = session.ask("Pod", pods.get(name)).await.ok()?;
-    DateTime::from_timestamp(pod.status?.start_time?.0.as_second(), 0)
+/// A pod with an address of its own.
+fn own(pod: &KubePod, name: &str, address: &str, predictor: &Predictor) -> Result<Pod, Failure> {
+    let status = pod.status.as_ref();
+    let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let ips = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
+    let is_own = !on_host && ips.into_iter().any(|own| own.ip == address);
+    match address.parse() {
+        Ok(address) if is_own => {
+            let start = status.and_then(|status| status.start_time.as_ref());
+            let started = start.and_then(|start| DateTime::from_timestamp(start.0.as_second(), 0));
+            Ok(Pod { name: name.to_owned(), address, started })
+        }
+        _ => Err(Failure::Refused(format!(
+            "{address} is not asked, which an EndpointSlice names for Service {}/{}: expected an address of Pod {name}'s own",
+            predictor.namespace, predictor.service
+        ))),
+    }
 }
