@@ -81,7 +81,7 @@ async fn arm(session: &Session<'_>, predictor: Predictor, metrics: &MetricsPlan)
     }
 }
 
-/// The ready pods behind a predictor. Whoever may write EndpointSlices could name any address in one, and this asks from a
+/// The ready pods behind a predictor. Whoever may write `EndpointSlices` could name any address in one, and this asks from a
 /// person's place in the network, or from the controller's: so an address is asked only where it is a pod's own.
 async fn pods(session: &Session<'_>, predictor: &Predictor) -> Result<Vec<Pod>, Failure> {
     let namespace = &predictor.namespace;

@@ -59,7 +59,7 @@ impl Examined {
     /// The number that the query of a check gave, or why none.
     fn answer(&self, check: &PlannedCheck) -> Option<Result<f64, String>> {
         let answered = self.survey.answers.iter().find(|answered| answered.check == check.name)?;
-        Some(answered.answer.as_ref().map(|number| *number).map_err(ToString::to_string))
+        Some(answered.answer.as_ref().copied().map_err(ToString::to_string))
     }
 
     /// Where a limit lies among the bounds that all histograms have.
@@ -231,8 +231,7 @@ fn checks(examined: &Examined, screen: &Screen) -> Vec<String> {
 
 fn finds(examined: &Examined, check: &PlannedCheck) -> Vec<String> {
     match &check.rule {
-        Rule::Errors { .. } => Vec::new(),
-        Rule::Latency { max: None, .. } => Vec::new(),
+        Rule::Errors { .. } | Rule::Latency { max: None, .. } => Vec::new(),
         Rule::Latency { max: Some(limit), .. } => latency(examined, *limit),
         Rule::Query { .. } => match examined.answer(check) {
             Some(Ok(number)) => vec![format!("answers {number}")],

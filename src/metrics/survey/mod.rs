@@ -81,7 +81,7 @@ impl Metrics {
         let profile = match self.profile(question.metrics) {
             Ok(profile) if question.shadow => profile.of_copies(),
             Ok(profile) => profile,
-            Err(trouble) => return nothing(question, "", Vec::new(), trouble),
+            Err(trouble) => return nothing(question, named_by(question), Vec::new(), trouble),
         };
         let deadline = Instant::now() + question.timeout;
         let asked = self.asked(question, &profile);
@@ -182,6 +182,12 @@ struct Counted {
     reading: Reading,
     since: DateTime<Utc>,
     until: DateTime<Utc>,
+}
+
+/// The profile that a Rollout names, usable or not.
+fn named_by(question: &Question<'_>) -> &'static str {
+    let (MetricsPlan::Source { profile, .. } | MetricsPlan::Scrape { profile, .. }) = question.metrics;
+    Profile::of(*profile).name
 }
 
 /// A survey that found nothing out.
