@@ -16,7 +16,10 @@ const LARGE_FIRST_STEP: u8 = 20;
 const SMALLEST_DIFFERENCE: f64 = 1.005;
 /// Two scrapes, where Prometheus scrapes as often as people have it: every 15 seconds.
 const TWO_SCRAPES: Duration = Duration::from_secs(30);
-/// The bounds of Istio's histogram of durations, in milliseconds, as its proxies come.
+/// The bounds of the histograms of `MLServer` and of Seldon's executor, in seconds.
+const SECONDS_BOUNDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// The bounds of Istio's histogram of durations, in milliseconds, as its proxies come; Envoy's own are the same.
 const ISTIO_BOUNDS: [f64; 19] = [
     0.5,
     1.0,
@@ -216,11 +219,15 @@ fn between_buckets(plan: &Plan, max: Bound, path: &str, findings: &mut Vec<Findi
         Some(MetricsPlan::Source { profile, .. } | MetricsPlan::Scrape { profile, .. }) => *profile,
         None => return,
     };
-    if profile != Profile::Istio {
-        return;
-    }
-    let bounds: Vec<Bound> =
-        ISTIO_BOUNDS.iter().filter_map(|millis| Bound::from_seconds(millis / 1e3)).collect();
+    let (whose, seconds): (&str, Vec<f64>) = match profile {
+        Profile::Istio => ("Istio", ISTIO_BOUNDS.iter().map(|millis| millis / 1e3).collect()),
+        Profile::Envoy => ("Envoy", ISTIO_BOUNDS.iter().map(|millis| millis / 1e3).collect()),
+        Profile::Mlserver => ("MLServer", SECONDS_BOUNDS.to_vec()),
+        Profile::Seldon => ("Seldon", SECONDS_BOUNDS.to_vec()),
+        // Knative changed them from version to version.
+        Profile::Kserve => return,
+    };
+    let bounds: Vec<Bound> = seconds.into_iter().filter_map(Bound::from_seconds).collect();
     if bounds.contains(&max) {
         return;
     }
@@ -231,7 +238,7 @@ fn between_buckets(plan: &Plan, max: Bound, path: &str, findings: &mut Vec<Findi
     findings.push(risk(
         format!("{path}.latency.max"),
         format!(
-            "{} lies between two buckets of Istio's histogram: the check may stay Inconclusive for ever",
+            "{} lies between two buckets of {whose}'s histogram: the check may stay Inconclusive for ever",
             shown(&max)
         ),
         format!("choose a bound that it has: {}", neighbours.join(" or ")),

@@ -29,7 +29,7 @@ pub enum Exit {
     RolledBack,
     /// A rehearsal did not end, or a replay lacked evidence.
     Held,
-    /// A Rollout has mistakes or risks.
+    /// A Rollout has mistakes or risks, or cannot be measured.
     Found,
 }
 
@@ -81,7 +81,7 @@ impl Exit {
             Self::Held => {
                 "the rehearsal did not end before its scenario did, or the replay found no evidence"
             }
-            Self::Found => "the Rollout has mistakes, or with --strict risks",
+            Self::Found => "the Rollout has mistakes, or with --strict risks, or its metrics are not there",
         }
     }
 

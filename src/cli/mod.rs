@@ -12,6 +12,7 @@ mod freeze;
 mod get;
 mod lint;
 pub(crate) mod manifest;
+mod metrics;
 mod objects;
 mod output;
 mod plan;
@@ -40,6 +41,7 @@ pub use self::{
     explain::{ExplainArgs, explain},
     freeze::{FreezeArgs, Home, ThawArgs},
     get::{GetArgs, get},
+    metrics::{CheckArgs, MetricsCommand, metrics},
     output::{Format, Plain},
     plan::{PlanArgs, in_cluster as plan_in_cluster},
     uninstall::{UninstallArgs, at_terminal, uninstall},
@@ -124,6 +126,9 @@ pub enum Ask {
     Freeze(FreezeArgs),
     /// End a freeze
     Thaw(ThawArgs),
+    /// See what Rollouts are measured by
+    #[command(subcommand)]
+    Metrics(MetricsCommand),
     /// Delete Rollouts, so that the controller and the kinds can go
     ///
     /// The controller gives the routes back to stable before each Rollout goes. Where it does not run any more, its
@@ -240,6 +245,7 @@ impl Ask {
             Self::Resume(args) => act(session, Do::Resume, args).await,
             Self::Freeze(args) => freeze::freeze(session, args).await,
             Self::Thaw(args) => freeze::thaw(session, args).await,
+            Self::Metrics(command) => metrics(session, command).await,
             Self::Uninstall(args) => uninstall(session, args, at_terminal).await,
         }
     }

@@ -25,6 +25,8 @@ const MAX_CONCURRENT: usize = 8;
 pub struct Config {
     /// Prometheus servers by name. `default` is the one that Rollouts mean when they name none.
     pub(super) sources: BTreeMap<String, Source>,
+    /// How pods are scraped.
+    pub(super) scrape: Scraping,
     /// Changes to metrics profiles.
     pub(super) profiles: BTreeMap<api::Profile, Overrides>,
 }
@@ -64,6 +66,44 @@ fn timeout() -> GoDuration {
 
 fn max_concurrent() -> usize {
     MAX_CONCURRENT
+}
+
+/// How pods are scraped. A Rollout says the port and the path; how a port is spoken to, and how much at once, is the platform's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct Scraping {
+    /// Pods that are asked at the same time by all looks together.
+    pub max_concurrent_pods: usize,
+    /// Pods that one look asks at the same time.
+    pub max_concurrent_pods_per_look: usize,
+    /// How long one pod may take; a look may leave it less.
+    pub timeout: GoDuration,
+    /// Ports that speak TLS.
+    pub tls: Vec<PortTls>,
+}
+
+impl Default for Scraping {
+    fn default() -> Self {
+        Self { max_concurrent_pods: 64, max_concurrent_pods_per_look: 16, timeout: TIMEOUT, tls: Vec::new() }
+    }
+}
+
+/// A port of pods that speaks TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct PortTls {
+    /// The port.
+    pub port: u16,
+    /// The authorities that the pods' certificates are checked against, in place of the system's. A certificate must be for
+    /// the pod's address.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Takes any certificate for a good one, as a pod's that signs its own.
+    #[serde(default)]
+    pub insecure_skip_verify: bool,
+    /// Our own certificate with its key.
+    #[serde(default)]
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// A user and where the password is.
@@ -184,9 +224,36 @@ pub enum ConfigError {
         /// The field, and what is wrong with it.
         message: String,
     },
-    /// There is no HTTP client to be had.
-    #[error("no HTTP client: {0}")]
-    Client(String),
+    /// Pods cannot be scraped as configured.
+    #[error("scraping pods: {0}")]
+    Scrape(String),
+}
+
+impl Scraping {
+    fn check(&self) -> Result<(), String> {
+        let limits = [
+            ("maxConcurrentPods", self.max_concurrent_pods),
+            ("maxConcurrentPodsPerLook", self.max_concurrent_pods_per_look),
+        ];
+        if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit == 0) {
+            return Err(format!("scrape.{field}: is 0: expected at least 1"));
+        }
+        if self.timeout.0 < Duration::from_millis(1) {
+            return Err("scrape.timeout: is 0: expected a duration above it".to_owned());
+        }
+        for (index, tls) in self.tls.iter().enumerate() {
+            if tls.port == 0 || self.tls[..index].iter().any(|other| other.port == tls.port) {
+                return Err(format!(
+                    "scrape.tls[{index}].port: is {}: expected 1 to 65535, each once",
+                    tls.port
+                ));
+            }
+            if tls.insecure_skip_verify && tls.ca_file.is_some() {
+                return Err(format!("scrape.tls[{index}]: expected caFile or insecureSkipVerify, not both"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -225,6 +292,7 @@ impl Config {
         // Without the lines around the error: there may be a password in them.
         let config: Self = serde_saphyr::from_str(text)
             .map_err(|error| without_values(&error.without_snippet().to_string()))?;
+        config.scrape.check()?;
         for (name, source) in &config.sources {
             let wrong = |field: &str, what: &str| Err(format!("sources.{name}.{field}: {what}"));
             if name.is_empty() || name.len() > 63 {

@@ -15,6 +15,11 @@ sources:
   other:
     url: http://mimir
     basic: {username: bob, passwordFile: /etc/sluice/password}
+scrape:
+  maxConcurrentPods: 10
+  timeout: 500ms
+  tls:
+  - {port: 8443, insecureSkipVerify: true}
 profiles:
   istio:
     labels: {subset: destination_version}
@@ -32,6 +37,9 @@ fn everything_that_can_be_configured_is_read() {
     assert!(matches!(&default.headers["THANOS-TENANT"], HeaderValue::File(_)));
     let other = &config.sources["other"];
     assert_eq!((other.timeout, other.max_concurrent_queries), (TIMEOUT, MAX_CONCURRENT));
+    let scrape = &config.scrape;
+    assert_eq!((scrape.max_concurrent_pods, scrape.max_concurrent_pods_per_look), (10, 16));
+    assert_eq!((scrape.timeout.to_string().as_str(), scrape.tls[0].port), ("500ms", 8443));
     let istio = &config.profiles[&api::Profile::Istio];
     assert_eq!(istio.labels.subset.as_deref(), Some("destination_version"));
     assert_eq!(Config::read("{}").unwrap().sources.len(), 0);
@@ -54,6 +62,15 @@ fn what_is_wrong_is_named() {
         ),
         ("sources: {default: {url: 'http://p', headers: {A: {fil: x}}}}", "{file: PATH}"),
         ("sources: {default: {url: 'http://u:p@p', bearerTokenFile: x}}", "at most one of"),
+        ("scrape: {maxConcurrentPods: 0}", "scrape.maxConcurrentPods: is 0"),
+        ("scrape: {maxConcurrentPodsPerLook: 0}", "scrape.maxConcurrentPodsPerLook: is 0"),
+        ("scrape: {timeout: 0s}", "scrape.timeout: is 0"),
+        ("scrape: {tls: [{port: 1}, {port: 1}]}", "scrape.tls[1].port: is 1"),
+        (
+            "scrape: {tls: [{port: 1, caFile: x, insecureSkipVerify: true}]}",
+            "scrape.tls[0]: expected caFile or",
+        ),
+        ("scrape: {tls: [{port: 1, url: x}]}", "url"),
         ("profiles: {nginx: {}}", "nginx"),
         ("profiles: {istio: {labels: {host: x}}}", "host"),
         ("sources: {default: {url: 'http://a'}, default: {url: 'http://b'}}", "default"),
@@ -106,4 +123,7 @@ fn a_credential_file_that_is_missing_is_found_at_the_start() {
         let message = crate::metrics::Metrics::new(config).err().unwrap().to_string();
         assert!(message.contains("\"main\"") && message.contains(name), "{message}");
     }
+    let text = "scrape: {tls: [{port: 8443, caFile: /nonexistent/ca}]}";
+    let message = crate::metrics::Metrics::new(Config::read(text).unwrap()).err().unwrap().to_string();
+    assert!(message.contains("scrape.tls.8443.caFile: /nonexistent/ca cannot be read"), "{message}");
 }

@@ -20,6 +20,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::judge::Bound;
 
+use super::native::Native;
+
 /// How long a series that is no longer there is remembered.
 pub const REMEMBERED: TimeDelta = TimeDelta::hours(1);
 /// Start times that differ by less than this are the same start: exporters compute them and they jitter.
@@ -51,7 +53,7 @@ pub struct Cell {
 }
 
 /// The value of a counter, or of a histogram, at one time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Point {
     /// When it was exposed.
     pub at: DateTime<Utc>,
@@ -59,13 +61,22 @@ pub struct Point {
     pub total: f64,
     /// Of a histogram: how many were at most as slow as a finite bound.
     pub within: BTreeMap<Bound, f64>,
+    /// Of a native histogram: its buckets. They are not the same at any two times, so that a bound which `within` has now
+    /// may have to be found in them of an earlier time.
+    pub native: Option<Native>,
 }
 
 impl Point {
+    /// How many were at most as slow as a bound, if that can be told.
+    pub fn at_most(&self, bound: Bound) -> Option<f64> {
+        let native = || self.native.as_ref().and_then(|native| native.at_most(bound));
+        self.within.get(&bound).copied().or_else(native)
+    }
+
     /// Some value is smaller than it was, as after a restart.
     fn dropped_below(&self, earlier: &Self) -> bool {
-        let fell = |bound, now: &f64| earlier.within.get(bound).is_some_and(|then| now < then);
-        self.total < earlier.total || self.within.iter().any(|(bound, now)| fell(bound, now))
+        let fell = |bound, now: &f64| earlier.at_most(bound).is_some_and(|then| *now < then);
+        self.total < earlier.total || self.within.iter().any(|(bound, now)| fell(*bound, now))
     }
 }
 
@@ -125,7 +136,7 @@ impl Increase {
         self.total += to.total - from.map_or(0.0, |from| from.total);
         let mut grown = BTreeMap::new();
         for (bound, count) in &to.within {
-            let Some(base) = from.map_or(Some(0.0), |from| from.within.get(bound).copied()) else { continue };
+            let Some(base) = from.map_or(Some(0.0), |from| from.at_most(*bound)) else { continue };
             let Some(sum) = (if first { Some(0.0) } else { self.within.get(bound).copied() }) else {
                 continue;
             };
@@ -246,7 +257,9 @@ impl Ledger {
             last = Some(point.clone());
         }
         if steps == 0 {
-            increase.within = last.iter().flat_map(|point| point.within.keys()).map(|b| (*b, 0.0)).collect();
+            // The bounds of this reading: those of a native histogram are others than before.
+            let bounds = points.last().or(last.as_ref()).into_iter().flat_map(|point| point.within.keys());
+            increase.within = bounds.map(|bound| (*bound, 0.0)).collect();
         }
         (increase, last)
     }
@@ -270,7 +283,7 @@ fn birth(
         (started > watched).then(|| started.min(first.at - TimeDelta::milliseconds(1)))
     };
     let at = seen_without_it.or_else(young)?;
-    Some(Point { at, total: 0.0, within: BTreeMap::new() })
+    Some(Point { at, ..Point::default() })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn cell(series: &str) -> Cell {
 }
 
 fn point(second: i64, total: f64) -> Point {
-    Point { at: at(second), total, within: BTreeMap::new() }
+    Point { at: at(second), total, ..Point::default() }
 }
 
 /// Series of the one reporter, with their samples as second and value.
@@ -158,7 +158,7 @@ fn buckets_are_differenced_with_their_histogram() {
         reading.reporters.get_mut("gateway").unwrap().seen.insert(at(second));
         let within = within.iter().map(|(bound, count)| (Bound(*bound), *count)).collect();
         let cell = Cell { family: Family::Latency, ..cell("a") };
-        reading.cells.insert(cell, vec![Point { at: at(second), total, within }]);
+        reading.cells.insert(cell, vec![Point { at: at(second), total, within, native: None }]);
         reading
     };
     let first = histogram(10, 100.0, &[(250, 80.0), (500, 90.0)]);

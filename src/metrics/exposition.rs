@@ -5,7 +5,7 @@
 //! requests". So this reader knows quotes and escapes, and one line that it cannot read refuses the whole text, as
 //! Prometheus itself does: half an exposition is no evidence.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// The labels of a series, without its name.
 pub type Labels = BTreeMap<String, String>;
@@ -54,29 +54,70 @@ pub struct Malformed {
 
 /// All samples of `text`, in its order; comments, types and help texts are passed over.
 pub fn read(text: &str, dialect: Dialect) -> impl Iterator<Item = Result<Sample, Malformed>> {
+    read_only(text, dialect, |_| true)
+}
+
+/// The samples of `text` whose metric is wanted by its name. The others are read as strictly, and nothing is kept of them: a
+/// pod may expose ten thousand series beside the dozen that a profile has.
+pub fn read_only(
+    text: &str,
+    dialect: Dialect,
+    wanted: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = Result<Sample, Malformed>> {
     text.split('\n').enumerate().filter_map(move |(index, line)| {
         let line = line.trim_matches(is_blank);
         if line.is_empty() || line.starts_with('#') {
             return None;
         }
-        Some(read_line(line, dialect).map_err(|what| Malformed { line: index + 1, what }))
+        match read_line(line, dialect) {
+            Ok(read) => wanted(&read.name).then(|| Ok(read.into_sample())),
+            Err(what) => Some(Err(Malformed { line: index + 1, what })),
+        }
     })
+}
+
+/// How many samples a text has, for measuring how fast it is read.
+///
+/// # Errors
+/// A text that is not an exposition.
+pub fn count(text: &str) -> Result<usize, Malformed> {
+    read(text, Dialect::Text).try_fold(0, |count, sample| sample.map(|_| count + 1))
+}
+
+/// A line that was read, with as little of its own as can be.
+struct Line<'t> {
+    name: Cow<'t, str>,
+    labels: Vec<(Cow<'t, str>, Cow<'t, str>)>,
+    value: f64,
+    millis: Option<i64>,
+}
+
+impl Line<'_> {
+    fn into_sample(self) -> Sample {
+        let labels = self.labels.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned()));
+        Sample {
+            name: self.name.into_owned(),
+            labels: labels.collect(),
+            value: self.value,
+            millis: self.millis,
+        }
+    }
 }
 
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r')
 }
 
-fn read_line(line: &str, dialect: Dialect) -> Result<Sample, &'static str> {
+fn read_line(line: &str, dialect: Dialect) -> Result<Line<'_>, &'static str> {
     let mut cursor = Cursor { rest: line };
-    let bare_name = cursor.word(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':'));
+    let bare_name = cursor.word(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b':'));
     if bare_name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err("a name that starts with a digit");
     }
     cursor.skip_blanks();
-    let mut name = (!bare_name.is_empty()).then(|| bare_name.to_owned());
-    let mut labels = Labels::new();
-    if cursor.eat(b'{') {
+    let mut name = (!bare_name.is_empty()).then_some(Cow::Borrowed(bare_name));
+    let mut labels = Vec::new();
+    if cursor.eat('{') {
         cursor.labels(&mut name, &mut labels)?;
     }
     let name = name.ok_or("no name of a metric")?;
@@ -97,7 +138,7 @@ fn read_line(line: &str, dialect: Dialect) -> Result<Sample, &'static str> {
             Some(millis.ok_or("no number for a timestamp")?)
         }
     };
-    Ok(Sample { name, labels, value, millis })
+    Ok(Line { name, labels, value, millis })
 }
 
 /// A float as Go writes it. Rust's reader is case-insensitive about `NaN` and `Inf` and also takes `infinity`,
@@ -112,99 +153,109 @@ fn whole_millis(seconds: f64) -> Option<i64> {
     (seconds.abs() < 253_402_300_800.0).then(|| (seconds * 1e3).round() as i64)
 }
 
+/// Whether a label is there twice. There may be many of them, so they are not compared each with each.
+fn has_twice(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> bool {
+    let mut names: Vec<&str> = labels.iter().map(|(name, _)| &**name).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+}
+
 struct Cursor<'t> {
     rest: &'t str,
 }
 
 impl<'t> Cursor<'t> {
-    fn next(&self) -> Option<u8> {
-        self.rest.as_bytes().first().copied()
-    }
-
-    /// The next so many bytes, which end where a character does.
-    fn take(&mut self, bytes: usize) -> &'t str {
-        let (taken, rest) = self.rest.split_at(bytes);
+    /// What is left after so many bytes.
+    fn skip(&mut self, bytes: usize) -> &'t str {
+        let (skipped, rest) = self.rest.split_at(bytes);
         self.rest = rest;
-        taken
+        skipped
     }
 
+    /// As much as belongs, all of which is ASCII.
     fn word(&mut self, belongs: impl Fn(u8) -> bool) -> &'t str {
-        // What belongs to a word is ASCII, so a word ends where a character does.
-        let length = self.rest.bytes().position(|byte| !byte.is_ascii() || !belongs(byte));
-        self.take(length.unwrap_or(self.rest.len()))
+        let length = self.rest.bytes().position(|b| !belongs(b)).unwrap_or(self.rest.len());
+        self.skip(length)
     }
 
     fn skip_blanks(&mut self) {
         self.rest = self.rest.trim_start_matches(is_blank);
     }
 
-    fn eat(&mut self, wanted: u8) -> bool {
-        let there = self.next() == Some(wanted);
-        if there {
-            self.take(1);
+    fn eat(&mut self, wanted: char) -> bool {
+        match self.rest.strip_prefix(wanted) {
+            Some(rest) => {
+                self.rest = rest;
+                true
+            }
+            None => false,
         }
-        there
     }
 
     /// Everything up to and with the closing brace. A quoted text without a value is the metric's name, as
     /// Prometheus 3 writes names that are not plain words.
-    fn labels(&mut self, name: &mut Option<String>, labels: &mut Labels) -> Result<(), &'static str> {
+    fn labels(
+        &mut self,
+        name: &mut Option<Cow<'t, str>>,
+        labels: &mut Vec<(Cow<'t, str>, Cow<'t, str>)>,
+    ) -> Result<(), &'static str> {
         loop {
             self.skip_blanks();
-            if self.eat(b'}') {
-                return Ok(());
+            if self.eat('}') {
+                return if has_twice(labels) { Err("a label that is there twice") } else { Ok(()) };
             }
-            let quoted = self.next() == Some(b'"');
+            let quoted = self.rest.starts_with('"');
             let label = if quoted {
                 self.quoted()?
             } else {
-                self.word(|byte| byte.is_ascii_alphanumeric() || byte == b'_').to_owned()
+                Cow::Borrowed(self.word(|b| b.is_ascii_alphanumeric() || b == b'_'))
             };
             self.skip_blanks();
-            if self.eat(b'=') {
+            if self.eat('=') {
                 if label.is_empty() {
                     return Err("a label without a name");
                 }
                 self.skip_blanks();
                 let value = self.quoted()?;
-                if labels.insert(label, value).is_some() {
-                    return Err("a label that is there twice");
-                }
+                labels.push((label, value));
             } else if quoted && name.is_none() {
                 *name = Some(label);
             } else {
                 return Err("a label without a value");
             }
             self.skip_blanks();
-            if !self.eat(b',') && self.next() != Some(b'}') {
+            if !self.eat(',') && !self.rest.starts_with('}') {
                 return Err("no comma and no closing brace after a label");
             }
         }
     }
 
-    fn quoted(&mut self) -> Result<String, &'static str> {
-        const OPEN: &str = "a quoted text without an end";
-        if !self.eat(b'"') {
+    fn quoted(&mut self) -> Result<Cow<'t, str>, &'static str> {
+        const NO_END: &str = "a quoted text without an end";
+        if !self.eat('"') {
             return Err("no quoted text");
         }
-        let mut value = String::new();
+        let mut value = Cow::Borrowed("");
         loop {
-            // Most have no escape, and are taken whole.
-            let plain = self.rest.find(['"', '\\']).ok_or(OPEN)?;
-            value.push_str(self.take(plain));
-            if self.eat(b'"') {
+            let stop = self.rest.bytes().position(|b| matches!(b, b'"' | b'\\')).ok_or(NO_END)?;
+            let plain = self.skip(stop);
+            if value.is_empty() {
+                value = Cow::Borrowed(plain);
+            } else {
+                value.to_mut().push_str(plain);
+            }
+            if self.eat('"') {
                 return Ok(value);
             }
-            self.take(1);
-            let mut rest = self.rest.chars();
-            match rest.next() {
-                Some('n') => value.push('\n'),
-                Some(c @ ('\\' | '"')) => value.push(c),
+            self.skip(1);
+            let escaped = self.rest.chars().next().ok_or(NO_END)?;
+            self.skip(escaped.len_utf8());
+            match escaped {
+                'n' => value.to_mut().push('\n'),
+                '\\' | '"' => value.to_mut().push(escaped),
                 // The format names three escapes; Prometheus keeps any other as it stands.
-                Some(c) => value.extend(['\\', c]),
-                None => return Err(OPEN),
+                other => value.to_mut().extend(['\\', other]),
             }
-            self.rest = rest.as_str();
         }
     }
 }
@@ -261,6 +312,17 @@ mod tests {
             assert_eq!(one(line), expected, "{line}");
         }
         assert!(one("a NaN").value.is_nan());
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_read_as_strictly() {
+        let text = "a{x=\"1\"} 1\nb{x=\"\\n1\\\"\"} 2\n";
+        let only = |name: &'static str, text: &str| {
+            read_only(text, Dialect::Text, move |found| found == name).collect::<Result<Vec<_>, _>>()
+        };
+        assert_eq!(only("b", text).unwrap()[0].labels, labels(&[("x", "\n1\"")]));
+        assert_eq!(only("b", &format!("{text}c{{x=1}} 1")).unwrap_err().line, 3);
+        assert_eq!((count(text), count("<html>").unwrap_err().line), (Ok(2), 1));
     }
 
     #[test]

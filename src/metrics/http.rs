@@ -127,6 +127,10 @@ fn failed(error: reqwest::Error) -> Trouble {
         },
         Some(_) => bad_answer(format!("{message}: expected TLS")),
         None if decoding => bad_answer(message),
+        // Also what becomes of it where a server wants a client certificate: it says so, and closes before that was read.
+        None if message.contains("connection closed") => unavailable(format!(
+            "{message}: expected an answer; a server that asks for a client certificate closes like this, too"
+        )),
         None => unavailable(message),
     }
 }

@@ -21,16 +21,25 @@ fn what_can_never_be_measured_is_refused_with_what_was_expected() {
     };
     for (plan, expected) in [
         (source("other", api::Profile::Istio), "it knows default"),
-        (source("default", api::Profile::Seldon), "not supported yet"),
         (scrape(api::Profile::Istio), "cannot be scraped"),
+        (scrape(api::Profile::Envoy), "because proxies expose it"),
         (labelled, "is not the name of a label"),
     ] {
         let trouble = metrics.check(&plan).unwrap_err();
         assert_eq!(trouble.kind, TroubleKind::Misconfigured);
         assert!(trouble.message.contains(expected), "{trouble}");
     }
-    for plan in [source("default", api::Profile::Istio), scrape(api::Profile::Mlserver)] {
-        assert_eq!(metrics.check(&plan), Ok(()));
+    for profile in [
+        api::Profile::Istio,
+        api::Profile::Mlserver,
+        api::Profile::Seldon,
+        api::Profile::Kserve,
+        api::Profile::Envoy,
+    ] {
+        assert_eq!(metrics.check(&source("default", profile)), Ok(()));
+    }
+    for profile in [api::Profile::Mlserver, api::Profile::Seldon, api::Profile::Kserve] {
+        assert_eq!(metrics.check(&scrape(profile)), Ok(()));
     }
 }
 

@@ -11,13 +11,16 @@ pub(crate) mod fuzzing;
 mod history;
 mod http;
 mod memory;
+mod native;
 mod profiles;
 mod prometheus;
 mod queries;
 mod reading;
 mod scrape;
+mod survey;
 mod tally;
 mod telemetry;
+mod tls;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -31,14 +34,21 @@ use tokio::time::Instant;
 
 pub use self::{
     config::{Config, ConfigError},
+    exposition::count as count_samples,
     history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,
     queries::{Compared, Query},
+    survey::{Answered, Gap, Seen, Survey},
     telemetry::Telemetry,
 };
 use self::{
-    counters::Reading, memory::Shape, profiles::Profile, prometheus::Server, scrape::Scraper, tally::Arms,
+    counters::Reading,
+    memory::Shape,
+    profiles::{Exposed, Profile},
+    prometheus::Server,
+    scrape::Scraper,
+    tally::Arms,
 };
 
 /// Name of the source that a Rollout means when it names none.
@@ -77,7 +87,7 @@ pub struct Question<'a> {
     /// Predictors that have lost their traffic: were they asked anything? Stable may be among them, when all traffic is the
     /// canary's: its count of 0 is then a fact only where [`Measurement::retiring`] says so.
     pub retiring: &'a [Arm],
-    /// Latency limits that checks have.
+    /// Latency limits that checks have, and bounds that comparisons look for.
     pub limits: &'a [Bound],
     /// Query checks.
     pub queries: &'a [Query],
@@ -115,7 +125,7 @@ impl Metrics {
         // reqwest panics where no TLS provider was chosen. Choosing ours again is an error without consequence.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let telemetry = Telemetry::default();
-        let scraper = Scraper::new().map_err(ConfigError::Client)?;
+        let scraper = Scraper::new(&config.scrape).map_err(ConfigError::Scrape)?;
         let servers = config
             .sources
             .iter()
@@ -136,8 +146,8 @@ impl Metrics {
         &self.inner.telemetry
     }
 
-    /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that is not
-    /// there yet, a label that is none.
+    /// Why a Rollout with these settings could never be measured, if so: an unknown source, a profile that no pod
+    /// exposes, a label that is none.
     pub fn check(&self, metrics: &MetricsPlan) -> Result<(), Trouble> {
         self.profile(metrics)?;
         match metrics {
@@ -222,7 +232,7 @@ impl Metrics {
             labels: question.labels(),
             arms: &named,
             now: question.now,
-            latency: !question.limits.is_empty(),
+            limits: question.limits,
             // A little less than the whole look, so that the message can name the pod.
             timeout: question.timeout.mul_f64(0.9),
         };
@@ -259,10 +269,11 @@ impl Metrics {
         if let Some(label) = labels.keys().find(|label| !prometheus::is_label_name(label)) {
             return Err(misconfigured(format!("spec.metrics.labels: {label:?} is not the name of a label")));
         }
-        let profile = Profile::of(*which).map_err(misconfigured)?;
-        if matches!(metrics, MetricsPlan::Scrape { .. }) && !profile.scrapable {
+        let profile = Profile::of(*which);
+        if matches!(metrics, MetricsPlan::Scrape { .. }) && profile.exposed == Exposed::ByProxies {
             return Err(misconfigured(format!(
-                "metrics profile {} cannot be scraped from the predictors' pods: expected mlserver, or a source",
+                "metrics profile {} cannot be scraped from the predictors' pods, because proxies expose it: expected a \
+                 source, or one of mlserver, seldon and kserve",
                 profile.name
             )));
         }

@@ -1,6 +1,10 @@
 //! From samples to counters: sorts what a source exposed by arm, reporter and what it counts.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use sluice_core::judge::{Bound, Trouble, TroubleKind};
@@ -8,6 +12,7 @@ use sluice_core::judge::{Bound, Trouble, TroubleKind};
 use super::{
     counters::{Cell, Family, Point, Reading},
     exposition::Labels,
+    native::{Native, RawHistogram},
     profiles::{Profile, Role},
 };
 
@@ -33,7 +38,6 @@ pub struct Gatherer<'p> {
     wanted: &'p BTreeMap<String, String>,
     reading: Reading,
     histograms: BTreeMap<Cell, BTreeMap<DateTime<Utc>, Partial>>,
-    native: Option<String>,
 }
 
 /// What is known of a histogram at one time.
@@ -41,12 +45,13 @@ pub struct Gatherer<'p> {
 struct Partial {
     count: Option<f64>,
     within: BTreeMap<Bound, f64>,
+    native: Option<Native>,
 }
 
 impl<'p> Gatherer<'p> {
     /// Nothing yet. Series must carry the labels `wanted`, besides the profile's own.
     pub fn new(profile: &'p Profile, wanted: &'p BTreeMap<String, String>) -> Self {
-        Self { profile, wanted, reading: Reading::default(), histograms: BTreeMap::new(), native: None }
+        Self { profile, wanted, reading: Reading::default(), histograms: BTreeMap::new() }
     }
 
     /// The reporter was there at that time, with or without series.
@@ -71,11 +76,6 @@ impl<'p> Gatherer<'p> {
         self.reading.reporters.entry(reporter.clone()).or_default().container_started = started;
     }
 
-    /// There is a histogram whose buckets are not series.
-    pub fn saw_native(&mut self, name: &str, labels: &Labels) {
-        self.native.get_or_insert_with(|| describe(name, labels));
-    }
-
     /// Takes in a sample. Those that are not about requests to a predictor are passed over.
     pub fn add(&mut self, sample: &Observed<'_>) -> Result<(), Trouble> {
         let Observed { name, labels, at, value, .. } = *sample;
@@ -90,61 +90,72 @@ impl<'p> Gatherer<'p> {
                 self.up(sample.reporter, at, value);
                 return Ok(());
             }
-            Role::Requests(_) | Role::Count | Role::Bucket(_) | Role::Whole | Role::Native => {}
+            // Such a one has no value.
+            Role::Native { .. } => return Ok(()),
+            Role::Requests(_) | Role::RequestsAndCount(_) | Role::Count | Role::Bucket(_) | Role::Whole => {}
         }
-        if !Profile::carries(labels, &self.profile.fixed) || !Profile::carries(labels, self.wanted) {
+        if !Profile::carries(labels, self.wanted) {
             return Ok(());
         }
-        if !value.is_finite() || value < 0.0 {
-            return Err(Trouble {
-                kind: TroubleKind::NoData,
-                message: format!("says that {} is {value}: expected a count", describe(name, labels)),
-            });
-        }
+        is_count(value, name, labels)?;
         self.saw(sample.reporter, at);
-        let cell = |family| Cell {
-            arm: sample.arm.clone(),
-            reporter: sample.reporter.clone(),
-            family,
-            series: series(labels),
-        };
         match role {
-            Role::Requests(family) => {
-                let point = Point { at, total: value, within: BTreeMap::new() };
-                self.reading.cells.entry(cell(family)).or_default().push(point);
+            Role::Requests(family) => self.counted(sample, family, value),
+            Role::RequestsAndCount(family) => {
+                self.counted(sample, family, value);
+                self.partial(sample).count = Some(value);
             }
-            Role::Count => self.partial(cell(Family::Latency), at).count = Some(value),
+            Role::Count => self.partial(sample).count = Some(value),
             Role::Bucket(bound) => {
-                self.partial(cell(Family::Latency), at).within.insert(bound, value);
+                self.partial(sample).within.insert(bound, value);
             }
             Role::Whole => {
-                self.partial(cell(Family::Latency), at).count.get_or_insert(value);
+                self.partial(sample).count.get_or_insert(value);
             }
-            Role::Native => self.saw_native(name, labels),
-            Role::ProcessStart | Role::Sign => {}
+            Role::ProcessStart | Role::Sign | Role::Native { .. } => {}
         }
         Ok(())
     }
 
-    fn partial(&mut self, cell: Cell, at: DateTime<Utc>) -> &mut Partial {
-        self.histograms.entry(cell).or_default().entry(at).or_default()
+    /// Takes in a sample that is a native histogram; its value says nothing.
+    pub fn add_native(&mut self, sample: &Observed<'_>, raw: &RawHistogram) -> Result<(), Trouble> {
+        let Observed { name, labels, at, .. } = *sample;
+        let Some(Role::Native { requests, units_per_second }) = self.profile.role(name, labels) else {
+            return Ok(());
+        };
+        if !Profile::carries(labels, self.wanted) {
+            return Ok(());
+        }
+        is_count(raw.count, name, labels)?;
+        let native = Native::of(raw, units_per_second).ok_or_else(|| Trouble {
+            kind: TroubleKind::NoData,
+            message: format!("has a bucket of {} that is no count: expected counts", describe(name, labels)),
+        })?;
+        self.saw(sample.reporter, at);
+        if let Some(family) = requests {
+            self.counted(sample, family, raw.count);
+        }
+        let partial = self.partial(sample);
+        partial.count = Some(raw.count);
+        partial.native = Some(native);
+        Ok(())
     }
 
-    /// What was gathered. With `latency` wanted, a native histogram in place of one with buckets is trouble: half of
-    /// the numbers would look like all of them.
-    pub fn finish(mut self, latency: bool) -> Result<Reading, Trouble> {
-        if let (true, true, Some(native)) = (latency, self.histograms.is_empty(), self.native) {
-            return Err(Trouble {
-                kind: TroubleKind::NoData,
-                message: format!(
-                    "has the native histogram {native}, which cannot be read yet: expected one with buckets \
-                     (Prometheus keeps them with always_scrape_classic_histograms: true)"
-                ),
-            });
-        }
+    fn counted(&mut self, sample: &Observed<'_>, family: Family, total: f64) {
+        let point = Point { at: sample.at, total, ..Point::default() };
+        self.reading.cells.entry(cell(sample, family)).or_default().push(point);
+    }
+
+    fn partial(&mut self, sample: &Observed<'_>) -> &mut Partial {
+        self.histograms.entry(cell(sample, Family::Latency)).or_default().entry(sample.at).or_default()
+    }
+
+    /// What was gathered; `limits` are the latencies that matter.
+    pub fn finish(mut self, limits: &[Bound]) -> Reading {
+        let bounds = native_bounds(&self.histograms, limits);
         let mut cuts = BTreeMap::<Arc<str>, DateTime<Utc>>::new();
         for (cell, partials) in self.histograms {
-            let (points, cut) = whole(partials);
+            let (points, cut) = whole(partials, &bounds);
             if let Some(cut) = cut {
                 let known = cuts.entry(cell.reporter.clone()).or_insert(cut);
                 *known = cut.min(*known);
@@ -163,19 +174,56 @@ impl<'p> Gatherer<'p> {
                 reporter.seen.retain(|at| at < cut);
             }
         }
-        Ok(self.reading)
+        self.reading
     }
+}
+
+/// Where native histograms are asked about: at the limits, or at the bounds of the buckets that these lie in.
+fn native_bounds(
+    histograms: &BTreeMap<Cell, BTreeMap<DateTime<Utc>, Partial>>,
+    limits: &[Bound],
+) -> BTreeSet<Bound> {
+    let mut bounds = BTreeSet::new();
+    let natives =
+        histograms.values().flat_map(BTreeMap::values).filter_map(|partial| partial.native.as_ref());
+    for native in natives {
+        for limit in limits {
+            native.bounds(*limit, &mut bounds);
+        }
+    }
+    bounds
+}
+
+fn is_count(value: f64, name: &str, labels: &Labels) -> Result<(), Trouble> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    let message = format!("says that {} is {value}: expected a count", describe(name, labels));
+    Err(Trouble { kind: TroubleKind::NoData, message })
+}
+
+fn cell(sample: &Observed<'_>, family: Family) -> Cell {
+    let (arm, reporter) = (sample.arm.clone(), sample.reporter.clone());
+    Cell { arm, reporter, family, series: series(sample.labels) }
 }
 
 /// The times at which a histogram is whole, and since when it is not any more: a remote write may have brought half of
 /// the newest sample. Nothing of that reporter is taken from there on, and the rest comes with the next look.
-fn whole(partials: BTreeMap<DateTime<Utc>, Partial>) -> (Vec<Point>, Option<DateTime<Utc>>) {
+fn whole(
+    partials: BTreeMap<DateTime<Utc>, Partial>,
+    native_bounds: &BTreeSet<Bound>,
+) -> (Vec<Point>, Option<DateTime<Utc>>) {
     let bounds = partials.values().map(|partial| partial.within.len()).max().unwrap_or(0);
     let (mut points, mut cut) = (Vec::new(), None);
-    for (at, Partial { count, within }) in partials {
+    for (at, Partial { count, mut within, native }) in partials {
         match count {
             Some(total) if within.len() == bounds => {
-                points.push(Point { at, total, within });
+                if let Some(native) = native.as_ref().filter(|_| within.is_empty()) {
+                    let told =
+                        native_bounds.iter().filter_map(|bound| Some((*bound, native.at_most(*bound)?)));
+                    within = told.collect();
+                }
+                points.push(Point { at, total, within, native });
                 cut = None;
             }
             Some(_) | None => cut = cut.or(Some(at)),

@@ -13,23 +13,21 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
-use reqwest::{Client, Url, header};
-use sluice_core::judge::Trouble;
+use reqwest::{ClientBuilder, Url, header};
+use sluice_core::judge::{Bound, Trouble, TroubleKind};
 use tokio::sync::Semaphore;
 
 use super::{
     Arm, Pod,
+    config::{PortTls, Scraping},
     counters::Reading,
     exposition::{self, Dialect, Sample},
     http::{self, Room, bad_answer, unavailable},
     profiles::Profile,
     reading::{Gatherer, Observed},
+    tls::{Connection, Tls},
 };
 
-/// Pods that one look asks at the same time.
-const POD_CONCURRENCY: usize = 16;
-/// Pods that are asked at the same time by all looks together.
-const TOTAL_CONCURRENCY: usize = 64;
 /// The most series of the profile that one pod may have: hundreds of models with a histogram each.
 const MOST_SERIES: usize = 20_000;
 /// What we can read. Prometheus' own protocol with native histograms is not among it.
@@ -37,9 +35,18 @@ const ACCEPT: &str = "text/plain;version=0.0.4,application/openmetrics-text;vers
 
 /// Asks pods for their metrics.
 pub struct Scraper {
-    client: Client,
+    plain: Connection,
+    /// By port: the platform says which ones speak TLS.
+    tls: BTreeMap<u16, Connection>,
     slots: Semaphore,
+    at_once: usize,
+    timeout: Duration,
     room: Room,
+}
+
+/// A proxy of the environment is for the world outside, never for pods.
+fn client() -> ClientBuilder {
+    http::client().no_proxy()
 }
 
 /// A pod to be asked, and for whom.
@@ -63,19 +70,38 @@ pub struct Request<'a> {
     pub arms: &'a [(Arc<str>, &'a Arm, bool)],
     /// When the look is.
     pub now: DateTime<Utc>,
-    /// Whether a latency limit was asked for.
-    pub latency: bool,
+    /// Latency limits that checks have.
+    pub limits: &'a [Bound],
     /// How long one pod may take.
     pub timeout: Duration,
 }
 
 impl Scraper {
-    /// A scraper; `Err` where the platform's TLS cannot be had.
-    pub fn new() -> Result<Self, String> {
-        // A proxy of the environment is for the world outside, never for pods.
-        let client =
-            http::client().no_proxy().tls_certs_only([]).build().map_err(|error| error.to_string())?;
-        Ok(Self { client, slots: Semaphore::new(TOTAL_CONCURRENCY), room: Room::default() })
+    /// A scraper as configured; `Err` where a file is missing or holds nonsense.
+    pub fn new(config: &Scraping) -> Result<Self, String> {
+        let plain = Connection::new(Tls::new("", false, None, None), client);
+        let tls = |port: &PortTls| {
+            let place = format!("scrape.tls.{}.", port.port);
+            let tls = Tls::new(&place, true, port.ca_file.as_deref(), port.client_certificate.as_ref());
+            (port.port, Connection::new(tls.insecure(port.insecure_skip_verify), client))
+        };
+        let scraper = Self {
+            plain,
+            tls: config.tls.iter().map(tls).collect(),
+            slots: Semaphore::new(config.max_concurrent_pods),
+            at_once: config.max_concurrent_pods_per_look,
+            timeout: config.timeout.0,
+            room: Room::default(),
+        };
+        for connection in scraper.tls.values().chain([&scraper.plain]) {
+            connection.client()?;
+        }
+        Ok(scraper)
+    }
+
+    /// How a port of pods is spoken to.
+    pub fn scheme(&self, port: u16) -> &'static str {
+        if self.tls.contains_key(&port) { "https" } else { "http" }
     }
 
     /// The counters of all pods of the arms.
@@ -92,7 +118,7 @@ impl Scraper {
             .iter()
             .map(|target| async move { (target, self.ask(target.pod, request).await) })
             .collect();
-        let answers: Vec<_> = stream::iter(asks).buffered(POD_CONCURRENCY).collect().await;
+        let answers: Vec<_> = stream::iter(asks).buffered(self.at_once).collect().await;
 
         let mut gatherer = Gatherer::new(request.profile, request.labels);
         let mut unknown = BTreeSet::new();
@@ -105,9 +131,7 @@ impl Scraper {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let reading = gatherer.finish(request.latency);
-        let mut reading = reading
-            .map_err(|trouble| Trouble { message: format!("a pod {}", trouble.message), ..trouble })?;
+        let mut reading = gatherer.finish(request.limits);
         reading.unknown = unknown;
         Ok(reading)
     }
@@ -116,11 +140,16 @@ impl Scraper {
         let Request { port, path, timeout, .. } = request;
         let what = format!("pod {} (port {port}{path}) cannot be read", pod.name);
         let fail = |trouble: Trouble| Trouble { message: format!("{what}: {trouble}"), ..trouble };
-        let url = url(pod.address, *port, path).map_err(|error| fail(bad_answer(error)))?;
+        let url =
+            url(self.scheme(*port), pod.address, *port, path).map_err(|error| fail(bad_answer(error)))?;
+        let connection = self.tls.get(port).unwrap_or(&self.plain);
+        let untrusted = |message| fail(Trouble { kind: TroubleKind::Untrusted, message });
+        let client = connection.client().map_err(untrusted)?;
+        let timeout = self.timeout.min(*timeout);
         let asked = async {
             // A closed semaphore is impossible: nobody closes it.
             let _slot = self.slots.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-            http::send(self.client.get(url).header(header::ACCEPT, ACCEPT), *timeout, &self.room).await
+            http::send(client.get(url).header(header::ACCEPT, ACCEPT), timeout, &self.room).await
         };
         let response = asked.await.map_err(fail)?;
         if response.status != reqwest::StatusCode::OK {
@@ -128,21 +157,20 @@ impl Scraper {
             let message = format!("status {}: expected a metrics exposition", response.status);
             return Err(fail(Trouble { kind: http::kind_of(response.status), message }));
         }
-        samples(&response, request.profile).map_err(|message| fail(bad_answer(message)))
+        samples(&response, request).map_err(|message| fail(bad_answer(message)))
     }
 }
 
 /// The samples that the profile can have use for. A predictor's author decides what is in the text, so no more is kept than a
 /// predictor needs.
-fn samples(response: &http::Response, profile: &Profile) -> Result<Vec<Sample>, String> {
+fn samples(response: &http::Response, request: &Request<'_>) -> Result<Vec<Sample>, String> {
     let dialect = Dialect::of(response.content_type.as_deref());
-    let names = profile.names();
+    let profile = request.profile;
+    let names = profile.names(!request.limits.is_empty());
     let mut samples = Vec::new();
-    for sample in exposition::read(&response.body, dialect) {
-        let sample = sample.map_err(|error| error.to_string())?;
-        if names.contains(&sample.name) {
-            samples.push(sample);
-        }
+    let wanted = |name: &str| names.iter().any(|known| known == name);
+    for sample in exposition::read_only(&response.body, dialect, wanted) {
+        samples.push(sample.map_err(|error| error.to_string())?);
         if samples.len() > MOST_SERIES {
             return Err(format!("more than {MOST_SERIES} series of {}: expected fewer", profile.name));
         }
@@ -157,8 +185,8 @@ fn samples(response: &http::Response, profile: &Profile) -> Result<Vec<Sample>, 
 }
 
 /// The pod's own address and nothing else, whatever the path says: a path that begins with `//` is still a path.
-fn url(address: IpAddr, port: u16, path: &str) -> Result<Url, String> {
-    let base = format!("http://{}/", SocketAddr::new(address, port));
+fn url(scheme: &str, address: IpAddr, port: u16, path: &str) -> Result<Url, String> {
+    let base = format!("{scheme}://{}/", SocketAddr::new(address, port));
     let mut url = Url::parse(&base).map_err(|error| error.to_string())?;
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(path);

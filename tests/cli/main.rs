@@ -10,6 +10,7 @@ mod arguments;
 mod explaining;
 mod freezes;
 mod listing;
+mod measuring;
 mod planning;
 mod process;
 mod rehearsals;

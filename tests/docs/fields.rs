@@ -11,12 +11,8 @@ use sluice_core::{
 use crate::{read, root, schema};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
-const NOT_YET: [&str; 4] = [
-    "spec.target.deployment",
-    "spec.target.inferenceService",
-    "spec.metrics.profile: seldon, kserve, envoy",
-    "spec.steps[].weight: 0",
-];
+const NOT_YET: [&str; 3] =
+    ["spec.target.deployment", "spec.target.inferenceService", "spec.steps[].weight: 0"];
 
 /// A field as the table shows it.
 struct Field {
@@ -205,7 +201,6 @@ fn what_is_said_to_be_missing_is_refused_as_not_supported_yet() {
     let changes = [
         ("/target", json!({"deployment": {"name": "iris"}})),
         ("/target", json!({"inferenceService": {"name": "iris"}})),
-        ("/metrics", json!({"profile": "seldon"})),
     ];
     assert_eq!(changes.len() + 1, NOT_YET.len());
     for (pointer, value) in changes {

@@ -26,6 +26,7 @@ mod rest;
 mod restored;
 mod seldon;
 mod seldon_changes;
+mod speed;
 mod subsets;
 mod tenants;
 mod tenure;

@@ -3,7 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
+mod authority;
+mod lives;
+mod mutual;
+mod natives;
 mod outage;
+mod profiles;
 mod replayed;
 
 use std::{
@@ -87,6 +92,8 @@ struct Looker {
     canary: Arm,
     memory: Memory,
     began: DateTime<Utc>,
+    shadow: bool,
+    limit: [Bound; 1],
     sum: Measurement,
 }
 
@@ -105,12 +112,29 @@ impl Looker {
             canary: arm("iris-v2"),
             memory: Memory::default(),
             began: Utc::now(),
+            shadow: false,
+            limit: [QUARTER],
             sum: Measurement::default(),
         }
     }
 
     async fn look(&mut self, queries: &[Query]) -> Look {
-        let question = Question {
+        let mut memory = std::mem::take(&mut self.memory);
+        let look = self.metrics.look(&self.question(queries), &mut memory).await;
+        self.memory = memory;
+        let [limit] = self.limit;
+        if let Ok(seen) = &look.counts {
+            for (sum, more) in [(&mut self.sum.stable, &seen.stable), (&mut self.sum.canary, &seen.canary)] {
+                sum.requests += more.requests;
+                sum.errors += more.errors;
+                *sum.slower.entry(limit).or_default() += more.slower.get(&limit).copied().unwrap_or(0);
+            }
+        }
+        look
+    }
+
+    fn question<'a>(&'a self, queries: &'a [Query]) -> Question<'a> {
+        Question {
             now: Utc::now(),
             rollout: "iris",
             namespace: "models",
@@ -118,21 +142,12 @@ impl Looker {
             stable: &self.stable,
             canary: Some(&self.canary),
             retiring: &[],
-            limits: &[QUARTER],
-            shadow: false,
+            limits: &self.limit,
+            shadow: self.shadow,
             queries,
             step_start: self.began - TimeDelta::minutes(5),
             timeout: LIMIT,
-        };
-        let look = self.metrics.look(&question, &mut self.memory).await;
-        if let Ok(seen) = &look.counts {
-            for (sum, more) in [(&mut self.sum.stable, &seen.stable), (&mut self.sum.canary, &seen.canary)] {
-                sum.requests += more.requests;
-                sum.errors += more.errors;
-                *sum.slower.entry(QUARTER).or_default() += more.slower.get(&QUARTER).copied().unwrap_or(0);
-            }
         }
-        look
     }
 
     /// A first look.
@@ -143,10 +158,11 @@ impl Looker {
     /// Looks until requests, errors and slow requests of both arms add up to this.
     async fn until(&mut self, stable: (u64, u64, u64), canary: (u64, u64, u64)) {
         let end = tokio::time::Instant::now() + LIMIT;
+        let [limit] = self.limit;
         loop {
             let look = self.look(&[]).await;
             let counts = |of: &sluice_core::judge::Counts| {
-                (of.requests, of.errors, of.slower.get(&QUARTER).copied().unwrap_or(0))
+                (of.requests, of.errors, of.slower.get(&limit).copied().unwrap_or(0))
             };
             let seen = (counts(&self.sum.stable), counts(&self.sum.canary));
             if seen == (stable, canary) {

@@ -3,41 +3,10 @@
 
 use std::fs;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use sluice_core::judge::Trouble;
-use sluice_lab::real::Guard;
 use tempfile::TempDir;
 
-use super::*;
-
-/// Who signs certificates.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// A server's certificate for this name, good until that year.
-    fn guard(&self, name: &str, until: i32) -> Guard {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(until, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        // The hash of this very password, at the least cost that bcrypt has.
-        let user = ["sluice", "s3cr3t", "$2b$04$3j0n43W3/JKLGbTm85stieBmLkx4LuuUE3va3mvsiscF6GdfDS16S"];
-        Guard { certificate, key: key.serialize_pem(), user: Some(user.map(str::to_owned)) }
-    }
-}
+use super::{authority::Authority, *};
 
 /// The configuration of a source that trusts this authority and says this password.
 fn source(directory: &TempDir, prometheus: &Prometheus, authority: &Authority, password: &str) -> Config {

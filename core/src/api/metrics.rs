@@ -37,11 +37,11 @@ pub enum Profile {
     Istio,
     /// MLServer's REST metrics.
     Mlserver,
-    /// Seldon Core's executor.
+    /// Seldon Core's executor, HTTP and gRPC.
     Seldon,
-    /// KServe's queue proxy.
+    /// The queue proxies of serverless KServe.
     Kserve,
-    /// Envoy's cluster metrics.
+    /// What Envoy counts about its clusters, as Istio's gateways and sidecars say it.
     Envoy,
 }
 
@@ -53,7 +53,7 @@ pub struct Scrape {
     /// Port of the pods that serves the metrics, 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// Path of the metrics; default `/metrics`.
+    /// Path of the metrics; default `/metrics`, with the profile `seldon` `/prometheus`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), regex(pattern = r"^/"))]
     pub path: Option<String>,

@@ -35,9 +35,6 @@ pub(super) fn plan(metrics: Option<&Metrics>, needed: bool, errors: &mut PlanErr
         return None;
     }
     let metrics = metrics.cloned().unwrap_or_default();
-    if let Some(profile @ (Profile::Seldon | Profile::Kserve | Profile::Envoy)) = metrics.profile {
-        errors.unsupported("spec.metrics.profile", &format!("{profile:?}; use istio or mlserver"));
-    }
     match (metrics.source, metrics.scrape) {
         (Some(_), Some(_)) => {
             errors.invalid("spec.metrics", "source and scrape exclude each other");
@@ -50,16 +47,28 @@ pub(super) fn plan(metrics: Option<&Metrics>, needed: bool, errors: &mut PlanErr
         }),
         (None, Some(scrape)) => {
             let profile = metrics.profile.unwrap_or(Profile::Mlserver);
-            if profile == Profile::Istio {
-                let problem = "istio is reported by proxies, not by the predictors' own pods: use mlserver, or a source";
+            if let Profile::Istio | Profile::Envoy = profile {
+                let problem = format!(
+                    "{} is reported by proxies, not by the predictors' own pods: use mlserver, seldon or kserve, or a source",
+                    if profile == Profile::Istio { "istio" } else { "envoy" }
+                );
                 errors.invalid("spec.metrics.profile", problem);
             }
-            let path = scrape.path.unwrap_or_else(|| "/metrics".to_owned());
+            let path = scrape.path.unwrap_or_else(|| default_path(profile).to_owned());
             if !path.starts_with('/') {
                 errors.invalid("spec.metrics.scrape.path", format!("{path:?} does not begin with a slash"));
             }
             Some(MetricsPlan::Scrape { port: scrape.port, path, profile, labels: metrics.labels })
         }
+    }
+}
+
+/// Where the programs of a profile serve their metrics.
+fn default_path(profile: Profile) -> &'static str {
+    match profile {
+        // The operator starts the executor with it.
+        Profile::Seldon => "/prometheus",
+        Profile::Istio | Profile::Mlserver | Profile::Kserve | Profile::Envoy => "/metrics",
     }
 }
 

@@ -185,14 +185,28 @@ fn every_mistake_is_named_with_its_field() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
-    type Change = fn(&mut Value);
-    let cases: [(Change, &str); 1] =
-        [(|s| s["metrics"] = json!({"profile": "seldon"}), "spec.metrics.profile")];
-    for (change, field) in cases {
-        let errors = Plan::new(&spec(change), "models").unwrap_err();
-        assert_eq!(errors.reason(), Reason::Unsupported);
-        assert!(errors.to_string().contains(&format!("{field}: not supported yet")), "{errors}");
+fn what_proxies_report_cannot_be_scraped_and_each_profile_has_its_path() {
+    let scraped = |profile: &str| {
+        Plan::new(
+            &spec(|s| {
+                s["checks"] = json!([{"name": "errors", "errors": {"max": "1%"}}]);
+                s["metrics"] = json!({"scrape": {"port": 8000}, "profile": profile});
+            }),
+            "models",
+        )
+    };
+    for profile in ["istio", "envoy"] {
+        let refused = scraped(profile).unwrap_err().to_string();
+        let expected = format!("spec.metrics.profile: {profile} is reported by proxies");
+        assert!(refused.contains(&expected), "{refused}");
+    }
+    for (profile, expected) in [("seldon", "/prometheus"), ("kserve", "/metrics"), ("mlserver", "/metrics")] {
+        let plan = scraped(profile).unwrap();
+        assert!(
+            matches!(&plan.metrics, Some(MetricsPlan::Scrape { path, .. }) if path == expected),
+            "{:?}",
+            plan.metrics
+        );
     }
 }
 

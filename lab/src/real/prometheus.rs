@@ -37,6 +37,20 @@ pub struct Guard {
     pub key: String,
     /// Who may ask, with which password, and the password's bcrypt hash.
     pub user: Option<[String; 3]>,
+    /// Who signs the certificates of those who may ask, and such a certificate with its key for the laboratory, in PEM.
+    pub clients: Option<[String; 2]>,
+}
+
+/// What becomes of histograms that are scraped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// They stay what they are in the text format: a series for each bucket.
+    #[default]
+    Classic,
+    /// Classic ones become native ones with the same bounds.
+    Converted,
+    /// Native ones are asked for, in the protocol that has them.
+    Native,
 }
 
 /// Something that Prometheus scrapes.
@@ -82,20 +96,25 @@ impl Prometheus {
     /// Starts one that scrapes every `interval` (in whole milliseconds, at least 1), without targets yet, and waits until
     /// it is ready.
     pub async fn start(interval: Duration) -> Result<Self> {
+        Self::start_with(interval, Histograms::Classic).await
+    }
+
+    /// The same, with histograms of some sort.
+    pub async fn start_with(interval: Duration, histograms: Histograms) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, None, None)).await
+        start_anew(|| Self::try_start(interval, histograms, None, None)).await
     }
 
     /// The same behind TLS.
     pub async fn start_guarded(interval: Duration, guard: &Guard) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, Some(guard), None)).await
+        start_anew(|| Self::try_start(interval, Histograms::Classic, Some(guard), None)).await
     }
 
     /// The same with these rules, a rule file's content, which are evaluated as often as it scrapes.
     pub async fn start_with_rules(interval: Duration, rules: &Value) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, None, Some(rules))).await
+        start_anew(|| Self::try_start(interval, Histograms::Classic, None, Some(rules))).await
     }
 
     /// Kills it: nobody listens any more. What it has scraped stays.
@@ -109,9 +128,14 @@ impl Prometheus {
         self.spawn().await
     }
 
-    async fn try_start(interval: Duration, guard: Option<&Guard>, rules: Option<&Value>) -> Result<Self> {
+    async fn try_start(
+        interval: Duration,
+        histograms: Histograms,
+        guard: Option<&Guard>,
+        rules: Option<&Value>,
+    ) -> Result<Self> {
         let folder = Folder::new()?;
-        write(folder.path(), "prometheus.yaml", &configuration(interval, rules.is_some()))?;
+        write(folder.path(), "prometheus.yaml", &configuration(interval, histograms, rules.is_some()))?;
         if let Some(rules) = rules {
             write(folder.path(), RULES, rules)?;
         }
@@ -130,6 +154,9 @@ impl Prometheus {
             guard.write(folder.path())?;
             // Whatever is wrong with the certificate is for those who are tested to find.
             http = http.danger_accept_invalid_certs(true);
+            if let Some([_, own]) = &guard.clients {
+                http = http.identity(reqwest::Identity::from_pem(own.as_bytes()).map_err(failed)?);
+            }
             url = format!("https://127.0.0.1:{port}");
         }
         let http = http.build().map_err(failed)?;
@@ -228,7 +255,13 @@ impl Guard {
             fs::write(&path, content).map_err(Error::path("write", &path))?;
         }
         let users: BTreeMap<_, _> = self.user.iter().map(|[name, _, hash]| (name, hash)).collect();
-        let tls = json!({"cert_file": "server.crt", "key_file": "server.key"});
+        let mut tls = json!({"cert_file": "server.crt", "key_file": "server.key"});
+        if let Some([authority, _]) = &self.clients {
+            let path = folder.join("clients.crt");
+            fs::write(&path, authority).map_err(Error::path("write", &path))?;
+            tls["client_ca_file"] = json!("clients.crt");
+            tls["client_auth_type"] = json!("RequireAndVerifyClientCert");
+        }
         write(folder, "web.yaml", &json!({"tls_server_config": tls, "basic_auth_users": users}))
     }
 }
@@ -236,10 +269,14 @@ impl Guard {
 const TARGETS: &str = "targets.json";
 const RULES: &str = "rules.json";
 
-fn configuration(interval: Duration, rules: bool) -> Value {
+fn configuration(interval: Duration, histograms: Histograms, rules: bool) -> Value {
     let interval = format!("{}ms", interval.as_millis());
     json!({
-        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "global": {
+            "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval,
+            "convert_classic_histograms_to_nhcb": histograms == Histograms::Converted,
+            "scrape_native_histograms": histograms != Histograms::Classic,
+        },
         "rule_files": if rules { vec![RULES] } else { Vec::new() },
         "scrape_configs": [{"job_name": "lab", "file_sd_configs": [{"files": [TARGETS]}]}],
     })

@@ -1,17 +1,12 @@
-//! How a server is convinced that we may ask, and how it convinces us.
-
-use std::sync::Arc;
+//! How a server is convinced that we may ask.
 
 use reqwest::{
-    Certificate, Client, Identity, RequestBuilder,
+    RequestBuilder,
     header::{AUTHORIZATION, HeaderName, HeaderValue},
 };
 
 use super::secrets::{Mounted, Secret};
-use crate::metrics::{
-    config::{self, Source},
-    http,
-};
+use crate::metrics::config::{self, Source};
 
 /// What is sent to say who asks.
 #[derive(Debug)]
@@ -114,59 +109,4 @@ fn header_value(header: &HeaderName, secret: &Secret) -> Result<HeaderValue, Str
         .map_err(|_| format!("headers.{header}: has characters that a header cannot have"))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Who is trusted, and who we are.
-#[derive(Debug)]
-pub struct Tls {
-    needed: bool,
-    ca: Option<Mounted>,
-    client: Option<(Mounted, Mounted)>,
-}
-
-/// The contents that a client was made with.
-pub type Identities = Vec<Arc<[u8]>>;
-
-impl Tls {
-    /// What a source is configured with.
-    pub fn new(source: &Source) -> Self {
-        let mounted = |field: &str, path: &std::path::Path| Mounted::new(field, path.to_owned());
-        Self {
-            needed: source.url.url.scheme() == "https",
-            ca: source.ca_file.as_ref().map(|path| mounted("caFile", path)),
-            client: source.client_certificate.as_ref().map(|client| {
-                let cert = mounted("clientCertificate.certFile", &client.cert_file);
-                (cert, mounted("clientCertificate.keyFile", &client.key_file))
-            }),
-        }
-    }
-
-    /// What is in the files now.
-    pub fn read(&self) -> Result<Identities, String> {
-        let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
-        self.ca.iter().chain(client).map(Mounted::content).collect()
-    }
-
-    /// A client with the contents that [`Tls::read`] has read, in its order.
-    pub fn client(&self, identities: &[Arc<[u8]>]) -> Result<Client, String> {
-        let mut builder = http::client();
-        let (authorities, own) = identities.split_at(usize::from(self.ca.is_some()));
-        if let (Some(file), [bundle]) = (&self.ca, authorities) {
-            let wrong = |_| file.wrong("holds no PEM certificate");
-            let certificates = Certificate::from_pem_bundle(bundle).map_err(wrong)?;
-            if certificates.is_empty() {
-                return Err(file.wrong("holds no PEM certificate"));
-            }
-            builder = builder.tls_certs_only(certificates);
-        } else if !self.needed {
-            // No certificate is ever checked, so a machine without any does not matter.
-            builder = builder.tls_certs_only([]);
-        }
-        if let (Some((file, _)), [cert, key]) = (&self.client, own) {
-            let pem = [&cert[..], b"\n", &key[..]].concat();
-            let wrong = |_| file.wrong("and its key are no PEM certificate and key");
-            builder = builder.identity(Identity::from_pem(&pem).map_err(wrong)?);
-        }
-        builder.build().map_err(|error| http::describe(&error))
-    }
 }

@@ -9,6 +9,7 @@ use sluice_core::judge::{Trouble, TroubleKind};
 use crate::metrics::{
     exposition::{Labels, number},
     http::{self, Response, bad_answer},
+    native::RawHistogram,
     reading::describe,
 };
 
@@ -52,8 +53,8 @@ pub struct Series {
     pub labels: Labels,
     /// Milliseconds since the epoch, and the value.
     pub points: Vec<(i64, f64)>,
-    /// It has native histograms.
-    pub native: bool,
+    /// Milliseconds since the epoch, and the native histogram.
+    pub histograms: Vec<(i64, RawHistogram)>,
 }
 
 // === impl Series ===
@@ -61,10 +62,20 @@ pub struct Series {
 impl Series {
     /// The part of it after one time and until another, in milliseconds; nothing where there is none.
     pub fn between(&self, after: i64, until: i64) -> Option<Self> {
-        let at = |limit: i64| self.points.partition_point(|(at, _)| *at <= limit);
-        let points = self.points.get(at(after)..at(until)).filter(|points| !points.is_empty())?;
-        Some(Self { labels: self.labels.clone(), points: points.to_vec(), native: self.native })
+        let (points, histograms) = (part(&self.points, after, until), part(&self.histograms, after, until));
+        let there = !points.is_empty() || !histograms.is_empty();
+        there.then(|| Self {
+            labels: self.labels.clone(),
+            points: points.to_vec(),
+            histograms: histograms.to_vec(),
+        })
     }
+}
+
+/// The samples after one time and until another; they come in order.
+fn part<T>(samples: &[(i64, T)], after: i64, until: i64) -> &[(i64, T)] {
+    let at = |limit: i64| samples.partition_point(|(at, _)| *at <= limit);
+    samples.get(at(after)..at(until)).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -121,7 +132,7 @@ struct RawSeries {
     #[serde(default)]
     values: Vec<(f64, Value)>,
     #[serde(default)]
-    histograms: Vec<serde::de::IgnoredAny>,
+    histograms: Vec<(f64, RawHistogram)>,
 }
 
 /// The data, or why there is none. Messages begin after the source's name: "... says: parse error".
@@ -205,7 +216,9 @@ fn data_of(json: &str) -> Option<Answer> {
             let series = |raw: RawSeries| {
                 let point = |(at, Value(value)): (f64, Value)| Some((millis(at)?, value));
                 let points = raw.values.into_iter().map(point).collect::<Option<_>>()?;
-                Some(Series { labels: raw.metric, points, native: !raw.histograms.is_empty() })
+                let native = |(at, histogram): (f64, RawHistogram)| Some((millis(at)?, histogram));
+                let histograms = raw.histograms.into_iter().map(native).collect::<Option<_>>()?;
+                Some(Series { labels: raw.metric, points, histograms })
             };
             Some(Answer::Matrix(raw.into_iter().map(series).collect::<Option<_>>()?))
         }

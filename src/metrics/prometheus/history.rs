@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     LONGEST_WINDOW, Named, Template,
     answer::{self, Answer, Series},
-    ask_ages, filled, gather, matrix, selector,
+    ask_ages, filled, gather, matrix, selector, selectors,
     server::Server,
     shares::Shares,
     window,
@@ -50,7 +50,8 @@ struct Chunk {
     until: DateTime<Utc>,
     /// The buckets that are in it, if not all.
     bounds: Option<BTreeSet<Bound>>,
-    answer: Arc<Answer>,
+    /// The samples of each group of the profile's metrics.
+    answers: Vec<Arc<Answer>>,
 }
 
 /// The answers to one query text, by time in milliseconds.
@@ -92,14 +93,17 @@ impl Recorded {
         let window = window(at, memory.looked_at());
         let (after, until) = (at - window, at.timestamp_millis());
         let part = |series: &Series| series.between(after.timestamp_millis(), until);
-        let parts: Vec<Series> = matrix(server, &chunk.answer)?.iter().filter_map(part).collect();
         let mut gatherer = Gatherer::new(profile, question.labels());
-        let newcomers = match gather(&mut gatherer, server, &parts, named, profile, memory) {
-            Ok(newcomers) => newcomers,
-            Err(trouble) => return Ok(Err(trouble)),
-        };
+        let mut newcomers = BTreeSet::new();
+        for (group, answer) in profile.groups.iter().zip(&chunk.answers) {
+            let parts: Vec<Series> = matrix(server, answer)?.iter().filter_map(part).collect();
+            match gather(&mut gatherer, server, &parts, (profile, group), named, memory) {
+                Ok(more) => newcomers.extend(more),
+                Err(trouble) => return Ok(Err(trouble)),
+            }
+        }
         ask_ages(&mut gatherer, server, &newcomers, window, at, Instant::now() + question.timeout).await?;
-        Ok(gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble)))
+        Ok(Ok(gatherer.finish(question.limits)))
     }
 
     /// Asks for the samples from as long before the look as it may reach back, to as long after it as can be had at once.
@@ -112,20 +116,22 @@ impl Recorded {
         memory: &Memory,
     ) -> Result<Chunk, Trouble> {
         let bounds = memory.bounds().cloned();
-        let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-        let series = selector::series(profile, &predictors, question.labels(), bounds.as_ref());
+        let selectors = selectors(question, profile, named, memory);
         let from = question.now - LONGEST_WINDOW;
         loop {
             let known = bounds.is_some() || question.limits.is_empty();
             let length = if known { self.length } else { self.length.min(WITH_ALL_BUCKETS) };
             let until = (question.now + length).min(self.past.until);
             let span = (until - from).to_std().unwrap_or_default();
-            let promql = format!("{series}[{}]", selector::duration(span));
+            let range = &selector::duration(span);
             let deadline = Instant::now() + question.timeout;
-            match server.query(&promql, until, deadline).await {
-                Ok(answer) => {
+            let asks = selectors.iter().map(|series| async move {
+                server.query(&format!("{series}[{range}]"), until, deadline).await
+            });
+            match futures::future::try_join_all(asks).await {
+                Ok(answers) => {
                     self.answered = true;
-                    return Ok(Chunk { until, bounds, answer });
+                    return Ok(Chunk { until, bounds, answers });
                 }
                 Err(trouble) if self.is_too_much(&trouble, length) => self.length = length / 2,
                 Err(trouble) => return Err(trouble),
@@ -215,9 +221,10 @@ impl Recorded {
             );
         };
         let mut answers = BTreeMap::<i64, Vec<answer::Instant>>::new();
-        for Series { labels, points, native } in series {
-            for (at, value) in points {
-                let value = (!native).then_some(value);
+        for Series { labels, points, histograms } in series {
+            // A native histogram is no number.
+            let none = histograms.iter().map(|(at, _)| (*at, None));
+            for (at, value) in points.iter().map(|(at, value)| (*at, Some(*value))).chain(none) {
                 answers.entry(at).or_default().push(answer::Instant { labels: labels.clone(), value });
             }
         }

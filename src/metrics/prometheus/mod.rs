@@ -18,7 +18,10 @@ pub mod template;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_core::judge::{Trouble, TroubleKind};
+use sluice_core::{
+    Predictor,
+    judge::{Trouble, TroubleKind},
+};
 use tokio::time::Instant;
 
 use self::{
@@ -32,12 +35,12 @@ use super::{
     exposition::Labels,
     http::bad_answer,
     misconfigured,
-    profiles::{PROCESS_START, Profile, UP},
+    profiles::{Exposed, Group, PROCESS_START, Profile, UP},
     reading::{Gatherer, Observed},
 };
 
 /// How far back a first look reaches: Prometheus' own lookback.
-const FIRST_WINDOW: TimeDelta = TimeDelta::minutes(5);
+pub const FIRST_WINDOW: TimeDelta = TimeDelta::minutes(5);
 /// How much further than the previous look a look reaches, for samples that arrive late.
 const LATE: TimeDelta = TimeDelta::minutes(2);
 /// How far back a look reaches at most. After a longer outage the memory still has the values from before it.
@@ -62,32 +65,38 @@ pub async fn read(
     let wanted = question.labels();
     let at = server::evaluated_at(question.now);
     let window = window(at, memory.looked_at());
-    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let series = selector::series(profile, &predictors, wanted, memory.bounds());
-    let promql = format!("{series}[{}]", selector::duration(window));
+    let range = &selector::duration(window);
     let asked = Instant::now();
-    let answer = server.query(&promql, at, deadline).await?;
+    let asks = selectors(question, profile, named, memory)
+        .into_iter()
+        .map(|series| async move { server.query(&format!("{series}[{range}]"), at, deadline).await });
+    let answers = futures::future::try_join_all(asks).await?;
     server.agrees(question.now, asked)?;
 
     let mut gatherer = Gatherer::new(profile, wanted);
-    let newcomers = gather(&mut gatherer, server, matrix(server, &answer)?, named, profile, memory)?;
+    let mut newcomers = BTreeSet::new();
+    for (group, answer) in profile.groups.iter().zip(&answers) {
+        let all = matrix(server, answer)?;
+        newcomers.extend(gather(&mut gatherer, server, all, (profile, group), named, memory)?);
+    }
     ask_ages(&mut gatherer, server, &newcomers, window, at, deadline).await?;
-    gatherer.finish(!question.limits.is_empty()).map_err(|trouble| server.in_words(&trouble))
+    Ok(gatherer.finish(question.limits))
 }
 
-/// Takes in series, and says whose age is to be asked for: they were not there before.
+/// Takes in series of a group of metrics, and says whose age is to be asked for: they were not there before.
 fn gather<'s>(
     gatherer: &mut Gatherer<'_>,
     server: &Server,
     all: impl IntoIterator<Item = &'s Series>,
+    (profile, group): (&Profile, &Group),
     named: &Named<'_>,
-    profile: &Profile,
     memory: &Memory,
 ) -> Result<BTreeSet<String>, Trouble> {
     let mut newcomers = BTreeSet::new();
     for series in all {
         let reporter = reporter(&series.labels);
-        take(gatherer, &reporter, series, named, profile).map_err(|trouble| server.in_words(&trouble))?;
+        let found = Found { reporter: &reporter, series, named, group, exposed: profile.exposed };
+        take(gatherer, &found).map_err(|trouble| server.in_words(&trouble))?;
         if memory.looked_at().is_some() && !memory.knows(&reporter) {
             newcomers.extend(series.labels.get("instance").cloned());
         }
@@ -117,8 +126,26 @@ async fn ask_ages(
     Ok(())
 }
 
+/// The selectors of the series about all arms, one for each group of the profile's metrics.
+pub fn selectors(
+    question: &Question<'_>,
+    profile: &Profile,
+    named: &Named<'_>,
+    memory: &Memory,
+) -> Vec<String> {
+    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
+    let latency = !question.limits.is_empty();
+    let selector = |group| selector::series(group, &predictors, question.labels(), memory.bounds(), latency);
+    profile.groups.iter().map(selector).collect()
+}
+
+/// A range as a selector has it.
+pub fn range(window: Duration) -> String {
+    selector::duration(window)
+}
+
 /// How far back a look reaches.
-fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> Duration {
+pub fn window(at: DateTime<Utc>, previous: Option<DateTime<Utc>>) -> Duration {
     let window = previous.map_or(FIRST_WINDOW, |previous| (at - previous + LATE).min(LONGEST_WINDOW));
     // Whole tens of seconds: the looks of several Rollouts then ask alike.
     let seconds = u64::try_from(window.num_seconds()).unwrap_or(0).next_multiple_of(10);
@@ -140,30 +167,35 @@ fn reporter(labels: &Labels) -> Arc<str> {
     format!("{}/{}/{who}", part("cluster"), part("job")).into()
 }
 
+/// A series that was found for a group of metrics.
+struct Found<'a> {
+    reporter: &'a Arc<str>,
+    series: &'a Series,
+    named: &'a Named<'a>,
+    group: &'a Group,
+    exposed: Exposed,
+}
+
 /// Takes in a series about one of the predictors; one about others is passed over.
-fn take(
-    gatherer: &mut Gatherer<'_>,
-    reporter: &Arc<str>,
-    series: &Series,
-    named: &Named<'_>,
-    profile: &Profile,
-) -> Result<(), Trouble> {
+fn take(gatherer: &mut Gatherer<'_>, found: &Found<'_>) -> Result<(), Trouble> {
+    let Found { reporter, series, named, group, exposed } = *found;
     let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let Some(predictor) = profile.predictor(&series.labels, predictors) else { return Ok(()) };
+    let Some(predictor) = group.arms.predictor(&series.labels, predictors) else { return Ok(()) };
     let Some((revision, arm, _)) = named.iter().find(|(_, arm, _)| arm.predictor == *predictor) else {
         return Ok(());
     };
     let name = series.labels.get("__name__").map_or("", String::as_str);
-    if series.native {
-        gatherer.saw_native(name, &series.labels);
-    }
+    let observed = |at, value| Observed { arm: revision, reporter, name, labels: &series.labels, at, value };
     for (millis, value) in &series.points {
         let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
-        let sample = Observed { arm: revision, reporter, name, labels: &series.labels, at, value: *value };
-        gatherer.add(&sample)?;
-        if profile.target_labels {
-            gatherer.started(reporter, started(arm, &series.labels));
-        }
+        gatherer.add(&observed(at, *value))?;
+    }
+    for (millis, histogram) in &series.histograms {
+        let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
+        gatherer.add_native(&observed(at, 0.0), histogram)?;
+    }
+    if exposed == Exposed::ByPredictors {
+        gatherer.started(reporter, started(arm, &series.labels));
     }
     Ok(())
 }
@@ -207,6 +239,34 @@ pub async fn ask(
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 
+/// Series that a profile might mean, by the labels that it goes by.
+pub struct Related {
+    /// These labels and no others; one that a series lacks is empty or not there.
+    pub labels: Labels,
+}
+
+/// Which series there are of a group of metrics, whomever they are about: in the predictor's namespace, or if there is none
+/// in any.
+pub async fn related(
+    server: &Arc<Server>,
+    question: &Question<'_>,
+    group: &Group,
+    predictor: &Predictor,
+    deadline: Instant,
+) -> Result<Vec<Related>, Trouble> {
+    let at = server::evaluated_at(question.now);
+    for everywhere in [false, true] {
+        let promql = selector::related(group, predictor, question.labels(), everywhere);
+        let answer = server.query(&promql, at, deadline).await?;
+        if let Answer::Vector(found) = &*answer
+            && !found.is_empty()
+        {
+            return Ok(found.iter().map(|found| Related { labels: found.labels.clone() }).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
 /// A query of a check, its variables not filled in.
 #[derive(Clone, Copy)]
 pub struct Template<'a> {
@@ -224,7 +284,7 @@ impl<'a> From<&'a Query> for Template<'a> {
 }
 
 /// The query about a predictor, as it is asked `at` a time.
-fn filled(
+pub fn filled(
     question: &Question<'_>,
     template: &Template<'_>,
     about: Option<&Arm>,

@@ -8,7 +8,7 @@ use std::{
 
 use sluice_core::{Predictor, judge::Bound};
 
-use crate::metrics::profiles::Profile;
+use crate::metrics::profiles::{Group, Value};
 
 /// A text as it stands inside a double-quoted `PromQL` string.
 pub fn quoted(text: &str) -> String {
@@ -62,6 +62,26 @@ pub fn any_of<'v>(label: &str, values: impl IntoIterator<Item = &'v str>) -> Str
     }
 }
 
+/// A matcher for any of the values, some of which have more after them.
+fn any_value(label: &str, values: &[Value]) -> String {
+    let exact = |value: &Value| match value {
+        Value::Exact(value) => Some(value.clone()),
+        Value::Prefix(_) => None,
+    };
+    if let Some(values) = values.iter().map(exact).collect::<Option<Vec<_>>>() {
+        return any_of(label, values.iter().map(String::as_str));
+    }
+    let patterns: BTreeSet<String> = values
+        .iter()
+        .map(|value| match value {
+            Value::Exact(value) => literal(value),
+            Value::Prefix(value) => format!("{}.+", literal(value)),
+        })
+        .collect();
+    let all: Vec<_> = patterns.into_iter().collect();
+    format!("{label}=~{}", quoted(&all.join("|")))
+}
+
 /// A duration as `PromQL` writes it, rounded up to milliseconds.
 pub fn duration(duration: Duration) -> String {
     let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
@@ -75,23 +95,23 @@ pub fn is_label_name(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// The selector of all series that a profile has about the predictors. `bounds` are the buckets that are needed, where
-/// that is known.
+/// The selector of all series that a group of a profile's metrics has about the predictors. `bounds` are the buckets that
+/// are needed, where that is known; without `latency` none is.
 pub fn series<'p>(
-    profile: &Profile,
+    group: &Group,
     predictors: &(impl Iterator<Item = &'p Predictor> + Clone),
     wanted: &BTreeMap<String, String>,
     bounds: Option<&BTreeSet<Bound>>,
+    latency: bool,
 ) -> String {
-    let names = profile.names();
+    let names = group.names(predictors.clone(), latency);
     let mut matchers = vec![any_of("__name__", names.iter().map(String::as_str))];
-    matchers.extend(profile.fixed.iter().map(|(label, value)| format!("{label}={}", quoted(value))));
-    let arms = &profile.arms;
-    matchers.push(any_of(&arms.service, predictors.clone().map(|predictor| &*predictor.service)));
-    matchers.push(any_of(&arms.namespace, predictors.clone().map(|predictor| &*predictor.namespace)));
+    matchers.extend(group.fixed.iter().map(|(label, value)| format!("{label}={}", quoted(value))));
+    let arms = group.arms.matchers(predictors.clone());
+    matchers.extend(arms.iter().map(|(label, values)| any_value(label, values)));
     matchers.extend(wanted.iter().map(|(label, value)| format!("{label}={}", quoted(value))));
     if let Some(bounds) = bounds {
-        let spelled: Vec<_> = bounds.iter().flat_map(|bound| profile.le(*bound)).collect();
+        let spelled = group.les(bounds.iter().copied());
         // The empty alternative is for series without the label: the counters.
         let values = spelled.iter().map(String::as_str).chain([""]);
         matchers.push(any_of("le", values));
@@ -99,11 +119,33 @@ pub fn series<'p>(
     format!("{{{}}}", matchers.join(","))
 }
 
+/// A query for the series that there are of a group's counters of requests, by the labels that matter.
+pub fn related(
+    group: &Group,
+    predictor: &Predictor,
+    wanted: &BTreeMap<String, String>,
+    everywhere: bool,
+) -> String {
+    let arms = group.arms.matchers([predictor].into_iter());
+    let of_arms = arms.iter().map(|(label, _)| *label);
+    let all = of_arms.chain(group.fixed.keys().chain(wanted.keys()).map(String::as_str)).chain(["__name__"]);
+    let labels: BTreeSet<&str> = all.collect();
+    let requests: Vec<String> = group.sets.iter().map(|set| set.requests.to_owned()).collect();
+    let names = group.arms.spelled(&requests, [predictor].into_iter());
+    let mut matchers = vec![any_of("__name__", names.iter().map(String::as_str))];
+    let home = Value::Exact(predictor.namespace.clone());
+    let of_home = arms.iter().filter(|(_, values)| !everywhere && *values == [home.clone()]);
+    matchers.extend(of_home.map(|(label, values)| any_value(label, values)));
+    let labels: Vec<&str> = labels.into_iter().collect();
+    format!("topk(50, count by ({}) ({{{}}}))", labels.join(", "), matchers.join(","))
+}
+
 #[cfg(test)]
 mod tests {
     use sluice_core::api;
 
     use super::*;
+    use crate::metrics::profiles::Profile;
 
     #[test]
     fn a_value_cannot_break_out_of_its_quotes() {
@@ -143,12 +185,12 @@ mod tests {
 
     #[test]
     fn one_selector_covers_both_arms_and_only_the_needed_buckets() {
-        let istio = Profile::of(api::Profile::Istio).unwrap();
+        let istio = &Profile::of(api::Profile::Istio).groups[0];
         let arms = [Predictor::new("models", "iris-v1", 8000), Predictor::new("models", "iris-v2", 8000)];
         let wanted = BTreeMap::from([("route".to_owned(), "a\"b".to_owned())]);
         let bounds = BTreeSet::from([Bound(250_000), Bound(500)]);
         assert_eq!(
-            series(&istio, &arms.iter(), &wanted, Some(&bounds)),
+            series(istio, &arms.iter(), &wanted, Some(&bounds), true),
             concat!(
                 r#"{__name__=~"istio_request_duration_milliseconds|istio_request_duration_milliseconds_bucket|"#,
                 r#"istio_request_duration_milliseconds_count|istio_requests_total","#,
@@ -156,5 +198,40 @@ mod tests {
                 r#"destination_service_namespace="models",route="a\x22b",le=~"|0\\.5|250|250\\.0"}"#
             )
         );
+    }
+
+    #[test]
+    fn arms_are_asked_for_as_each_profile_names_them() {
+        let arms = [Predictor::new("models", "my-iris", 8000), Predictor::new("models", "iris.v2", 80)];
+        let asked = |profile: api::Profile, group: usize| {
+            series(&Profile::of(profile).groups[group], &arms.iter(), &BTreeMap::new(), None, false)
+        };
+        assert_eq!(
+            asked(api::Profile::Seldon, 0),
+            concat!(
+                r#"{__name__=~"seldon_api_executor_server_requests_seconds|"#,
+                r#"seldon_api_executor_server_requests_seconds_count","#,
+                r#"deployment_name="my",predictor_name="iris",namespace="models"}"#
+            )
+        );
+        let new = asked(api::Profile::Kserve, 0);
+        assert!(
+            new.ends_with(r#"pod=~"iris\\.v2-deployment-.+|my-iris-deployment-.+",namespace="models"}"#),
+            "{new}"
+        );
+        assert_eq!(
+            asked(api::Profile::Envoy, 0),
+            concat!(
+                r#"{__name__="envoy_cluster_upstream_rq",cluster_name=~"outbound\\|8000\\|\\|my-iris\\.models\\.svc\\..+|"#,
+                r#"outbound\\|80\\|\\|iris\\.v2\\.models\\.svc\\..+"}"#
+            )
+        );
+        let cut = asked(api::Profile::Envoy, 1);
+        assert!(
+            cut.starts_with(r#"{__name__="envoy_cluster_models_svc_cluster_local_upstream_rq_xx","#),
+            "{cut}"
+        );
+        // Without a limit no bucket is asked for, and with one at first all of them.
+        assert!(!cut.contains("_bucket"));
     }
 }

@@ -20,7 +20,7 @@ use sluice_core::judge::{Trouble, TroubleKind};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    access::{Credentials, Identities, Tls},
+    access::Credentials,
     answer::{self, Answer},
     clock::SourceClock,
     secrets::{Secret, redact},
@@ -29,6 +29,7 @@ use crate::metrics::{
     ConfigError, Telemetry,
     config::Source,
     http::{self, unavailable},
+    tls::{Connection, Tls},
 };
 
 /// How far apart evaluation times are at least, in milliseconds. Questions that are asked within it share an answer; a
@@ -48,8 +49,7 @@ pub struct Server {
     ranges: Url,
     timeout: Duration,
     credentials: Credentials,
-    tls: Tls,
-    connection: Mutex<Option<(Client, Identities)>>,
+    connection: Connection,
     slots: Semaphore,
     room: http::Room,
     underway: Mutex<HashMap<Key, WeakShared<Asked>>>,
@@ -111,7 +111,8 @@ impl Server {
         };
         let (endpoint, ranges) = (below("api/v1/query"), below("api/v1/query_range"));
         let (timeout, slots) = (source.timeout.0, Semaphore::new(source.max_concurrent_queries));
-        let tls = Tls::new(&source);
+        let needed = source.url.url.scheme() == "https";
+        let tls = Tls::new("", needed, source.ca_file.as_deref(), source.client_certificate.as_ref());
         let credentials = Credentials::new(source).map_err(wrong)?;
         let server = Self {
             name: name.to_owned(),
@@ -119,8 +120,7 @@ impl Server {
             ranges,
             timeout,
             credentials,
-            tls,
-            connection: Mutex::new(None),
+            connection: Connection::new(tls, http::client),
             slots,
             room: http::Room::default(),
             underway: Mutex::default(),
@@ -129,7 +129,7 @@ impl Server {
             clock: SourceClock::default(),
             telemetry,
         };
-        server.client().map_err(wrong)?;
+        server.connection.client().map_err(wrong)?;
         server.credentials.check().map_err(wrong)?;
         Ok(server)
     }
@@ -209,7 +209,7 @@ impl Server {
         };
         let slot = self.slots.acquire().await;
         let _slot = slot.map_err(|error| fail(TroubleKind::Unavailable, error.to_string()))?;
-        let client = self.client().map_err(|message| fail(TroubleKind::Untrusted, message))?;
+        let client = self.connection.client().map_err(|message| fail(TroubleKind::Untrusted, message))?;
         let limit = format!("{}ms", self.timeout.as_millis());
         let form = [question, &[("timeout", &limit)]].concat();
 
@@ -263,19 +263,5 @@ impl Server {
     /// A message says which source it is about: people know its name, not its URL.
     pub fn in_words(&self, trouble: &Trouble) -> Trouble {
         Trouble { message: format!("metrics source {} {}", self.name, trouble.message), kind: trouble.kind }
-    }
-
-    /// The client, made anew when certificates were rotated.
-    fn client(&self) -> Result<Client, String> {
-        let identities = self.tls.read()?;
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((client, with)) = &*connection
-            && *with == identities
-        {
-            return Ok(client.clone());
-        }
-        let client = self.tls.client(&identities)?;
-        *connection = Some((client.clone(), identities));
-        Ok(client)
     }
 }

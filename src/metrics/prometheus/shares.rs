@@ -123,7 +123,7 @@ fn selectors(
 fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Result<(), Trouble> {
     let name = series.labels.get("__name__").map_or("", String::as_str);
     let described = describe(name, &series.labels);
-    if series.native {
+    if !series.histograms.is_empty() {
         let message = format!("has native histograms in {described}: expected a counter");
         return Err(Trouble { kind: TroubleKind::BadQuery, message });
     }
@@ -136,7 +136,7 @@ fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Re
         who.seen.insert(at);
         // A counter that is no number is of a process that ended.
         if value.is_finite() {
-            let point = Point { at, total: *value, within: BTreeMap::new() };
+            let point = Point { at, total: *value, within: BTreeMap::new(), native: None };
             reading.cells.entry(cell.clone()).or_default().push(point);
         }
     }

@@ -1,0 +1,144 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use sluice_core::api;
+
+use super::{
+    super::{Arm, Config, Query},
+    *,
+};
+
+/// A Prometheus that says one thing to range selectors and another to everything else.
+async fn fake(matrix: serde_json::Value, vector: serde_json::Value) -> String {
+    let (matrix, vector) = (Arc::new(matrix), Arc::new(vector));
+    let handler = move |body: String| {
+        let (matrix, vector) = (matrix.clone(), vector.clone());
+        async move {
+            // `]`, as a form has it, ends a query with a range.
+            let (kind, result) =
+                if body.contains("topk") { ("vector", &vector) } else { ("matrix", &matrix) };
+            axum::Json(
+                serde_json::json!({"status": "success", "data": {"resultType": kind, "result": **result}}),
+            )
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let router = axum::Router::new().route("/api/v1/query", axum::routing::post(handler));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+fn arm(service: &str) -> Arm {
+    Arm { predictor: sluice_core::Predictor::new("models", service, 8000), pods: Vec::new() }
+}
+
+fn series(
+    service: &str,
+    more: &[(&str, &str)],
+    points: &[(i64, &str)],
+    now: DateTime<Utc>,
+) -> serde_json::Value {
+    let mut metric = BTreeMap::from([
+        ("__name__", "istio_requests_total"),
+        ("reporter", "source"),
+        ("destination_service_name", service),
+        ("destination_service_namespace", "models"),
+        ("response_code", "200"),
+        ("instance", "gateway"),
+    ]);
+    metric.extend(more.iter().copied());
+    let values: Vec<_> = points.iter().map(|(ago, value)| (now.timestamp() - ago, *value)).collect();
+    serde_json::json!({"metric": metric, "values": values})
+}
+
+async fn survey(url: &str, now: DateTime<Utc>, labels: &[(&str, &str)], in_flight: bool) -> Survey {
+    let metrics = Metrics::new(Config::prometheus(url).unwrap()).unwrap();
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let plan = MetricsPlan::Source { name: "default".to_owned(), profile: api::Profile::Istio, labels };
+    let (stable, canary) = (arm("iris-v1"), arm("iris-v2"));
+    let queries: [Query; 0] = [];
+    let question = Question {
+        now,
+        rollout: "iris",
+        namespace: "models",
+        metrics: &plan,
+        stable: &stable,
+        canary: Some(&canary),
+        retiring: &[],
+        limits: &[],
+        queries: &queries,
+        shadow: false,
+        step_start: now,
+        timeout: Duration::from_secs(20),
+    };
+    metrics.survey(&question, Duration::ZERO, in_flight).await
+}
+
+#[tokio::test]
+async fn both_arms_are_counted_over_the_last_minutes_with_the_query_of_a_look() {
+    let now = Utc::now();
+    let matrix = serde_json::json!([
+        series("iris-v1", &[], &[(120, "100"), (60, "160"), (0, "200")], now),
+        series("iris-v1", &[("response_code", "503")], &[(60, "4"), (0, "5")], now),
+        series("iris-v2", &[], &[(60, "30")], now),
+    ]);
+    let url = fake(matrix, serde_json::json!([])).await;
+    let survey = survey(&url, now, &[], true).await;
+    let counts = survey.counts.unwrap();
+    assert_eq!((counts.stable.requests, counts.stable.errors), (105, 5));
+    // The gateway was there before, so the canary's first series began at 0.
+    assert_eq!(counts.canary.requests, 30);
+    assert_eq!((survey.arms[0].counters, survey.arms[0].reporters), (2, 1));
+    assert!(survey.asked[0].contains("istio_requests_total") && survey.asked[0].ends_with("[300s]"));
+    assert_eq!(survey.gaps, []);
+    assert_eq!((survey.until - survey.since).num_seconds(), 300);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_explained_by_what_is_there() {
+    let now = Utc::now();
+    let only_stable = || serde_json::json!([series("iris-v1", &[], &[(60, "160"), (0, "200")], now)]);
+    let related = |service: &str, reporter: &str| {
+        let metric = serde_json::json!({
+            "__name__": "istio_requests_total", "destination_service_name": service,
+            "destination_service_namespace": "models", "reporter": reporter,
+        });
+        serde_json::json!({"metric": metric, "value": [0, "3"]})
+    };
+    for (vector, labels, words) in [
+        (serde_json::json!([]), vec![], "none of istio_requests_total about anybody"),
+        (
+            serde_json::json!([related("iris", "source")]),
+            vec![],
+            r#"labelled {destination_service_name="iris", "#,
+        ),
+        (
+            serde_json::json!([related("iris-v2", "destination")]),
+            vec![],
+            r#"have reporter="destination", and none has "source""#,
+        ),
+        (
+            serde_json::json!([related("iris-v2", "source")]),
+            vec![("route", "primary")],
+            r#"have route="", and none has "primary""#,
+        ),
+    ] {
+        let url = fake(only_stable(), vector).await;
+        let survey = survey(&url, now, &labels, true).await;
+        let gap = survey.gaps.iter().find(|gap| gap.what.contains("iris-v2:8000")).unwrap();
+        assert!(gap.matters && gap.what.contains(words), "{gap:?}");
+        assert!(!gap.advice.is_empty());
+    }
+    // A canary that nobody was sent to has none to be missed.
+    let url = fake(only_stable(), serde_json::json!([])).await;
+    assert!(survey(&url, now, &[], false).await.gaps.iter().all(|gap| !gap.matters));
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_asked_is_the_gap() {
+    let survey = survey("http://127.0.0.1:1", Utc::now(), &[], true).await;
+    let [gap] = &survey.gaps[..] else { panic!("{:?}", survey.gaps) };
+    assert!(gap.matters && gap.what.contains("metrics source default cannot be asked"), "{gap:?}");
+    assert!(gap.advice.contains("forward a port"), "{gap:?}");
+    assert_eq!(survey.asked.len(), 1, "what was asked is said");
+}
