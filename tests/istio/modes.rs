@@ -130,7 +130,7 @@ pub async fn a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back(lab: &Arc<Lab>)
         ensure!(likely.contains(&(now.len() as u64)), "{} users at {weight}%", now.len());
         ensure!(before.is_subset(&now), "the canary lost {:?}", before.difference(&now));
         before = now;
-        share_is_over(&observed, &load, "iris-v2", weight, 500)?;
+        share_is_over(&observed, &load, "iris-v2", weight, 300)?;
         if weight == 10 {
             world.says(&["approve", IRIS, "--reason", "go on"]).await?;
         }
