@@ -100,7 +100,7 @@ pub fn up(args: &UpArgs) -> Result<ExitCode> {
         );
     };
     if let Some(running) = place.running() {
-        println!("The laboratory is up already (process {}). `cargo lab down` ends it.", running.pid);
+        println!("The laboratory is up already (process {}).", running.pid);
         if let Some(ready) = place.ready() {
             print!("\n{}", ready.told(&place));
         }
@@ -253,6 +253,9 @@ impl Ready {
                 "\nNo controller runs. To run yours:\n  cargo run -- run --prometheus {prometheus} --http 127.0.0.1:0\n"
             ),
         };
+        // Whoever chose the folder has to name it each time.
+        let own = binaries::cache_dir().is_ok_and(|cache| place.folder() == cache.join("up"));
+        let at = if own { String::new() } else { format!(" --at {}", place.folder().display()) };
         let [good, bad] =
             ["good.yaml", "bad.yaml"].map(|file| place.folder().join(file).display().to_string());
         format!(
@@ -264,11 +267,11 @@ impl Ready {
              In the namespace {namespace} are the Deployments iris-v1, iris-v2 and iris-v3, whose answers are errors now and\n\
              then; a VirtualService that sends all users to iris-v1; and 50 users a second. To try:\n\n\
              \x20 curl -s {gateway}/v2/models/iris/infer -H 'Host: {host}' -d '{{\"inputs\": [{{\"name\": \"input\", \"datatype\": \"FP64\", \"shape\": [1], \"data\": [2]}}]}}'\n\
-             \x20 cargo lab apply {good}   # iris-v2, in two steps\n\
+             \x20 cargo lab apply{at} {good}   # iris-v2, in two steps\n\
              \x20 {sluice} get iris -n {namespace} --watch\n\
-             \x20 cargo lab apply {bad}    # iris-v3, which is rolled back\n\
+             \x20 cargo lab apply{at} {bad}    # iris-v3, which is rolled back\n\
              \x20 {sluice} abort iris -n {namespace} --reason \"I changed my mind\"\n\n\
-             `cargo lab down` ends it.\n",
+             `cargo lab down{at}` ends it.\n",
             kubeconfig.display(),
             place.log().display(),
             host = world::HOST,
