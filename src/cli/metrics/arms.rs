@@ -117,8 +117,8 @@ async fn pods(session: &Session<'_>, predictor: &Predictor) -> Result<Vec<Pod>, 
 fn own(pod: &KubePod, name: &str, address: &str, predictor: &Predictor) -> Result<Pod, Failure> {
     let status = pod.status.as_ref();
     let on_host = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
-    let ips = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
-    let is_own = !on_host && ips.into_iter().any(|own| own.ip == address);
+    let mut ips = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
+    let is_own = !on_host && ips.any(|own| own.ip == address);
     match address.parse() {
         Ok(address) if is_own => {
             let start = status.and_then(|status| status.start_time.as_ref());
