@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::judge::TroubleKind;
 
-    fn plan(checks: serde_json::Value) -> Plan {
+    fn plan(checks: &serde_json::Value) -> Plan {
         let spec = json!({
             "target": {"service": {"name": "canary"}}, "routes": [{"virtualService": "iris"}],
             "steps": [{"weight": 10, "for": "60s"}], "checks": checks, "interval": "10s",
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_comparison_goes_on_over_all_looks() {
-        let plan = plan(json!([{"name": "errors", "errors": {"versusStable": {}}}]));
+        let plan = plan(&json!([{"name": "errors", "errors": {"versusStable": {}}}]));
         let even = replayed(&plan, (1..=40).map(|n| look(n * 10, (100, 1))));
         assert_eq!(even.outcome(), Outcome::Passed);
         let worse = replayed(&plan, (1..=40).map(|n| look(n * 10, (100, 3))));
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_was_not_recorded_is_neither_good_nor_bad() {
-        let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}}]));
+        let plan = plan(&json!([{"name": "errors", "errors": {"max": "1%"}}]));
         let missing = || Trouble { kind: TroubleKind::NoData, message: "no new sample".to_owned() };
         let nothing = |second| Look::new(at(second), Err(missing()));
         // Between two scrapes it is as it was.
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn an_advisory_check_stops_nothing() {
-        let plan = plan(json!([{"name": "errors", "errors": {"max": "1%"}, "advisory": true}]));
+        let plan = plan(&json!([{"name": "errors", "errors": {"max": "1%"}, "advisory": true}]));
         let told = replayed(&plan, (1..=5).map(|n| look(n * 10, (100, 50))));
         assert!(told.checks[0].first_fail.is_some());
         assert_eq!((told.stopped.is_none(), told.outcome()), (true, Outcome::Passed));

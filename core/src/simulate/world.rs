@@ -98,7 +98,7 @@ impl<'a> World<'a> {
         let mut since = self.looked;
         while let Some(event) = self.to_come.pop_if(|event| event.at.0 <= self.now) {
             let at = event.at.0.max(since);
-            self.users_ask(at - since);
+            self.users_ask(at.saturating_sub(since));
             since = at;
             self.happen(event);
         }
