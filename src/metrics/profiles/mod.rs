@@ -205,8 +205,8 @@ impl Group {
     }
 
     /// Bounds as `le` may be written.
-    pub fn les(&self, bounds: impl Iterator<Item = Bound> + Clone) -> Vec<String> {
-        self.sets.iter().flat_map(|set| bounds.clone().flat_map(|bound| set.le(bound))).collect()
+    pub fn les(&self, bounds: impl Iterator<Item = Bound>) -> Vec<String> {
+        bounds.flat_map(|bound| self.sets.iter().flat_map(move |set| set.le(bound))).collect()
     }
 
     fn role(&self, name: &str, labels: &Labels) -> Option<Role> {
