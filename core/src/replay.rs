@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_breach_is_found_at_its_look_and_everything_after_it_is_still_told() {
         let plan = plan(
-            json!([{"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2}]),
+            &json!([{"name": "errors", "errors": {"max": "1%", "window": "10s"}, "consecutiveFailures": 2}]),
         );
         let looks = (1..=10).map(|n| look(n * 10, (100, if (4..=6).contains(&n) { 9 } else { 0 })));
         let told = replayed(&plan, looks);

@@ -16,6 +16,7 @@ use crate::{
 
 /// What a step has beside a weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "any of them may stand beside any other")]
 struct Kind {
     matches: bool,
     mirror: bool,
@@ -307,7 +308,7 @@ fn the_patches_of_each_lead_there_and_back() {
             let mut patched = from.clone();
             json_patch::patch(&mut patched, &patch).unwrap();
             assert_eq!(patched, *to, "{} {kind:?}", case.file);
-            let fenced = patch.0[0].path().to_string() == "/metadata/resourceVersion";
+            let fenced = *patch.0[0].path() == "/metadata/resourceVersion";
             assert!(fenced, "{} {kind:?}: {patch}", case.file);
         }
     }

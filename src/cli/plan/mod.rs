@@ -90,24 +90,21 @@ pub fn run(args: &PlanArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), 
 
 /// Prints the plan on a cluster's objects: of a Rollout that is there, or of one in a file.
 pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<(), Failure> {
-    let (name, namespace, spec, own) = match args.manifest()? {
-        Some(manifest) => {
-            let namespace = manifest.namespace.clone().unwrap_or_else(|| session.namespace.clone());
-            // Mistakes are said before anything is asked.
-            manifest.plan(&namespace)?;
-            session.namespace.clone_from(&namespace);
-            let own = match rollout(session, &manifest.name).await {
-                Ok(own) => Some(own),
-                Err(Failure::NoSuchRollout { .. }) => None,
-                Err(failure) => return Err(failure),
-            };
-            (manifest.name, namespace, manifest.spec, own)
-        }
-        None => {
-            let name = args.rollout.clone().unwrap_or_default();
-            let own = rollout(session, &name).await?;
-            (name, session.namespace.clone(), own.spec.clone(), Some(own))
-        }
+    let (name, namespace, spec, own) = if let Some(manifest) = args.manifest()? {
+        let namespace = manifest.namespace.clone().unwrap_or_else(|| session.namespace.clone());
+        // Mistakes are said before anything is asked.
+        manifest.plan(&namespace)?;
+        session.namespace.clone_from(&namespace);
+        let own = match rollout(session, &manifest.name).await {
+            Ok(own) => Some(own),
+            Err(Failure::NoSuchRollout { .. }) => None,
+            Err(failure) => return Err(failure),
+        };
+        (manifest.name, namespace, manifest.spec, own)
+    } else {
+        let name = args.rollout.clone().unwrap_or_default();
+        let own = rollout(session, &name).await?;
+        (name, session.namespace.clone(), own.spec.clone(), Some(own))
     };
     let invalid = |problems: String| Failure::Refused(format!("the Rollout {name:?} is invalid: {problems}"));
     sluice_core::plan::target(&spec).map_err(|errors| invalid(errors.to_string()))?;

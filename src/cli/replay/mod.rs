@@ -45,7 +45,7 @@ pub struct ReplayArgs {
     /// The Rollout.
     #[command(flatten)]
     pub file: File,
-    /// The Prometheus that has the history, like http://localhost:9090
+    /// The Prometheus that has the history, like `http://localhost:9090`
     // What is wrong with it is said by the configuration, which does not repeat it: there may be a password in it.
     #[arg(
         long,

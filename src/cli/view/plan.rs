@@ -208,8 +208,7 @@ fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
         Rule::Query { .. } if check.has_limit() => {
             needs.push("one number from the query at each look".to_owned());
         }
-        Rule::Query { .. } => {}
-        Rule::Errors { .. } => {}
+        Rule::Query { .. } | Rule::Errors { .. } => {}
     }
     if !check.lag.is_zero() {
         needs.push(format!("numbers of this step's traffic, which come {} later", GoDuration(check.lag)));
