@@ -46,15 +46,15 @@ fn main() {
 
 /// A Rollout with the checks that most have: a limit and a comparison of errors, and a limit on latencies.
 fn usual() -> Plan {
-    plan(json!({"quantile": 0.99, "max": "250ms"}))
+    plan(&json!({"quantile": 0.99, "max": "250ms"}))
 }
 
 /// The same with a comparison of latencies, which is one of each bound.
 fn comparing() -> Plan {
-    plan(json!({"quantile": 0.99, "max": "250ms", "versusStable": {}}))
+    plan(&json!({"quantile": 0.99, "max": "250ms", "versusStable": {}}))
 }
 
-fn plan(latency: serde_json::Value) -> Plan {
+fn plan(latency: &serde_json::Value) -> Plan {
     let spec = json!({
         "target": {"service": {"name": "canary"}}, "routes": [{"virtualService": "iris"}],
         "steps": [{"weight": 10, "for": "1h"}], "interval": "10s",
@@ -201,7 +201,7 @@ fn reading() -> Vec<Figure> {
     let megabytes = text.len() as f64 / 1e6;
     let measured = (0..10).map(|_| {
         let began = Instant::now();
-        let samples = exposition::read(&text, Dialect::Text).filter(Result::is_ok).count();
+        let samples = exposition::read(&text, Dialect::Text).flatten().count();
         let took = began.elapsed();
         assert_eq!(u32::try_from(samples), Ok(number));
         took
@@ -216,7 +216,7 @@ fn reading() -> Vec<Figure> {
         Figure::new("judge.exposition.rate", megabytes / took.as_secs_f64(), "MB/s", how).of(10),
         Figure::new(
             "judge.exposition.samples",
-            took.as_secs_f64() * 1e9 / number as f64,
+            took.as_secs_f64() * 1e9 / f64::from(number),
             "ns",
             "for each sample",
         ),

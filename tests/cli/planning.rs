@@ -112,9 +112,10 @@ async fn a_file_is_planned_on_the_cluster_only_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn what_the_controller_would_not_accept_is_said_with_its_reason_and_field() {
+    type Change = fn(&mut Value);
     let api = world().await;
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, fn(&mut Value)); 6] = [
+    let cases: [(&str, Change); 6] = [
         (
             "TargetNotFound: spec.target.service.name: there is no Service iris-v9 in namespace default",
             |rollout| {

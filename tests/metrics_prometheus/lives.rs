@@ -100,7 +100,7 @@ async fn a_bound_is_found_however_prometheus_writes_it() {
     let gateway = Exporter::start().await;
     // Half an hour in milliseconds, as Go's clients write it.
     let say = |codes: &[(u16, u32)], quick| {
-        gateway.says(istio("iris-v1", codes, quick).replace("\"250\"", "\"1.8e+06\""))
+        gateway.says(istio("iris-v1", codes, quick).replace("\"250\"", "\"1.8e+06\""));
     };
     say(&[(200, 1000)], 1000);
     prometheus.set_targets([Target::new(&gateway.address)]).await.unwrap();
