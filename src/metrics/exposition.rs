@@ -76,14 +76,6 @@ pub fn read_only(
     })
 }
 
-/// How many samples a text has, for measuring how fast it is read.
-///
-/// # Errors
-/// A text that is not an exposition.
-pub fn count(text: &str) -> Result<usize, Malformed> {
-    read(text, Dialect::Text).try_fold(0, |count, sample| sample.map(|_| count + 1))
-}
-
 /// A line that was read, with as little of its own as can be.
 struct Line<'t> {
     name: Cow<'t, str>,
@@ -322,7 +314,6 @@ mod tests {
         };
         assert_eq!(only("b", text).unwrap()[0].labels, labels(&[("x", "\n1\"")]));
         assert_eq!(only("b", &format!("{text}c{{x=1}} 1")).unwrap_err().line, 3);
-        assert_eq!((count(text), count("<html>").unwrap_err().line), (Ok(2), 1));
     }
 
     #[test]

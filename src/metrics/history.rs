@@ -15,7 +15,7 @@ use super::{
     Compared, Memory, Metrics, Query, Question, arms,
     memory::Shape,
     named,
-    prometheus::{Server, history::Recorded},
+    prometheus::{self, Server, history::Recorded},
     queries::scored,
 };
 
@@ -49,11 +49,20 @@ impl Metrics {
     /// learned on the way. Of pods that are scraped nothing is recorded.
     pub async fn stable_before(&self, question: &Question<'_>, interval: Duration) -> Vec<Measurement> {
         let mut looks = Vec::new();
+        // All of it takes no longer than one look may: what came until then counts.
+        let asked = self.ask_before(question, interval, &mut looks);
+        if tokio::time::timeout(question.timeout, asked).await.is_err() {
+            tracing::debug!("what stable did before the rollout took too long to tell");
+        }
+        looks
+    }
+
+    async fn ask_before(&self, question: &Question<'_>, interval: Duration, looks: &mut Vec<Measurement>) {
         let past = Past { until: question.now, every: interval };
         if question.scrapes() {
-            return looks;
+            return;
         }
-        let Ok(mut history) = self.history(question.metrics, past) else { return looks };
+        let Ok(mut history) = self.history(question.metrics, past) else { return };
         let interval = TimeDelta::from_std(interval).unwrap_or_default();
         let ago = |looks: usize| question.now - interval * i32::try_from(looks).unwrap_or_default();
         let step_start = ago(2 * HISTORY);
@@ -75,7 +84,6 @@ impl Metrics {
                 }
             }
         }
-        looks
     }
 }
 
@@ -118,9 +126,11 @@ impl History {
                 look.compared.insert(check, both);
             }
             (Some(Compared::Scores), Some(canary)) => {
+                let apart = prometheus::tells_apart(question, &query.into(), canary);
                 let of_canary = recorded.ask(server, question, query, Some(canary)).await?;
                 let of_stable = recorded.ask(server, question, query, Some(question.stable)).await?;
-                look.compared.insert(check.clone(), scored(of_canary.clone(), of_stable));
+                look.compared
+                    .insert(check.clone(), apart.and_then(|()| scored(of_canary.clone(), of_stable)));
                 look.queries.insert(check, of_canary);
             }
             (_, canary) => {

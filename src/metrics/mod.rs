@@ -34,7 +34,6 @@ use tokio::time::Instant;
 
 pub use self::{
     config::{Config, ConfigError},
-    exposition::count as count_samples,
     history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,

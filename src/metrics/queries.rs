@@ -122,6 +122,9 @@ async fn answer(
         (None, _) => Answer::Single(ask(question.canary).await),
         (Some(_), Err(trouble)) => Answer::Both(Err(trouble.clone()), Err(trouble)),
         (Some(Compared::Scores), Ok(canary)) => {
+            if let Err(trouble) = prometheus::tells_apart(question, &query.into(), canary) {
+                return Answer::Both(ask(Some(canary)).await, Err(trouble));
+            }
             let (canary, stable) = tokio::join!(ask(Some(canary)), ask(Some(question.stable)));
             let both = scored(canary.clone(), stable);
             Answer::Both(canary, both)

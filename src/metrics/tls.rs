@@ -95,8 +95,7 @@ fn identity(
     Identity::from_pem(&pem).map_err(|_| key.wrong("holds no PEM key"))
 }
 
-/// A client that is made anew when certificates were rotated.
-#[derive(Debug)]
+/// A client that is made anew when certificates were rotated. It holds a private key and is never shown.
 pub struct Connection {
     tls: Tls,
     builder: fn() -> ClientBuilder,

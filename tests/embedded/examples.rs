@@ -365,11 +365,19 @@ async fn expose_generates_the_route_and_moves_it() {
     same(&spec["http"][0]["retries"]["perTryTimeout"], &json!("2s"), "the annotations");
 }
 
+/// The pods' labels, as Seldon Core's operator gives them.
+async fn labelled(world: &World) {
+    for predictor in ["main", "green"] {
+        world.scene.label(&format!("iris-{predictor}-0"), "version", predictor).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn seldon_moves_the_weights_between_predictors() {
     let world = World::without_routes().await;
     let _main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
     let _green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    labelled(&world).await;
     crate::expose::gateway(&world).await;
     for object in example("seldon") {
         world.create(object).await;
@@ -388,6 +396,7 @@ async fn seldon_shadow_becomes_stable_without_a_restart() {
     let world = World::without_routes().await;
     let _main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
     let green = world.scene.serve("iris-green", "iris", "v2").await.unwrap();
+    labelled(&world).await;
     crate::expose::gateway(&world).await;
     for object in example("seldon-shadow") {
         world.create(object).await;

@@ -72,7 +72,7 @@ impl Evidence {
     pub fn lacks_history<'a>(&self, mut checks: impl Iterator<Item = &'a PlannedCheck>) -> bool {
         checks.any(|check| {
             let of_requests = matches!(check.comparison(), Some((_, Indicator::Errors | Indicator::Latency)));
-            of_requests && !self.comparisons.contains_key(&check.name)
+            of_requests && self.comparisons.get(&check.name).is_none_or(Comparison::has_not_begun)
         })
     }
 

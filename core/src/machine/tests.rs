@@ -1,5 +1,6 @@
 //! Scenarios: facts about the life of a Rollout, on a small world with virtual time.
 
+mod checks;
 #[allow(dead_code, reason = "shared with the property tests")]
 mod controller;
 mod freeze;

@@ -5,7 +5,7 @@ use super::{
     checks::{Parts, Rule},
     versus,
 };
-use crate::api::QueryCheck;
+use crate::api::{Direction, QueryCheck};
 
 /// What tells a query about the canary from one about stable.
 const OF_THE_CANARY: [&str; 2] = ["canary.service", "revision"];
@@ -22,7 +22,9 @@ pub(super) fn rule(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) -> Op
         _ => {}
     }
     compared(rule, path, errors);
-    let defaults = if rule.total.is_some() { &versus::OF_REQUESTS } else { &versus::OF_SCORES };
+    // What is better where there is more of it is seldom rare: of 99% right answers nobody gives twice as many.
+    let rare = rule.total.is_some() && rule.direction != Some(Direction::MoreIsBetter);
+    let defaults = if rare { &versus::OF_REQUESTS } else { &versus::OF_SCORES };
     let versus = rule
         .versus_stable
         .as_ref()
@@ -64,7 +66,7 @@ fn compared(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) {
     }
     let queries = [("promql", Some(&rule.promql)), ("total", rule.total.as_ref())];
     for (field, query) in queries.into_iter().filter_map(|(field, query)| Some((field, query?))) {
-        let names = |variable: &str| query.contains(variable);
+        let names = |variable: &str| variables(query).any(|name| name == variable);
         let problem = if names(OF_STABLE) {
             "names {{stable.service}}, and is asked about stable in any case: name the canary only"
         } else if !OF_THE_CANARY.into_iter().any(names) {
@@ -74,4 +76,9 @@ fn compared(rule: &QueryCheck, path: &str, errors: &mut PlanErrors) {
         };
         errors.invalid(&format!("{path}.{field}"), problem);
     }
+}
+
+/// The names between double braces.
+fn variables(query: &str) -> impl Iterator<Item = &str> {
+    query.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0.trim()))
 }

@@ -294,6 +294,10 @@ fn a_comparison_of_queries_has_defaults_and_limits() {
             "promql: does not name {{canary.service}}",
         ),
         (
+            json!({"promql": "x{canonical_revision=\"2\"}", "versusStable": {}, "direction": "MoreIsWorse"}),
+            "promql: does not name {{canary.service}}",
+        ),
+        (
             json!({"promql": canary, "total": of("stable"), "versusStable": {}, "direction": "MoreIsWorse"}),
             "total: names {{stable.service}}",
         ),

@@ -12,7 +12,10 @@ const RATES: [f64; 3] = [2.0, 20.0, 100.0];
 fn alarms(traffic: &Traffic, seed: u64) -> u32 {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let check = check(ALPHA);
-    let failed = (0..RUNS).filter(|_| Judged::fails(traffic, &check, 10, &mut random).is_some());
+    let failed = (0..RUNS).filter(|_| {
+        let judged = Judged::after(traffic, &check, 10, &mut random);
+        judged.fails(traffic, &check, &mut random).is_some()
+    });
     u32::try_from(failed.count()).unwrap()
 }
 

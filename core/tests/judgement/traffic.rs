@@ -79,6 +79,7 @@ pub fn check(alpha: f64) -> PlannedCheck {
 }
 
 /// A rollout in which looks are judged until one says Fail.
+#[derive(Clone)]
 pub struct Judged {
     evidence: Evidence,
     records: Vec<CheckRecord>,
@@ -100,19 +101,24 @@ impl Judged {
         self.records[0].verdict
     }
 
-    /// The look at which the canary was found to be worse, if it was; after so many looks at stable alone.
+    /// After so many looks at stable alone.
+    pub fn after(traffic: &Traffic, check: &PlannedCheck, looks: usize, random: &mut ChaCha8Rng) -> Self {
+        let mut judged = Self::new();
+        let alone = Traffic { share: |_| 0.0, incident: |_| 1.0, ..*traffic };
+        for index in 0..looks {
+            judged.look(std::slice::from_ref(check), alone.look(index, random));
+        }
+        judged
+    }
+
+    /// The look at which the canary is found to be worse, if it is.
     pub fn fails(
+        mut self,
         traffic: &Traffic,
         check: &PlannedCheck,
-        before: usize,
         random: &mut ChaCha8Rng,
     ) -> Option<usize> {
-        let mut judged = Self::new();
         let checks = std::slice::from_ref(check);
-        let alone = Traffic { share: |_| 0.0, incident: |_| 1.0, ..*traffic };
-        for index in 0..before {
-            judged.look(checks, alone.look(index, random));
-        }
-        (0..HOUR).find(|index| judged.look(checks, traffic.look(*index, random)) == Verdict::Fail)
+        (0..HOUR).find(|index| self.look(checks, traffic.look(*index, random)) == Verdict::Fail)
     }
 }

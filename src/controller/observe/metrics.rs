@@ -113,7 +113,7 @@ pub(super) async fn look(
         return None;
     }
     // Where so many look already, this one comes a moment later.
-    let Ok(_permit) = context.looks.try_acquire() else {
+    let Ok(permit) = context.looks.try_acquire() else {
         memory.looks_not_before(asked + CROWDED);
         return None;
     };
@@ -166,6 +166,7 @@ pub(super) async fn look(
         timeout: plan.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK),
     };
     let mut look = context.metrics.look(&question, &mut memory.counters).await;
+    drop(permit);
     if step.is_some_and(|step| step.evidence.lacks_history(plan.checks.iter())) {
         look.history = history(context, plan, &question, memory).await;
     }

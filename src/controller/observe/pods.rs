@@ -84,6 +84,11 @@ pub(super) async fn arm(
         .collect::<Result<_, _>>()?;
     look_at_pods(context, namespace, &claims, memory).await?;
     let subset = subsets::labels(context, Some(plan), &predictor, memory).await;
+    if let (Some(name), None) = (&predictor.subset, &subset) {
+        // All pods of the Service would count for each of its subsets.
+        let message = format!("whose pods are of the subset {name} of {} is not known", predictor.service);
+        return Err(Trouble { kind: TroubleKind::Unavailable, message });
+    }
     let selector = context.stores.selector(&predictor.namespace, &predictor.service);
     let mut pods = Vec::with_capacity(claims.len());
     for (address, claimed) in claims {

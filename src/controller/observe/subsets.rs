@@ -96,6 +96,8 @@ async fn has_one(
     let now = Instant::now();
     let mut claims: Vec<&Claimed> = endpoints.iter().filter_map(|endpoint| endpoint.pod.as_ref()).collect();
     claims.retain(|claimed| &*claimed.kind == "Pod");
+    // Of what is no pod, as a virtual machine, nobody knows the labels.
+    let all_are_pods = claims.len() == endpoints.len();
     claims.dedup();
     subsets.forget_all_but(&claims);
     let known = |subsets: &Subsets, claimed: &Claimed| subsets.pods.get(&claimed.uid).cloned();
@@ -123,7 +125,7 @@ async fn has_one(
             return Some(true);
         }
     }
-    Some(false)
+    all_are_pods.then_some(false)
 }
 
 /// Whether a pod with some labels has all of these.

@@ -239,6 +239,19 @@ pub async fn ask(
     answer::one_number(&answer).map_err(|trouble| server.in_words(&trouble))
 }
 
+/// Refuses a query that is compared and says the same of both predictors, as that of two subsets of one Service may.
+pub fn tells_apart(question: &Question<'_>, template: &Template<'_>, canary: &Arm) -> Result<(), Trouble> {
+    let about = |arm| filled(question, template, Some(arm), question.now);
+    if about(canary)? == about(question.stable)? {
+        return Err(misconfigured(format!(
+            "the query of check {} says the same of both predictors: expected one that tells {} from {}, by {{{{revision}}}} \
+             for example",
+            template.check, canary.predictor, question.stable.predictor
+        )));
+    }
+    Ok(())
+}
+
 /// Series that a profile might mean, by the labels that it goes by.
 pub struct Related {
     /// These labels and no others; one that a series lacks is empty or not there.

@@ -7,10 +7,13 @@ use chrono::{DateTime, Utc};
 use sluice_core::judge::{Both, Counts, Measurement, Trouble, TroubleKind};
 use tokio::time::Instant;
 
-use super::{Series, Template, filled, matrix, reporter, selector, server, server::Server, started, window};
+use super::{
+    FIRST_WINDOW, Series, Template, filled, matrix, reporter, selector, server, server::Server, started,
+    tells_apart, window,
+};
 use crate::metrics::{
     Arm, Query, Question,
-    counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Span},
+    counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Reporter, Span},
     reading::describe,
 };
 
@@ -27,6 +30,8 @@ struct Previous {
     first: DateTime<Utc>,
     at: DateTime<Utc>,
     ledger: Ledger,
+    /// Of the canary and of stable: how much of a part was counted before its total.
+    early: (u64, u64),
 }
 
 impl Shares {
@@ -77,7 +82,7 @@ impl Shares {
         let Some(previous) = &mut self.previous else {
             let span = Span { watched: now, step_start: question.step_start, now };
             let ledger = Ledger::default().advance(reading, span).ledger;
-            self.previous = Some(Previous { asked, first: now, at: now, ledger });
+            self.previous = Some(Previous { asked, first: now, at: now, ledger, early: (0, 0) });
             let message = "first look: the counters were read, their increase comes with the next".to_owned();
             return Err(Trouble { kind: TroubleKind::Baseline, message });
         };
@@ -85,23 +90,31 @@ impl Shares {
             Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
         let advance = previous.ledger.advance(reading, span);
         if advance.fresh.is_empty() {
+            let newest = reading.reporters.values().filter_map(Reporter::newest).max();
+            // Between two scrapes there is nothing new, and nothing is wrong.
+            let kind = match newest {
+                Some(newest) if now - newest < FIRST_WINDOW => TroubleKind::Baseline,
+                Some(_) | None => TroubleKind::NoData,
+            };
             let message = format!("no new sample of {}: expected counters there", asked.join(", "));
-            return Err(Trouble { kind: TroubleKind::NoData, message });
+            return Err(Trouble { kind, message });
         }
+        let sum = |arm: &Arm, part: bool| {
+            let revision = arm.predictor.revision();
+            let of = |cell: &Cell| *cell.arm == *revision && cell.family == Family::Requests { failed: part };
+            let grown = advance.increases.iter().filter(|(cell, _)| of(cell)).map(|(_, grown)| grown.total);
+            whole(grown.sum())
+        };
+        let counts = |arm: &Arm, early: &mut u64| {
+            let (requests, part) = (sum(arm, false), sum(arm, true).saturating_add(*early));
+            // Two counters are read a moment apart by some exporters: what is ahead of its total waits for it.
+            *early = part.saturating_sub(requests);
+            Counts { requests, errors: part.min(requests), ..Counts::default() }
+        };
+        let canary = counts(canary, &mut previous.early.0);
+        let stable = counts(question.stable, &mut previous.early.1);
         previous.ledger = advance.ledger;
         previous.at = now;
-        let counts = |arm: &Arm| {
-            let revision = arm.predictor.revision();
-            let sum = |part: bool| -> f64 {
-                let of =
-                    |cell: &Cell| *cell.arm == *revision && cell.family == Family::Requests { failed: part };
-                advance.increases.iter().filter(|(cell, _)| of(cell)).map(|(_, grown)| grown.total).sum()
-            };
-            let requests = whole(sum(false));
-            // Two counters are read a moment apart by some exporters.
-            Counts { requests, errors: whole(sum(true)).min(requests), ..Counts::default() }
-        };
-        let (canary, stable) = (counts(canary), counts(question.stable));
         Ok(Both::Counted(Measurement { stable, canary, ..Measurement::default() }))
     }
 }
@@ -115,6 +128,8 @@ fn selectors(
     at: DateTime<Utc>,
 ) -> Result<Vec<String>, Trouble> {
     let part = Template::from(query);
+    tells_apart(question, &part, arms[0])?;
+    tells_apart(question, &Template { promql: total, ..part }, arms[0])?;
     let both = |arm| [part, Template { promql: total, ..part }].map(|template| (arm, template));
     let fill = |(arm, template): (_, Template<'_>)| filled(question, &template, Some(arm), at);
     arms.into_iter().flat_map(both).map(fill).collect()

@@ -153,6 +153,11 @@ impl Comparison {
         }
     }
 
+    /// Whether nothing was found yet that can be compared.
+    pub fn has_not_begun(&self) -> bool {
+        self.series.is_empty() && self.scores.is_none()
+    }
+
     fn of(&self, series: &Series) -> (ArmRecord, ArmRecord) {
         let arm = |requests, bad| ArmRecord { requests, bad };
         (arm(self.canary, series.canary_bad), arm(self.stable, series.stable_bad))
@@ -192,16 +197,15 @@ impl Series {
         }
         self.canary_bad = self.canary_bad.saturating_add(pair.canary_bad);
         self.stable_bad = self.stable_bad.saturating_add(pair.stable_bad);
-        let known_before = self.dispersion.factor().is_some();
+        // What a look is divided by must not know of that look, or it would be no bet that was made before.
+        let known = self.dispersion.factor();
         if pair.stable > 0 {
             self.dispersion.saw(pair.stable_bad);
         }
-        let factor = self.dispersion.factor();
-        let divided = factor.filter(|_| known_before);
         self.sums.iter_mut().zip(added).for_each(|(sum, more)| {
-            sum.add(divided.map_or(more, |factor| more / factor));
+            sum.add(known.map_or(more, |factor| more / factor));
         });
-        if let (false, Some(factor)) = (known_before, factor) {
+        if let (None, Some(factor)) = (known, self.dispersion.factor()) {
             self.sums.iter_mut().for_each(|sum| *sum = Fixed::new(sum.get() / factor));
         }
     }

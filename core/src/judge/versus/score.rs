@@ -80,7 +80,7 @@ impl Scores {
         }
         self.wait = apart.saturating_sub(1);
         // Written by another version: it starts anew.
-        if self.above.len() != LEN || self.below.len() != LEN {
+        if !self.is_whole() {
             *self = Self { wait: self.wait, above: vec![0; LEN], below: vec![0; LEN], ..Self::default() };
         }
         self.pairs = self.pairs.saturating_add(1);
@@ -96,6 +96,11 @@ impl Scores {
             *below = below.saturating_add(u32::from(over < ratio * under));
         }
         self.likeness.saw(over, under);
+    }
+
+    /// Whether it is of this version: a status may hold another one's.
+    pub fn is_whole(&self) -> bool {
+        self.above.len() == LEN && self.below.len() == LEN
     }
 
     /// The mean of what was compared: the canary's and stable's.
@@ -198,6 +203,14 @@ mod tests {
         assert!(scores.log_better() > 100_f64.ln());
         let (from, to) = scores.interval(0.01);
         assert!(from < 1.0 && to.is_some_and(|to| to >= 1.0), "{from} {to:?}");
+    }
+
+    #[test]
+    fn scores_of_another_version_start_anew() {
+        let mut scores: Scores = serde_json::from_str(r#"{"pairs": 10, "above": [1]}"#).unwrap();
+        assert!(!scores.is_whole());
+        scores.add(&VERSUS, Direction::MoreIsBetter, 1, (0.8, 0.9));
+        assert!(scores.is_whole() && scores.pairs == 1);
     }
 
     #[test]

@@ -130,3 +130,49 @@ fn what_stable_did_before_is_known_at_once() {
     comparison.add(&VERSUS, Indicator::Latency, Seen::Counted(&now), &history);
     assert!(matches!(stand(&comparison, &VERSUS, Indicator::Latency), Standing::Known(_)));
 }
+
+/// A comparison after these looks, with stable known to vary as chance has it.
+fn known(versus: &Versus, looks: &[(u64, u64, u64, u64)]) -> Finding {
+    let history = vec![errors(0, 90); 30];
+    let mut comparison = Comparison::default();
+    for &(canary_bad, stable_bad, canary, stable) in looks {
+        let seen = Measurement {
+            canary: counts(canary, canary_bad, &[]),
+            stable: counts(stable, stable_bad, &[]),
+            retiring: BTreeMap::new(),
+        };
+        comparison.add(versus, Indicator::Errors, Seen::Counted(&seen), &history);
+    }
+    match stand(&comparison, versus, Indicator::Errors) {
+        Standing::Known(finding) => finding,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_finding_is_what_two_independent_programs_computed() {
+    // The second look of the fourth is divided by what the first one showed, and is not among them.
+    for (looks, max_ratio, expected) in [
+        (&[(3, 9, 100, 900)][..], 1.0, 0.368_773),
+        (&[(10, 90, 1000, 9000)], 1.0, -1.815_637),
+        (&[(30, 90, 1000, 9000)], 1.0, 9.207_018),
+        (&[(30, 90, 1000, 9000)], 1.5, 3.194_032),
+    ] {
+        let found = known(&Versus { max_ratio, ..VERSUS }, looks).log_worse;
+        assert!((found - expected).abs() < 2e-6, "{looks:?}: {found} is not {expected}");
+    }
+}
+
+#[test]
+fn no_count_makes_a_finding_no_number() {
+    let most = 1_000_000_000_000_000;
+    for look in
+        [(most, most, most, most), (0, 0, 0, 0), (most, 0, most, 0), (0, most, 0, most), (most, 1, most, 1)]
+    {
+        let finding = known(&VERSUS, &[look, (1, 1, 100, 100), look]);
+        let (from, to) = finding.effect.interval;
+        let numbers = [finding.log_worse, finding.log_better, from, to.unwrap_or(0.0)];
+        assert!(numbers.iter().all(|number| number.is_finite()), "{look:?}: {numbers:?}");
+        assert!(finding.effect.ratio.is_none_or(f64::is_finite), "{look:?}: {:?}", finding.effect);
+    }
+}

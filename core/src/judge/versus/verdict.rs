@@ -97,6 +97,9 @@ pub fn stand(comparison: &Comparison, versus: &Versus, indicator: Indicator) -> 
 }
 
 fn scored(scores: &Scores, versus: &Versus, direction: Direction) -> Standing {
+    if !scores.is_whole() {
+        return Standing::Gathering(0, PAIRS);
+    }
     if scores.pairs < PAIRS {
         return Standing::Gathering(scores.pairs, PAIRS);
     }
