@@ -105,9 +105,49 @@ async fn counters_are_differenced_per_series_over_restarts_and_births() {
     );
     let expected = Measurement { canary: counts(20, 4), stable: counts(140, 3), ..Measurement::default() };
     assert_eq!(look(&mut asker, 20).await, Ok(Both::Counted(expected)));
-    // The same samples once more are no news.
-    let trouble = look(&mut asker, 30).await.unwrap_err();
-    assert!(trouble.kind == TroubleKind::NoData && trouble.message.contains("no new sample"), "{trouble}");
+    // The same samples once more are no news, and after a while there is something wrong.
+    for (second, kind) in [(30, TroubleKind::Baseline), (400, TroubleKind::NoData)] {
+        let trouble = look(&mut asker, second).await.unwrap_err();
+        assert!(trouble.kind == kind && trouble.message.contains("no new sample"), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_ahead_of_its_total_waits_for_it() {
+    let fake = Fake::start().await;
+    let mut asker = comparing(&fake, WRONG, Compared::Shares(ALL.into()));
+    let series = |points: &[(i64, f64)], total: &[(i64, f64)]| {
+        vec![
+            counter("wrong_total", "iris-v2", "b:1", points),
+            counter("answers_total", "iris-v2", "b:1", total),
+            counter("answers_total", "iris-v1", "a:1", total),
+        ]
+    };
+    counters(&fake, series(&[(0, 0.0)], &[(0, 100.0)]));
+    assert!(look(&mut asker, 0).await.is_err());
+    counters(&fake, series(&[(0, 0.0), (10, 5.0)], &[(0, 100.0), (10, 102.0)]));
+    let seen = |both: Both| match both {
+        Both::Counted(counted) => (counted.canary.errors, counted.canary.requests),
+        Both::Scored { .. } => panic!("{both:?}"),
+    };
+    assert_eq!(seen(look(&mut asker, 10).await.unwrap()), (2, 2));
+    counters(&fake, series(&[(10, 5.0), (20, 5.0)], &[(10, 102.0), (20, 110.0)]));
+    assert_eq!(seen(look(&mut asker, 20).await.unwrap()), (3, 8));
+}
+
+#[tokio::test]
+async fn what_says_the_same_of_both_is_no_comparison() {
+    let fake = Fake::start().await;
+    numbers(&fake, 0.9, 0.8);
+    for (promql, compared) in [(GAUGE, Compared::Scores), (WRONG, Compared::Shares(ALL.into()))] {
+        let mut asker = comparing(&fake, promql, compared);
+        // Two subsets of one Service have one name.
+        asker.stable.predictor.subset = Some("v1".into());
+        asker.canary.predictor = Predictor { subset: Some("v2".into()), ..asker.stable.predictor.clone() };
+        let trouble = look(&mut asker, 0).await.unwrap_err();
+        assert_eq!(trouble.kind, TroubleKind::Misconfigured);
+        assert!(trouble.message.contains("says the same of both predictors"), "{trouble}");
+    }
 }
 
 #[tokio::test]
