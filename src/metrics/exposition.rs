@@ -211,6 +211,9 @@ impl<'t> Cursor<'t> {
                 let value = self.quoted()?;
                 labels.push((label, value));
             } else if quoted && name.is_none() {
+                if label.is_empty() {
+                    return Err("no name of a metric");
+                }
                 *name = Some(label);
             } else {
                 return Err("a label without a value");

@@ -106,10 +106,14 @@ async fn exchange(request: RequestBuilder, room: &Room) -> Result<Response, Trou
     Ok(Response { status: response.status(), content_type, date, body, _room: taken })
 }
 
+/// How a connection ends that the other side has closed.
+const ENDED: [&str; 3] = ["connection closed", "broken pipe", "reset"];
+
 /// Sorts out whom a failed exchange is to blame on.
 #[allow(clippy::needless_pass_by_value)] // for map_err
 fn failed(error: reqwest::Error) -> Trouble {
     let decoding = error.is_decode();
+    let secure = error.url().is_some_and(|url| url.scheme() == "https");
     let error = error.without_url();
     let message = describe(&error);
     match tls_error(&error) {
@@ -128,7 +132,7 @@ fn failed(error: reqwest::Error) -> Trouble {
         Some(_) => bad_answer(format!("{message}: expected TLS")),
         None if decoding => bad_answer(message),
         // Also what becomes of it where a server wants a client certificate: it says so, and closes before that was read.
-        None if message.contains("connection closed") => unavailable(format!(
+        None if secure && ENDED.into_iter().any(|word| message.contains(word)) => unavailable(format!(
             "{message}: expected an answer; a server that asks for a client certificate closes like this, too"
         )),
         None => unavailable(message),
