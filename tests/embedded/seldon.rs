@@ -173,7 +173,7 @@ pub fn unguarded(world: &World) -> usize {
 // === no second manifest ===
 
 /// The Rollout that others are copies of.
-fn original() -> Value {
+pub fn original() -> Value {
     let mut original = rollout("guard", "main");
     original["spec"]["target"] = json!({"service": {"name": "nobody"}});
     original
