@@ -50,13 +50,13 @@ fn with_routes() -> Value {
 async fn what_cannot_be_wired_is_said_once_with_what_was_expected() {
     let shadows = json!([{"name": "main", "shadow": true, "graph": {"modelUri": "a"}}]);
     for (rollouts, deployment, expected) in [
-        (
-            vec![original()],
-            annotated(&both(), "gaurd"),
-            "names gaurd: there is no such Rollout in models",
-        ),
+        (vec![original()], annotated(&both(), "gaurd"), "names gaurd: there is no such Rollout in models"),
         (vec![], annotated(&both(), "guard"), "names guard: there is no such Rollout in models"),
-        (vec![], annotated(&both(), "iris"), "would be its own copy: the name of another Rollout of models is expected"),
+        (
+            vec![],
+            annotated(&both(), "iris"),
+            "would be its own copy: the name of another Rollout of models is expected",
+        ),
         (vec![with_routes()], annotated(&both(), "guard"), "One with expose is expected"),
         (
             vec![original(), rollout("iris", "main")],
@@ -79,7 +79,13 @@ async fn what_cannot_be_wired_is_said_once_with_what_was_expected() {
         let of = &event["regarding"];
         same(
             &json!([of["apiVersion"], of["kind"], of["namespace"], of["name"], of["uid"]]),
-            &json!(["machinelearning.seldon.io/v1", "SeldonDeployment", NAMESPACE, "iris", stored(&world)["metadata"]["uid"]]),
+            &json!([
+                "machinelearning.seldon.io/v1",
+                "SeldonDeployment",
+                NAMESPACE,
+                "iris",
+                stored(&world)["metadata"]["uid"]
+            ]),
             "what it is about",
         );
         // It is looked at every 20 seconds, at each change, and by a controller that has just started.

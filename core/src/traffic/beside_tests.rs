@@ -199,7 +199,11 @@ fn a_step_that_asks_for_no_more_than_the_route_would_take_all_of_it_and_is_refus
         (json!([]), json!([{"headers": {"x": beta}}, {"uri": {"regex": ".*"}}]), Some("1]")),
         (json!([]), json!([{}]), Some("0]")),
         // It takes two to take all.
-        (both.clone(), json!([{"headers": {"x-group": beta}}, {"uri": {"prefix": "/a"}}]), Some("1], spec.steps[1].match[0]")),
+        (
+            both.clone(),
+            json!([{"headers": {"x-group": beta}}, {"uri": {"prefix": "/a"}}]),
+            Some("1], spec.steps[1].match[0]"),
+        ),
         (both, self::beta(), None),
         (json!([v2]), json!([{"headers": {"x-group": beta, "x-more": beta}}]), None),
         (json!([v2]), json!([{"uri": {"prefix": "/v2/x"}}]), None),
@@ -212,10 +216,16 @@ fn a_step_that_asks_for_no_more_than_the_route_would_take_all_of_it_and_is_refus
             continue;
         };
         let message = refused(&route, &matching(step.clone()));
-        let expected = format!("spec.http[1].match: expected something that not every request of this route meets, found spec.steps[1].match[{found}, which");
+        let expected = format!(
+            "spec.http[1].match: expected something that not every request of this route meets, found spec.steps[1].match[{found}, which"
+        );
         assert!(message.contains(&expected), "{own} {step}: {message}");
         let away = edited(&route, &Setting { retiring: vec![iris(2)], ..rest() }).unwrap();
-        assert_eq!(away["spec"]["http"][1]["route"], json!([to(A, 100), to(B, 0)]), "never in the way of a decrease");
+        assert_eq!(
+            away["spec"]["http"][1]["route"],
+            json!([to(A, 100), to(B, 0)]),
+            "never in the way of a decrease"
+        );
     }
 }
 

@@ -112,7 +112,8 @@ fn is_any_path(uri: &Value) -> bool {
 /// Whether two conditions on a text are one, whatever either leaves out or has as null.
 fn is_same(one: &Value, other: &Value) -> bool {
     let kinds = ["exact", "prefix", "regex"];
-    kinds.iter().any(|kind| one[kind].is_string()) && kinds.iter().all(|kind| one[kind].as_str() == other[kind].as_str())
+    kinds.iter().any(|kind| one[kind].is_string())
+        && kinds.iter().all(|kind| one[kind].as_str() == other[kind].as_str())
 }
 
 /// Whether two names in a field of a match are those of one thing.

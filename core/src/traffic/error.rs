@@ -91,7 +91,9 @@ pub enum Trouble {
         step: String,
     },
     /// What a step asks for is no more than what a route asks for.
-    #[error("expected something that not every request of this route meets, found {step}, which all of them do: it would take all of its traffic")]
+    #[error(
+        "expected something that not every request of this route meets, found {step}, which all of them do: it would take all of its traffic"
+    )]
     TakesAll {
         /// The fields of the Rollout.
         step: String,
