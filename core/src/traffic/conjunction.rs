@@ -21,8 +21,10 @@ pub(super) fn of_route(
     let steps = matches.iter().map(|one| (one.path.as_str(), in_istios_words(one)));
     let steps: Vec<(&str, Map<String, Value>)> = steps.collect();
     let combined = combined(place, route, &steps)?;
-    refuse_all(place, &own_matches(place, route)?, &steps)?;
-    Ok(combined)
+    match taking_all(&own_matches(place, route)?, &steps) {
+        Some(step) => Err(place.at("match").trouble(Trouble::TakesAll { step })),
+        None => Ok(combined),
+    }
 }
 
 /// The matches of a route, each together with a condition on a header.
@@ -72,21 +74,30 @@ fn own_matches(place: &Place<'_>, route: &Map<String, Value>) -> Result<Vec<Map<
     own.map(|(index, one)| place.at(&format!("match[{index}]")).object(one).cloned()).collect()
 }
 
-/// Refuses steps of which, whichever way a request comes into the route, one asks it for nothing more.
-fn refuse_all(
-    place: &Place<'_>,
-    own: &[Map<String, Value>],
-    steps: &[(&str, Map<String, Value>)],
-) -> Result<(), RouteError> {
+/// The paths of the step's matches that every request of the routes meets one of, where it is certain: whatever way a
+/// request comes into one of them, such a match asks it for nothing more.
+pub(crate) fn takes_all<'v>(
+    routes: impl Iterator<Item = &'v Value>,
+    matches: &[PlannedMatch],
+) -> Option<String> {
+    let of_route = |route: &Value| match route["match"].as_array().map(Vec::as_slice) {
+        None | Some([]) => vec![Map::new()],
+        Some(own) => own.iter().map(|one| one.as_object().cloned().unwrap_or_default()).collect(),
+    };
+    let own: Vec<Map<String, Value>> = routes.flat_map(of_route).collect();
+    let steps = matches.iter().map(|one| (one.path.as_str(), in_istios_words(one)));
+    taking_all(&own, &steps.collect::<Vec<_>>())
+}
+
+fn taking_all(own: &[Map<String, Value>], steps: &[(&str, Map<String, Value>)]) -> Option<String> {
     let mut paths: Vec<&str> = Vec::new();
     for own in own {
-        match steps.iter().find(|(_, step)| asks_no_more(step, own)) {
-            None => return Ok(()),
-            Some((path, _)) if paths.contains(path) => {}
-            Some((path, _)) => paths.push(path),
+        let (path, _) = steps.iter().find(|(_, step)| asks_no_more(step, own))?;
+        if !paths.contains(path) {
+            paths.push(path);
         }
     }
-    Err(place.at("match").trouble(Trouble::TakesAll { step: paths.join(", ") }))
+    Some(paths.join(", ")).filter(|paths| !paths.is_empty())
 }
 
 /// Whether it is certain that every request which meets a route's own match meets the step's.
