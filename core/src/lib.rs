@@ -32,3 +32,4 @@ mod text;
 pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};
+pub use text::digest;

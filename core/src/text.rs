@@ -11,7 +11,7 @@ pub(crate) fn fit(text: impl Into<String>, most: usize) -> String {
 }
 
 /// A short text that another text most likely does not share: FNV-1a of 64 bits, in hexadecimal.
-pub(crate) fn digest(text: &str) -> String {
+pub fn digest(text: &str) -> String {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

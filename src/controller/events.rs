@@ -1,5 +1,6 @@
 //! One Event per decision, one when a spec is refused, one when the metrics are missing and one when they are back, and one
-//! when a stable predictor was changed in place.
+//! when a stable predictor was changed in place. And one of a SeldonDeployment, when it asks for a copy of a Rollout and
+//! cannot have it.
 //!
 //! Events are named after the decision, so that a second attempt finds the first one there. They are for people: one
 //! that cannot be written is lost and keeps nothing from happening.
@@ -13,15 +14,20 @@ use kube::{Api, Resource, api::PostParams, core::ObjectMeta};
 use sluice_core::api::{
     Condition, ConditionStatus, ConditionType, Decision, DecisionKind, Rollout, RolloutStatus,
 };
+use sluice_core::{digest, judge::Said};
 
-use sluice_core::judge::Said;
-
-use super::{context::Context, subject::Subject};
+use super::{
+    context::Context,
+    stores::{Seldon, SeldonObject},
+    subject::Subject,
+};
 
 /// The reason of the Event that says that the metrics can be had again.
 const METRICS_RECOVERED: &str = "MetricsRecovered";
 /// The reason of the Event that says that a stable predictor was changed in place.
 const UNGUARDED: &str = "Unguarded";
+/// The reason of the Event that says that a SeldonDeployment is not guarded by the copy it asks for.
+const NOT_WIRED: &str = "NotWired";
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -125,30 +131,72 @@ pub(super) async fn unguarded(
     publish(context, subject, &key, true, UNGUARDED, &now.message).await;
 }
 
+/// Says that a SeldonDeployment has no copy of the Rollout that it names, and why. Named after the cause: another replica, or
+/// this one after a restart, finds it there.
+pub(super) async fn not_wired(context: &Context, namespace: &str, seldon: &Seldon, cause: &str) {
+    let regarding = reference::<SeldonObject>(namespace, &seldon.view.name, &seldon.uid);
+    let key = format!("notwired-{}", digest(cause));
+    publish_of(context, regarding, &key, true, NOT_WIRED, cause).await;
+}
+
 fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.kind == of)
 }
 
 async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {
-    let events: Api<Event> = Api::namespaced(context.client.clone(), &subject.namespace);
-    let event = event(context, subject, key, warn, reason, note);
-    let what = format!("writing an Event of Rollout {}", subject.display());
-    if let Err(error) = context.write(what, events.create(&PostParams::default(), &event)).await
-        && !matches!(error, super::Error::Conflict { .. })
-    {
-        tracing::warn!(rollout = subject.display(), %error, "an Event was lost");
+    let regarding = reference::<Rollout>(&subject.namespace, &subject.name, &subject.uid);
+    publish_of(context, regarding, key, warn, reason, note).await;
+}
+
+fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
     }
 }
 
-fn event(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) -> Event {
-    let uid: String = subject.uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+async fn publish_of(
+    context: &Context,
+    regarding: ObjectReference,
+    key: &str,
+    warn: bool,
+    reason: &str,
+    note: &str,
+) {
+    let said = |field: &Option<String>| field.clone().unwrap_or_default();
+    let namespace = said(&regarding.namespace);
+    let of = format!("{} {namespace}/{}", said(&regarding.kind), said(&regarding.name));
+    let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
+    let event = event(context, regarding, key, warn, reason, note);
+    let what = format!("writing an Event of {of}");
+    if let Err(error) = context.write(what, events.create(&PostParams::default(), &event)).await
+        && !matches!(error, super::Error::Conflict { .. })
+    {
+        tracing::warn!(%of, %error, "an Event was lost");
+    }
+}
+
+fn event(
+    context: &Context,
+    regarding: ObjectReference,
+    key: &str,
+    warn: bool,
+    reason: &str,
+    note: &str,
+) -> Event {
+    let uid = regarding.uid.iter().flat_map(|uid| uid.chars());
+    let uid: String = uid.filter(char::is_ascii_alphanumeric).take(8).collect();
     let now = Timestamp::from_microsecond(context.clock.now().timestamp_micros()).ok();
-    let name = format!("{}.{uid}.{key}", subject.name);
+    let name = format!("{}.{uid}.{key}", regarding.name.as_deref().unwrap_or_default());
     Event {
         metadata: ObjectMeta {
             // A name may have 253 characters; the end of it is what tells Events apart.
             name: Some(name.chars().skip(name.chars().count().saturating_sub(253)).collect()),
-            namespace: Some(subject.namespace.clone()),
+            namespace: regarding.namespace.clone(),
             ..ObjectMeta::default()
         },
         event_time: now.map(MicroTime),
@@ -158,14 +206,7 @@ fn event(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &s
         reason: Some(reason.to_owned()),
         type_: Some(if warn { "Warning" } else { "Normal" }.to_owned()),
         note: Some(note[..note.floor_char_boundary(LONGEST_NOTE)].to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(Rollout::api_version(&()).into_owned()),
-            kind: Some(Rollout::kind(&()).into_owned()),
-            name: Some(subject.name.clone()),
-            namespace: Some(subject.namespace.clone()),
-            uid: Some(subject.uid.clone()),
-            ..ObjectReference::default()
-        }),
+        regarding: Some(regarding),
         ..Event::default()
     }
 }

@@ -1,9 +1,10 @@
 //! Auto-wiring: a SeldonDeployment that is annotated with the name of a Rollout of its namespace is guarded by a copy of
 //! that Rollout, which is named and owned by the SeldonDeployment. So a new deployment needs no second manifest.
 //!
-//! The copy is kept like the original; what a person changes in it is put back.
+//! The copy is kept like the original; what a person changes in it is put back. Where the annotation is taken away the copy
+//! stays as it is: what guards users is not taken from them by an edit that says nothing about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use kube::{
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     context::{Common, Context},
+    events,
     stores::Seldon,
     subject::RolloutObject,
 };
@@ -36,6 +38,19 @@ enum Trouble {
     Unreadable(#[from] serde_json::Error),
 }
 
+impl Trouble {
+    /// Whether it lasts until somebody mends it.
+    fn lasts(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Unreadable(_) | Self::Failed(Error::Refused { .. }) => true,
+            Self::Failed(_) => false,
+        }
+    }
+}
+
+/// Why SeldonDeployments are not wired, by `namespace/name`, as far as it was said.
+type Said = HashMap<String, String>;
+
 /// Wires what is annotated until `stopping`: what changes at once, and all from time to time.
 pub(super) async fn run(
     common: Arc<Common>,
@@ -43,6 +58,7 @@ pub(super) async fn run(
     stopping: CancellationToken,
 ) {
     let mut again = tokio::time::interval(ALL);
+    let mut said = Said::new();
     loop {
         let names = tokio::select! {
             () = stopping.cancelled() => return,
@@ -53,37 +69,73 @@ pub(super) async fn run(
             continue;
         }
         for name in names {
-            if let Err(trouble) = wire(&common, &name).await {
-                tracing::warn!(deployment = name, %trouble, "a SeldonDeployment is not wired");
-            }
+            look(&common, name, &mut said).await;
         }
     }
 }
 
-async fn wire(common: &Arc<Common>, name: &str) -> Result<(), Trouble> {
-    let Some((namespace, name)) = name.split_once('/') else { return Ok(()) };
-    let Some(seldon) = common.stores.seldon(namespace, name).filter(|seldon| !seldon.deleted) else {
-        return Ok(());
+/// Wires one that asks for it, or says why it cannot be: once while that lasts.
+async fn look(common: &Arc<Common>, name: String, said: &mut Said) {
+    let Some(asking) = Asking::of(common, &name) else {
+        said.remove(&name);
+        return;
     };
-    let Some(original) = &seldon.guarded_by else { return Ok(()) };
-    // Its Rollout will be of our slots, or is another replica's to make.
-    let Some(context) = common.enter_named(namespace, name) else { return Ok(()) };
-    let rollout =
-        |name: &str| common.stores.rollouts.get(&ObjectRef::<RolloutObject>::new(name).within(namespace));
-    if original == name {
-        return Err(refused(format!(
-            "the annotation {ROLLOUT} names {original}, which would be its own copy"
-        )));
+    let Err(trouble) = asking.wire().await else {
+        said.remove(&name);
+        return;
+    };
+    let cause = trouble.to_string();
+    if trouble.lasts() && said.get(&name) == Some(&cause) {
+        return;
     }
-    let Some(original) = rollout(original) else {
-        return Err(refused(format!(
-            "the annotation {ROLLOUT} names {original}: there is no such Rollout in {namespace}"
-        )));
-    };
-    let spec = copy(&original, &seldon)?;
-    match rollout(name) {
-        None => create(&context, namespace, name, &seldon, &spec).await,
-        Some(there) => keep(&context, namespace, &there, &seldon, spec).await,
+    tracing::warn!(deployment = name, cause, "a SeldonDeployment is not wired");
+    if trouble.lasts() {
+        events::not_wired(&asking.context, &asking.namespace, &asking.seldon, &cause).await;
+        said.insert(name, cause);
+    }
+}
+
+/// A SeldonDeployment that asks for a copy of a Rollout.
+struct Asking {
+    context: Context,
+    namespace: String,
+    seldon: Arc<Seldon>,
+    /// The name of the Rollout.
+    original: String,
+}
+
+impl Asking {
+    /// Nothing where it does not ask, or asks another replica: the copy will be of its slots.
+    fn of(common: &Arc<Common>, name: &str) -> Option<Self> {
+        let (namespace, name) = name.split_once('/')?;
+        let seldon = common.stores.seldon(namespace, name).filter(|seldon| !seldon.deleted)?;
+        let original = seldon.guarded_by.clone()?;
+        let context = common.enter_named(namespace, name)?;
+        Some(Self { context, namespace: namespace.to_owned(), seldon, original })
+    }
+
+    async fn wire(&self) -> Result<(), Trouble> {
+        let Self { context, namespace, seldon, original } = self;
+        let name = &seldon.view.name;
+        let rollout = |name: &str| {
+            context.stores.rollouts.get(&ObjectRef::<RolloutObject>::new(name).within(namespace))
+        };
+        if original == name {
+            return Err(refused(format!(
+                "the annotation {ROLLOUT} names {original}, which would be its own copy: the name of another Rollout of \
+                 {namespace} is expected"
+            )));
+        }
+        let Some(original) = rollout(original) else {
+            return Err(refused(format!(
+                "the annotation {ROLLOUT} names {original}: there is no such Rollout in {namespace}"
+            )));
+        };
+        let spec = copy(&original, seldon)?;
+        match rollout(name) {
+            None => create(context, namespace, name, seldon, &spec).await,
+            Some(there) => keep(context, namespace, &there, seldon, spec).await,
+        }
     }
 }
 
@@ -108,7 +160,7 @@ fn copy(original: &RolloutObject, seldon: &Seldon) -> Result<Value, Trouble> {
             Some(newest) => newest.name.clone(),
             None => {
                 return Err(refused(format!(
-                    "it has no predictor that answers, and no annotation {PREDICTOR} names one"
+                    "it has no predictor that is no shadow, and no annotation {PREDICTOR} names one: either is expected"
                 )));
             }
         },
@@ -167,7 +219,7 @@ async fn keep(
         .any(|owner| owner.controller == Some(true) && owner.uid == seldon.uid);
     if !owned {
         return Err(refused(format!(
-            "Rollout {namespace}/{name} is there and is not its copy: it is not touched"
+            "Rollout {namespace}/{name} is there and is not its copy: it is not touched. A name that no Rollout has is expected"
         )));
     }
     let (spec, _) = there.texts();

@@ -373,6 +373,33 @@ async fn labelled(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn delegate_moves_what_a_virtual_service_in_git_delegates() {
+    let world = applied("delegate").await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    let kinds = ["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"];
+    same(&crate::expose::canary_weights(&world, "iris-v2"), &vec![0, 10, 50, 100], "the canary's weights");
+    same(&oracle::kinds(&world.api), &kinds.iter().map(ToString::to_string).collect(), "the decisions");
+    let history = world.api.history();
+    let of_git = history.iter().filter(|write| write.resource == "virtualservices" && write.name == "web");
+    same(&of_git.count(), &1, "writes of the VirtualService in Git");
+}
+
+#[tokio::test(start_paused = true)]
+async fn seldon_operator_moves_the_traffic_in_the_deployment() {
+    let [deployment, rollout] = example("seldon-operator").try_into().expect("two manifests");
+    let (world, _served, works) = crate::seldon::operated_with(deployment).await;
+    let operator = crate::seldon::operator(&world, &works);
+    let _users = crate::expose::users(&world, "/seldon/models/iris");
+    world.create(rollout).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    let traffic = vec![[100, 0], [95, 5], [50, 50], [0, 100]];
+    same(&crate::seldon::traffic(&world), &traffic, "the traffic in the SeldonDeployment");
+    operator.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn seldon_moves_the_weights_between_predictors() {
     let world = World::without_routes().await;
     let _main = world.scene.serve("iris-main", "iris", "v1").await.unwrap();
@@ -426,12 +453,14 @@ fn every_example_is_run_here_or_asks_prometheus() {
         "ab-test",
         "blue-green",
         "canary",
+        "delegate",
         "expose",
         "gated",
         "observe-only",
         "ramp",
         "scrape",
         "seldon",
+        "seldon-operator",
         "seldon-shadow",
         "shadow",
         "shadow-then-promote",

@@ -33,4 +33,5 @@ mod tenure;
 mod tools;
 mod versions;
 mod watches;
+mod wiring;
 mod world;

@@ -173,7 +173,7 @@ pub fn unguarded(world: &World) -> usize {
 // === no second manifest ===
 
 /// The Rollout that others are copies of.
-fn original() -> Value {
+pub fn original() -> Value {
     let mut original = rollout("guard", "main");
     original["spec"]["target"] = json!({"service": {"name": "nobody"}});
     original
@@ -345,8 +345,13 @@ pub fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHand
 }
 
 pub async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
+    operated_with(deployment(&both())).await
+}
+
+/// A world in which the operator has made the routes of the SeldonDeployment `iris`.
+pub async fn operated_with(deployment: Value) -> (World, [Served; 2], Arc<AtomicBool>) {
     let (world, served) = world().await;
-    world.create(deployment(&both())).await;
+    world.create(deployment).await;
     world.create(operators_route(&stored(&world))).await;
     for predictor in ["main", "green"] {
         let rule = json!({

@@ -408,7 +408,7 @@ impl<'a> World<'a> {
     // === what the controller asked for ===
 
     /// The controller's writes to the VirtualService. That istiod's webhook refused none is seen by
-    /// [`never_refused`](Self::never_refused).
+    /// [`end`](Self::end).
     pub fn route_writes(&self) -> Result<Vec<AuditEntry>> {
         let mut writes = self.audit.writes_of(CONTROLLER)?;
         writes.retain(|write| write.namespace == self.namespace && write.resource == "virtualservices");

@@ -205,6 +205,7 @@ pub(super) fn is_absence(error: &RouteError) -> bool {
         | Trouble::ShareTooSmall { .. }
         | Trouble::Malformed { .. }
         | Trouble::Conflict { .. }
+        | Trouble::TakesAll { .. }
         | Trouble::UnreadableMirrors { .. }
         | Trouble::UnreadableStamp { .. } => false,
     }

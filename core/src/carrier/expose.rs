@@ -287,6 +287,7 @@ pub fn accept_generated(
         let shown = self::shown(world, expose, &name, &setting).map_err(super::accept::refusal)?;
         let delegators = delegators.filter(|_| expose.delegate).unwrap_or_default();
         delegators.iter().try_for_each(|delegator| fits(delegator, route, &shown))?;
+        leave_some(delegators, route, &setting)?;
     }
     Ok(())
 }
@@ -336,6 +337,22 @@ fn delegating<'v>(spec: &'v Value, namespace: &'v str) -> impl Iterator<Item = (
         let home = route["delegate"]["namespace"].as_str().filter(|home| !home.is_empty());
         Some((route, (home.unwrap_or(namespace).to_owned(), name.to_owned())))
     })
+}
+
+/// Refuses matches of a step that all meet who are delegated at all: the canary would get everybody.
+fn leave_some(delegators: &[Value], route: &PlannedRoute, setting: &Setting) -> Result<(), Refusal> {
+    let roots = delegators.iter().flat_map(|delegator| {
+        let namespace = delegator.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        delegating(&delegator["spec"], namespace)
+    });
+    let roots = roots.filter(|(_, (namespace, name))| (namespace, name) == (&route.namespace, &route.name));
+    let Some(step) = traffic::takes_all(roots.map(|(root, _)| root), &setting.matches) else { return Ok(()) };
+    let message = format!(
+        "{step}: expected something that not every request meets which is delegated to {}/{}, but who delegates asks for as much: \
+         it would take all traffic",
+        route.namespace, route.name
+    );
+    Err(Refusal::new(Reason::RouteConflict, message))
 }
 
 /// Whether Istio keeps the routes of `shown` beside the matches of the VirtualService that delegates to it.

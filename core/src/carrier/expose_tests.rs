@@ -351,3 +351,46 @@ fn a_step_that_the_route_for_grpc_cannot_show_is_refused_with_its_path() {
         with_world(&[], |world| accept_generated(world, &plan, UID, Some(&setting(0)), None)).unwrap_err();
     assert!(refusal.message.contains("match"), "{}", refusal.message);
 }
+
+#[test]
+fn a_step_that_asks_for_what_is_exposed_would_take_all_of_it() {
+    for (expose, condition) in [
+        (json!({}), json!({"uri": {"prefix": "/seldon/models/iris/"}})),
+        (json!({"prefix": "/iris/"}), json!({"uri": {"prefix": "/iris/"}})),
+    ] {
+        let spec = json!({
+            "target": {"seldonDeployment": {"name": "iris", "predictor": "canary"}}, "expose": expose,
+            "steps": [{"match": [condition]}, {"weight": 5}],
+        });
+        let plan = Plan::named(&serde_json::from_value(spec).unwrap(), "models", "iris").unwrap();
+        let refusal = with_world(&[], |world| accept_generated(world, &plan, UID, Some(&setting(0)), None));
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.reason, Reason::RouteConflict, "{}", refusal.message);
+        assert!(refusal.message.contains("found spec.steps[0].match[0], which"), "{}", refusal.message);
+    }
+}
+
+#[test]
+fn a_step_that_asks_for_what_is_delegated_would_take_all_of_it() {
+    let beta = json!({"x-group": {"exact": "beta"}});
+    let spec = json!({
+        "target": {"seldonDeployment": {"name": "iris", "predictor": "canary"}}, "expose": {"delegate": true},
+        "steps": [{"weight": 5}, {"match": [{"headers": beta}]}],
+    });
+    let plan = Plan::named(&serde_json::from_value(spec).unwrap(), "models", "iris").unwrap();
+    let accepts = |http: Value| {
+        let roots = [delegator(&http)];
+        with_world(&[], |world| accept_generated(world, &plan, UID, Some(&setting(0)), Some(&roots)))
+    };
+    let only = json!({"match": [{"headers": beta, "uri": {"prefix": "/"}}], "delegate": to_iris()});
+    let refusal = accepts(json!([only])).unwrap_err();
+    assert_eq!(refusal.reason, Reason::RouteConflict, "{}", refusal.message);
+    let expected = "spec.steps[1].match[0]: expected something that not every request meets which is delegated to models/iris";
+    assert!(refusal.message.starts_with(expected), "{}", refusal.message);
+    // Others come in another way, or go somewhere else.
+    assert_eq!(accepts(json!([only, {"delegate": to_iris()}])), Ok(()));
+    assert_eq!(
+        accepts(json!([{"match": [{"headers": beta}], "delegate": {"name": "a"}}, {"delegate": to_iris()}])),
+        Ok(())
+    );
+}

@@ -141,7 +141,6 @@ fn a_path_within_the_routes_own_takes_its_place_unless_it_is_rewritten() {
         (json!({"prefix": "/"}), json!({"prefix": "/v2/"}), true),
         (json!({"prefix": "/"}), json!({"regex": "/v[23]/.*"}), true),
         (json!({"prefix": "/v2"}), json!({"exact": "/v2/x"}), true),
-        (json!({"exact": "/v2"}), json!({"exact": "/v2"}), true),
         (json!({"prefix": "/v2"}), json!({"prefix": "/v"}), false),
         (json!({"prefix": "/v2"}), json!({"regex": "/v2.*"}), false),
         (json!({"exact": "/v2"}), json!({"prefix": "/v2"}), false),
@@ -181,6 +180,53 @@ fn what_both_are_about_is_refused_with_both_fields_and_never_in_the_way_of_a_dec
         assert_eq!(away["spec"]["http"][1]["route"], json!([to(A, 100), to(B, 0)]));
     }
     refused(&own(json!({"headers": {"cookie": {"regex": ".*"}}})), &sticky(10));
+}
+
+#[test]
+fn a_step_that_asks_for_no_more_than_the_route_would_take_all_of_it_and_is_refused() {
+    let beta = json!({"exact": "beta"});
+    let both = json!([{"uri": {"prefix": "/a"}}, {"headers": {"X-Group": beta}}]);
+    let v2 = json!({"uri": {"prefix": "/v2"}, "headers": {"x-group": beta}, "gateways": ["g"]});
+    for (own, step, found) in [
+        (json!([{"uri": {"exact": "/v2"}}]), json!([{"uri": {"exact": "/v2"}}]), Some("0]")),
+        (json!([{"uri": {"exact": "/v2", "prefix": null}}]), json!([{"uri": {"exact": "/v2"}}]), Some("0]")),
+        (json!([{"headers": {"X-Group": beta}}]), self::beta(), Some("0]")),
+        (json!([{"queryParams": {"q": beta}}]), json!([{"queryParams": {"q": beta}}]), Some("0]")),
+        (json!([v2]), self::beta(), Some("0]")),
+        (json!([{"uri": {"prefix": "/"}}]), json!([{"uri": {"prefix": "/"}}]), Some("0]")),
+        (json!([{"uri": {"prefix": "/"}}]), json!([{"uri": {"regex": "/.*"}}]), Some("0]")),
+        (json!(null), json!([{"uri": {"prefix": "/"}}]), Some("0]")),
+        (json!([]), json!([{"headers": {"x": beta}}, {"uri": {"regex": ".*"}}]), Some("1]")),
+        (json!([]), json!([{}]), Some("0]")),
+        // It takes two to take all.
+        (
+            both.clone(),
+            json!([{"headers": {"x-group": beta}}, {"uri": {"prefix": "/a"}}]),
+            Some("1], spec.steps[1].match[0]"),
+        ),
+        (both, self::beta(), None),
+        (json!([v2]), json!([{"headers": {"x-group": beta, "x-more": beta}}]), None),
+        (json!([v2]), json!([{"uri": {"prefix": "/v2/x"}}]), None),
+        (json!([{"queryParams": {"X-GROUP": beta}}]), json!([{"queryParams": {"x-group": beta}}]), None),
+        (json!([{"withoutHeaders": {"x-group": beta}}]), self::beta(), None),
+    ] {
+        let route = one(json!({"name": "primary", "route": [to(A, 60), to(B, 40)], "match": own}));
+        let Some(found) = found else {
+            assert!(edited(&route, &matching(step.clone())).is_ok(), "{own} {step}");
+            continue;
+        };
+        let message = refused(&route, &matching(step.clone()));
+        let expected = format!(
+            "spec.http[1].match: expected something that not every request of this route meets, found spec.steps[1].match[{found}, which"
+        );
+        assert!(message.contains(&expected), "{own} {step}: {message}");
+        let away = edited(&route, &Setting { retiring: vec![iris(2)], ..rest() }).unwrap();
+        assert_eq!(
+            away["spec"]["http"][1]["route"],
+            json!([to(A, 100), to(B, 0)]),
+            "never in the way of a decrease"
+        );
+    }
 }
 
 #[test]

@@ -90,6 +90,14 @@ pub enum Trouble {
         /// The field of the Rollout.
         step: String,
     },
+    /// What a step asks for is no more than what a route asks for.
+    #[error(
+        "expected something that not every request of this route meets, found {step}, which all of them do: it would take all of its traffic"
+    )]
+    TakesAll {
+        /// The fields of the Rollout.
+        step: String,
+    },
     /// The annotation that says which mirrors are ours cannot be read.
     #[error(
         "the annotation {MIRRORS} cannot be read: expected a JSON object with an entry per Rollout, found {found}"
@@ -121,7 +129,7 @@ impl RouteError {
             | Trouble::Malformed { .. } => Reason::RouteNotFound,
             Trouble::Duplicate { .. } => Reason::AmbiguousStable,
             Trouble::ShareTooSmall { .. } => Reason::ShareTooSmall,
-            Trouble::Conflict { .. } => Reason::RouteConflict,
+            Trouble::Conflict { .. } | Trouble::TakesAll { .. } => Reason::RouteConflict,
             Trouble::UnreadableStamp { .. } | Trouble::UnreadableMirrors { .. } => Reason::InvalidStatus,
         }
     }

@@ -25,6 +25,7 @@ mod share;
 mod shown;
 pub mod stamp;
 
+pub(crate) use conjunction::takes_all;
 pub use destination::DestinationView;
 pub use edit::{Edit, edit, edit_what_can_be};
 pub use error::{RouteError, Trouble};
