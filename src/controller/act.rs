@@ -1,6 +1,6 @@
 //! Stage 4: what was decided is done. Every write is one of a set that may be applied in part and in any order.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use kube::{
     Api, ResourceExt,
@@ -11,6 +11,7 @@ use sluice_core::{
     api::{ActionStatus, RolloutAction},
     carrier::{Effect, ObjectName, Outlook},
     machine::{self, Handled, KEPT_ACTIONS, State},
+    plan::Plan,
     traffic::Setting,
 };
 
@@ -57,6 +58,7 @@ pub(super) async fn act(
 ) -> Result<Done, Error> {
     let routes = match seen.plans.in_force(state) {
         Some(plan) => {
+            let plan = &standing(plan, subject, seen, state);
             let outlook = observe::with_world(context, subject, &seen.objects, |world| {
                 observe::outlook(context, subject, world, plan, state, &seen.rules)
             });
@@ -70,6 +72,17 @@ pub(super) async fn act(
     let done = routes?;
     actions?;
     Ok(done)
+}
+
+/// The plan, as far as it may be acted on: at rest nothing but traffic is put back while the spec is refused. A Gateway that
+/// does not exist would cost all users.
+fn standing<'p>(plan: &'p Plan, subject: &Subject, seen: &Observation, state: &State) -> Cow<'p, Plan> {
+    let at_rest = !state.in_flight() && state.retiring.is_empty() && !subject.deleted;
+    let mut plan = Cow::Borrowed(plan);
+    if at_rest && seen.facts.refusal.is_some() && plan.expose.is_some() {
+        plan.to_mut().expose.iter_mut().for_each(|expose| expose.traffic_only = true);
+    }
+    plan
 }
 
 async fn move_traffic(

@@ -222,6 +222,28 @@ async fn a_gateway_that_is_not_there_is_refused_until_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edit_to_a_gateway_that_is_not_there_moves_nothing_but_weights_are_still_put_back() {
+    let (world, _sluice, _users) = exposed(&json!({})).await;
+    world.stands("Healthy", "Live").await;
+    let before = stored(&world).unwrap()["spec"].clone();
+    world.patch_rollout(json!({"spec": {"expose": {"gateways": ["istio-system/nowhere"]}}})).await;
+    world.stands("Pending", "GatewayNotFound").await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    same(&stored(&world).unwrap()["spec"], &before, "the route");
+
+    let mut drifted = before["http"].clone();
+    drifted[0]["route"] = json!([{"destination": {"host": "nobody", "port": {"number": 8000}}}]);
+    let objects = world.objects("networking.istio.io", "v1", "VirtualService");
+    let drift = Patch::Merge(json!({"spec": {"http": drifted}}));
+    objects.patch("iris", &PatchParams::default(), &drift).await.unwrap();
+    let look = || async {
+        let seen = stored(&world).unwrap()["spec"].clone();
+        if seen == before { Ok(()) } else { Err(seen.to_string()) }
+    };
+    eventually(LIMIT, "the route is put back", look).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn annotations_that_are_not_what_they_should_be_are_refused_by_name() {
     for (key, value, expected) in [
         ("seldon.io/istio-retries", "three", "\"three\" is not the number of retries"),

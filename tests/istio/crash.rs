@@ -18,7 +18,7 @@ fn moment(within: Duration) -> Result<Duration> {
 
 pub async fn a_promotion_goes_on_where_it_was(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "killed-promotion").await?;
-    let users = world.users().rate(100.0).start();
+    let users = world.users().rate(150.0).start();
     let observed = world.observe(lab);
     let mut controller = world.controller()?;
     let steps =
@@ -47,7 +47,7 @@ pub async fn a_promotion_goes_on_where_it_was(lab: &Arc<Lab>) -> Result<()> {
 
 pub async fn a_breach_ends_though_the_controller_was_killed(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "killed-breach").await?;
-    let users = world.users().rate(100.0).start();
+    let users = world.users().rate(250.0).start();
     let observed = world.observe(lab);
     let mut controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", json!([{"weight": 30, "for": "1h"}]))).await?;

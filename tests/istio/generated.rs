@@ -17,8 +17,8 @@ use crate::world::{IRIS, World, same};
 const EVERY: Duration = Duration::from_secs(2);
 
 /// A Rollout with a generated route in place of one of the user's.
-fn exposed(world: &World<'_>, target: Value, expose: Value) -> Value {
-    let steps = json!([{"weight": 30, "for": "8s"}, {"weight": 100, "for": "2s"}]);
+pub fn exposed(world: &World<'_>, target: Value, expose: Value) -> Value {
+    let steps = json!([{"weight": 30, "for": "9s"}, {"weight": 100, "for": "2s"}]);
     let mut rollout = world.rollout("v1", steps);
     rollout["spec"]["target"] = target;
     rollout["spec"]["expose"] = expose;
@@ -28,7 +28,7 @@ fn exposed(world: &World<'_>, target: Value, expose: Value) -> Value {
     rollout
 }
 
-fn service(name: &str) -> Value {
+pub fn service(name: &str) -> Value {
     json!({"service": {"name": name}})
 }
 
@@ -116,7 +116,7 @@ pub async fn nobody_fights_over_a_delegate(lab: &Arc<Lab>) -> Result<()> {
 
 /// A SeldonDeployment with `main`, which has all traffic, and a `green` of this sort; and what Seldon Core's operator makes
 /// of both.
-async fn seldon_deployment(world: &mut World<'_>, green: Value) -> Result<()> {
+pub async fn seldon_deployment(world: &mut World<'_>, green: Value) -> Result<()> {
     for (predictor, version) in [("main", "v1"), ("green", "v2")] {
         world.serve_as(&format!("{IRIS}-{predictor}"), version, &[("version", predictor)]).await?;
     }
@@ -132,12 +132,12 @@ async fn seldon_deployment(world: &mut World<'_>, green: Value) -> Result<()> {
     world.create("machinelearning.seldon.io", "v1", &object).await.map(drop)
 }
 
-fn predictor(name: &str) -> Value {
+pub fn predictor(name: &str) -> Value {
     json!({"seldonDeployment": {"name": IRIS, "predictor": name}})
 }
 
 /// Users of the SeldonDeployment, once it is served.
-async fn users_of_it(world: &World<'_>) -> Result<Users> {
+pub async fn users_of_it(world: &World<'_>) -> Result<Users> {
     let path = format!("/seldon/{}/{IRIS}/v2/models/{IRIS}/infer", world.namespace);
     let users = world.users().path(path);
     world.answered_by(&users, "iris-v1").await?;
@@ -183,14 +183,14 @@ pub async fn predictors_of_a_seldon_deployment_change_places(lab: &Arc<Lab>) -> 
     let controller = world.controller()?;
     let expose = json!({"hosts": [world.host()], "gateways": [GATEWAY]});
     world.create_rollout(&exposed(&world, predictor("main"), expose)).await?;
-    let users = users_of_it(&world).await?.rate(150.0).start();
+    let users = users_of_it(&world).await?.rate(280.0).start();
     let observed = Observed::of_route(lab, &world.host(), "http");
     world.edit(json!({"target": predictor("green")})).await?;
     world.obeyed(&observed, "iris-green", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 30, 100])?;
     // Answers name the model's version, Envoy the Service.
-    observed.share_is(&users, ("iris-green", "iris-v2"), 30)?;
+    observed.share_is_over(&users, ("iris-green", "iris-v2"), 30, 2000)?;
     none_failed(&users.stop().await)?;
     world.end(controller)
 }

@@ -26,6 +26,7 @@ mod oracle;
 mod outcomes;
 mod policies;
 mod promotion;
+mod refusals;
 mod several;
 mod shares;
 mod strategies;
@@ -87,6 +88,10 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         subsets: [a_subset_gets_users_when_its_own_pods_are_ready],
         strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
+        refusals: [
+            mistakes_about_a_generated_route_move_nothing,
+            mistakes_about_a_persons_route_move_nothing,
+        ],
         policies: [
             what_the_users_route_does_it_does_during_steps,
         ],

@@ -98,10 +98,10 @@ pub async fn a_real_model_is_replaced_by_another(lab: &Arc<Lab>) -> Result<()> {
     world.answered_by(&flowers(&world), "iris-v1").await?;
     same("v1 knows the flower", &species(&world).await?, &json!([2]))?;
 
-    let users = flowers(&world).rate(20.0).start();
+    let users = flowers(&world).rate(30.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 30, "for": "5s", "minRequests": 20}, {"weight": 100, "for": "2s"}]);
+    let steps = json!([{"weight": 30, "for": "6s", "minRequests": 20}, {"weight": 100, "for": "2s"}]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.phase("Healthy", "Live").await?;
     world.only("iris-v2").await?;

@@ -21,7 +21,7 @@ fn beta() -> Value {
 }
 
 /// Waits until a stream of users has had so many answers since a moment.
-async fn answered(users: &Answers, since: Instant, count: usize) -> Result<Vec<Answer>> {
+pub async fn answered(users: &Answers, since: Instant, count: usize) -> Result<Vec<Answer>> {
     let seen = wait::until(LIMIT, format!("{count} more answers"), || {
         let answers = users.between(since, Instant::now());
         std::future::ready(if answers.len() >= count { Ok(answers) } else { Err(answers.len().to_string()) })
@@ -29,7 +29,7 @@ async fn answered(users: &Answers, since: Instant, count: usize) -> Result<Vec<A
     Ok(seen.await?)
 }
 
-fn all_by(what: &str, answers: &[Answer], predictor: &str) -> Result<()> {
+pub fn all_by(what: &str, answers: &[Answer], predictor: &str) -> Result<()> {
     let by = Answer::by_predictor(answers);
     same(what, &by, &[(predictor.to_owned(), answers.len() as u64)].into())
 }
@@ -51,7 +51,16 @@ pub async fn a_cohort_sees_the_canary_and_nobody_else_does(lab: &Arc<Lab>) -> Re
     world.says(&["decide", IRIS, "--winner", "stable", "--reason", "no difference"]).await?;
     world.answered_by(&cohort, "iris-v1").await?;
     let over = Instant::now();
-    world.status_is("stable has won", |status| status["phase"] == "Healthy").await?;
+    let status = world.phase("Healthy", "Lost").await?;
+    let outcomes = status["outcomes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let [outcome] = outcomes else { anyhow::bail!("one outcome is expected, found {outcomes:?}") };
+    same("whose outcome", &outcome["predictor"]["service"], &json!("iris-v2"))?;
+    same("outcome", &(&outcome["outcome"], &outcome["reason"]), &(&json!("Lost"), &json!("Lost")))?;
+    let lost = status["decisions"].as_array().and_then(|all| all.iter().find(|one| one["kind"] == "Lost"));
+    let lost = lost.ok_or_else(|| anyhow!("no decision says that it lost: {status}"))?;
+    same("why", &lost["reason"], &json!("Lost"))?;
+    let message = lost["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("decided for stable") && message.contains("no difference"), "{message:?}");
     all_by("the cohort afterwards", &answered(&members, over, 60).await?, "iris-v1")?;
     let (members, others) = (members.stop().await, others.stop().await);
     all_by("all others, always", &others, "iris-v1")?;

@@ -9,7 +9,7 @@ use sluice_lab::real::{Answer, wait};
 use tokio::time::Instant;
 
 use crate::lab::{LIMIT, Lab};
-use crate::shares::{none_failed, only_failed, share_is};
+use crate::shares::{none_failed, only_failed, share_is, share_is_over};
 use crate::world::{World, same};
 
 /// From the breach in Prometheus to the last request that the canary gets, above the interval. The aim is 0.5 s; this is a
@@ -67,10 +67,10 @@ pub async fn another_revision_takes_over(lab: &Arc<Lab>) -> Result<()> {
     world.serve("v3").await?;
     world.scraped().await?;
     world.routed().await?;
-    let users = world.users().rate(100.0).start();
+    let users = world.users().rate(350.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 25, "for": "4s"}, {"weight": 60, "for": "2s"}]);
+    let steps = json!([{"weight": 25, "for": "7s"}, {"weight": 60, "for": "7s"}]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.obeyed(&observed, "iris-v2", 25).await?;
     world.want("v3").await?;
@@ -82,8 +82,8 @@ pub async fn another_revision_takes_over(lab: &Arc<Lab>) -> Result<()> {
 
     same("v2", &observed.sequence("iris-v2"), &vec![0, 25, 0])?;
     same("v3", &observed.sequence("iris-v3"), &vec![0, 25, 60, 100])?;
-    share_is(&observed, &users, "iris-v3", 25)?;
-    share_is(&observed, &users, "iris-v3", 60)?;
+    share_is_over(&observed, &users, "iris-v3", 25, 2000)?;
+    share_is_over(&observed, &users, "iris-v3", 60, 2000)?;
     let after = at + Duration::from_secs(1);
     let late = users.between(after, Instant::now());
     same("v2 afterwards", &Answer::by_predictor(&late).get("iris-v2"), &None)?;

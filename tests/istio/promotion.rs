@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluice_lab::real::{Answer, Envoy, Users, wait};
 
 use crate::lab::{LIMIT, Lab};
-use crate::shares::{none_failed, share_is, share_is_over};
+use crate::shares::{none_failed, share_is_over};
 use crate::world::{IRIS, World, decided, same};
 
 /// Steps that last until enough requests were sent for the intervals to be narrow.
@@ -60,18 +60,18 @@ pub async fn no_request_of_the_mesh_fails_either(lab: &Arc<Lab>) -> Result<()> {
     })
     .await?;
 
-    let clients = clients.rate(100.0).start();
-    let users = world.users().rate(50.0).start();
+    let clients = clients.rate(250.0).start();
+    let users = world.users().rate(250.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 30, "for": "4s"}, {"weight": 100, "for": "1s"}]);
+    let steps = json!([{"weight": 30, "for": "10s"}, {"weight": 100, "for": "1s"}]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.phase("Healthy", "Live").await?;
     world.only("iris-v2").await?;
     world.obeyed(&observed, "iris-v2", 100).await?;
     // Both proxies are told at the same time, so the gateway's times are the client's.
-    share_is(&observed, &clients, "iris-v2", 30)?;
-    share_is(&observed, &users, "iris-v2", 30)?;
+    share_is_over(&observed, &clients, "iris-v2", 30, 2000)?;
+    share_is_over(&observed, &users, "iris-v2", 30, 2000)?;
     let answers = clients.stop().await;
     none_failed(&answers)?;
     none_failed(&users.stop().await)?;

@@ -20,6 +20,8 @@ const EVERY: Duration = Duration::from_millis(100);
 const MARGIN: Duration = Duration::from_millis(250);
 /// The chance that a test fails though nothing is wrong.
 pub const MISS: f64 = 1e-6;
+/// Over fewer requests chance explains nearly any share.
+const FEWEST: u64 = 100;
 
 type Weights = BTreeMap<String, u64>;
 
@@ -126,12 +128,27 @@ impl Observed {
         let (all, by) = (counted.len() as u64, Answer::by_predictor(&counted));
         #[allow(clippy::cast_precision_loss, reason = "a weight is at most 100")]
         let likely = binomial::interval(all, weight as f64 / 100.0, MISS);
+        ensure!(all >= FEWEST, "only {all} requests were sent while {service} had {weight}%");
         let seen = by.get(predictor).copied().unwrap_or(0);
         ensure!(
             likely.contains(&seen),
             "{service} at {weight}%: {seen} of {all}, and likely is {likely:?}; {by:?}"
         );
         Ok(all)
+    }
+
+    /// [`share_is`](Self::share_is) over at least so many requests.
+    pub fn share_is_over(
+        &self,
+        answers: &Answers,
+        (service, predictor): (&str, &str),
+        weight: u64,
+        requests: u64,
+    ) -> Result<()> {
+        let seen = self.share_is(answers, (service, predictor), weight)?;
+        ensure!(seen >= requests, "only {seen} requests were sent while {service} had {weight}%");
+        println!("{service} at {weight}%: {seen} requests");
+        Ok(())
     }
 
     /// The weights that a Service had, one after the other, as Envoy had them.
@@ -144,7 +161,7 @@ impl Observed {
     }
 }
 
-/// What Envoy sends where, by Service.
+/// What Envoy sends where, by Service; and by `<service>#<subset>`, where it tells subsets apart.
 async fn weights(lab: &Lab, watched: &Watched) -> Result<Weights> {
     let gateway = &lab.shared().await?.gateway;
     let found = match watched {
@@ -152,16 +169,27 @@ async fn weights(lab: &Lab, watched: &Watched) -> Result<Weights> {
         Watched::Connections { port, sni } => gateway.connection_weights(*port, sni.as_deref()).await?,
     };
     ensure!(!found.is_empty(), "Envoy does not know where to send");
-    // outbound|8000||iris-v1.models.svc.cluster.local
-    let service = |cluster: &str| {
-        let name = cluster.rsplit('|').next().unwrap_or_default();
-        name.split('.').next().unwrap_or_default().to_owned()
-    };
-    Ok(found.into_iter().map(|(cluster, weight)| (service(&cluster), weight)).collect())
+    Ok(by_service(found))
+}
+
+fn by_service(clusters: Vec<(String, u64)>) -> Weights {
+    let mut weights = Weights::new();
+    for (cluster, weight) in clusters {
+        // outbound|8000|<subset>|iris-v1.models.svc.cluster.local
+        let mut parts = cluster.rsplit('|');
+        let host = parts.next().unwrap_or_default();
+        let service = host.split('.').next().unwrap_or_default();
+        // Two subsets of a Service share what it has.
+        *weights.entry(service.to_owned()).or_default() += weight;
+        if let Some(subset) = parts.next().filter(|subset| !subset.is_empty()) {
+            *weights.entry(format!("{service}#{subset}")).or_default() += weight;
+        }
+    }
+    weights
 }
 
 /// Over all times at which a Service had a weight, the answers of its predictor are as many as chance explains; how many
-/// requests these were.
+/// requests these were: enough to tell.
 pub fn share_is(observed: &Observed, answers: &Answers, service: &str, weight: u64) -> Result<u64> {
     observed.share_is(answers, (service, service), weight)
 }
@@ -174,10 +202,7 @@ pub fn share_is_over(
     weight: u64,
     requests: u64,
 ) -> Result<()> {
-    let seen = share_is(observed, answers, service, weight)?;
-    ensure!(seen >= requests, "only {seen} requests were sent while {service} had {weight}%");
-    println!("{service} at {weight}%: {seen} requests");
-    Ok(())
+    observed.share_is_over(answers, (service, service), weight, requests)
 }
 
 /// Not one request failed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use serde_json::json;
 use sluice_lab::real::{Answer, wait};
 
@@ -30,9 +30,10 @@ pub async fn a_subset_gets_users_when_its_own_pods_are_ready(lab: &Arc<Lab>) -> 
     });
     world.create("networking.istio.io", "v1", &route).await?;
     world.routed().await?;
-    let users = world.users().rate(100.0).start();
+    let users = world.users().rate(280.0).start();
+    let observed = world.observe(lab);
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v2", json!([{"weight": 40, "for": "3s"}]));
+    let mut rollout = world.rollout("v2", json!([{"weight": 40, "for": "9s"}]));
     rollout["spec"]["target"] = json!({"service": {"name": IRIS, "subset": "v2"}});
     // What predictors export says of which Service they are, and not of which subset.
     rollout["spec"]["checks"] = json!([]);
@@ -51,10 +52,14 @@ pub async fn a_subset_gets_users_when_its_own_pods_are_ready(lab: &Arc<Lab>) -> 
     world.set_ready("v2", true).await?;
     // What says when stable is quiet does not tell subsets apart: it leaves minutes later.
     world.status_is("the subset has all", |status| status["reason"] == "Promoting").await?;
+    world.obeyed(&observed, "iris#v2", 100).await?;
     world.answered_by(&world.users(), "iris-v2").await?;
-    let answers = users.stop().await;
-    none_failed(&answers)?;
-    let of_canary = Answer::by_predictor(&answers).get("iris-v2").copied().unwrap_or(0);
-    ensure!(of_canary >= 100, "only {of_canary} users met the subset");
+    for (subset, weights) in [("iris#v1", [100, 60, 0]), ("iris#v2", [0, 40, 100])] {
+        same(&format!("what Envoy did with {subset}"), &observed.sequence(subset), &weights.to_vec())?;
+    }
+    for (subset, predictor, weight) in [("iris#v1", "iris-v1", 60), ("iris#v2", "iris-v2", 40)] {
+        observed.share_is_over(&users, (subset, predictor), weight, 2000)?;
+    }
+    none_failed(&users.stop().await)?;
     world.end(controller)
 }

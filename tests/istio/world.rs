@@ -247,7 +247,7 @@ impl<'a> World<'a> {
 
     // === objects ===
 
-    fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
+    pub fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &resource(group, version, kind))
     }
 
@@ -407,8 +407,7 @@ impl<'a> World<'a> {
 
     // === what the controller asked for ===
 
-    /// The controller's writes to the VirtualService. That istiod's webhook refused none is seen by
-    /// [`end`](Self::end).
+    /// The controller's writes to the VirtualService. That istiod's webhook refused none is seen by [`end`](Self::end).
     pub fn route_writes(&self) -> Result<Vec<AuditEntry>> {
         let mut writes = self.audit.writes_of(CONTROLLER)?;
         writes.retain(|write| write.namespace == self.namespace && write.resource == "virtualservices");

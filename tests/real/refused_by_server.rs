@@ -38,6 +38,16 @@ pub const MISTAKES: &[Mistake] = &[
         expected: &["spec.steps[0].weight: ", "-1", "should be greater than or equal to 0"],
     },
     Mistake {
+        name: "a_mirror_of_101",
+        spec: || json!({"steps": [{"mirror": 101}]}),
+        expected: &["spec.steps[0].mirror: ", "101", "should be less than or equal to 100"],
+    },
+    Mistake {
+        name: "a_match_without_conditions",
+        spec: || json!({"steps": [{"match": [{}]}]}),
+        expected: &["spec.steps[0].match[0]: ", "a match without conditions would take all requests"],
+    },
+    Mistake {
         name: "a_ramp_by_0",
         spec: || json!({"steps": [{"ramp": {"from": 10, "to": 50, "by": 0, "every": "1m"}}]}),
         expected: &["spec.steps[0].ramp.by: ", "should be greater than or equal to 1"],

@@ -113,10 +113,24 @@ pub(super) fn edited(
     let name = (field("/metadata/namespace"), field("/metadata/name"));
     let mut after = before.clone();
     match shown(world, expose, &name, desired) {
+        Ok(shown) if expose.traffic_only => take_traffic(&mut after, &shown),
         Ok(mut shown) => after["spec"] = shown["spec"].take(),
         Err(error) => obstacles.push(error),
     }
     after
+}
+
+/// Makes the routes lead where those of the same name in `shown` do, and leaves all else.
+fn take_traffic(object: &mut Value, shown: &Value) {
+    let named = |route: &Value| {
+        let mut routes = shown["spec"]["http"].as_array().into_iter().flatten();
+        routes.find(|shown| shown["name"] == route["name"])
+    };
+    for route in object["spec"]["http"].as_array_mut().into_iter().flatten() {
+        if let Some(shown) = named(route) {
+            route["route"] = shown["route"].clone();
+        }
+    }
 }
 
 /// The VirtualService with that traffic, as far as its spec goes.

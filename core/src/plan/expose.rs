@@ -40,6 +40,8 @@ pub struct PlannedExpose {
     pub tls: Option<TlsMode>,
     /// Whether a VirtualService of the user's delegates to it.
     pub delegate: bool,
+    /// Whether what is not traffic stays on the routes as it is found there, because the spec is refused.
+    pub traffic_only: bool,
 }
 
 /// How often a request is tried again.
@@ -108,6 +110,7 @@ pub(super) fn plan(
         retries: annotations.retries(errors, warnings),
         tls: annotations.tls(errors),
         delegate: expose.delegate,
+        traffic_only: false,
         called,
     }
 }
@@ -294,6 +297,7 @@ mod tests {
                 retries: None,
                 tls: None,
                 delegate: false,
+                traffic_only: false,
             }
         );
     }
