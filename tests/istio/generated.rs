@@ -132,12 +132,12 @@ async fn seldon_deployment(world: &mut World<'_>, green: Value) -> Result<()> {
     world.create("machinelearning.seldon.io", "v1", &object).await.map(drop)
 }
 
-fn predictor(name: &str) -> Value {
+pub fn predictor(name: &str) -> Value {
     json!({"seldonDeployment": {"name": IRIS, "predictor": name}})
 }
 
 /// Users of the SeldonDeployment, once it is served.
-async fn users_of_it(world: &World<'_>) -> Result<Users> {
+pub async fn users_of_it(world: &World<'_>) -> Result<Users> {
     let path = format!("/seldon/{}/{IRIS}/v2/models/{IRIS}/infer", world.namespace);
     let users = world.users().path(path);
     world.answered_by(&users, "iris-v1").await?;

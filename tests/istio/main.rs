@@ -14,12 +14,14 @@
 mod connections;
 mod controller;
 mod crash;
+mod forms;
 mod generated;
 mod gitops;
 mod grpc;
 mod lab;
 mod mlserver;
 mod modes;
+mod operated;
 #[allow(dead_code, reason = "what is recorded is read from Envoy here")]
 #[path = "../real/oracle.rs"]
 mod oracle;
@@ -79,6 +81,11 @@ fn main() -> anyhow::Result<ExitCode> {
             a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
         ],
+        operated: [
+            traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out,
+            users_leave_the_canary_though_the_operator_stands_still,
+        ],
+        forms: [all_forms_of_a_step_at_once_beside_a_mirror_of_the_users],
         modes: [
             a_mirror_gets_its_percentage_and_never_answers,
             a_cohort_sees_the_canary_and_nobody_else_does,
