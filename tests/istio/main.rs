@@ -96,6 +96,7 @@ fn main() -> anyhow::Result<ExitCode> {
         strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
         policies: [
             what_the_users_route_does_it_does_during_steps,
+            a_generated_route_tries_again_as_its_annotations_say,
         ],
         several: [every_route_gets_the_weights_and_what_falls_falls_first],
         grpc: [calls_are_divided_by_weight, a_generated_route_takes_calls_by_their_headers],
