@@ -14,12 +14,14 @@
 mod connections;
 mod controller;
 mod crash;
+mod forms;
 mod generated;
 mod gitops;
 mod grpc;
 mod lab;
 mod mlserver;
 mod modes;
+mod operated;
 #[allow(dead_code, reason = "what is recorded is read from Envoy here")]
 #[path = "../real/oracle.rs"]
 mod oracle;
@@ -80,6 +82,11 @@ fn main() -> anyhow::Result<ExitCode> {
             a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
         ],
+        operated: [
+            traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out,
+            users_leave_the_canary_though_the_operator_stands_still,
+        ],
+        forms: [all_forms_of_a_step_at_once_beside_a_mirror_of_the_users],
         modes: [
             a_mirror_gets_its_percentage_and_never_answers,
             a_cohort_sees_the_canary_and_nobody_else_does,
@@ -94,6 +101,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         policies: [
             what_the_users_route_does_it_does_during_steps,
+            a_generated_route_tries_again_as_its_annotations_say,
         ],
         several: [every_route_gets_the_weights_and_what_falls_falls_first],
         grpc: [calls_are_divided_by_weight, a_generated_route_takes_calls_by_their_headers],

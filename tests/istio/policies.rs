@@ -8,7 +8,8 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_lab::real::{Users, wait};
 
-use crate::lab::{LIMIT, Lab};
+use crate::lab::{GATEWAY, LIMIT, Lab};
+use crate::shares::{Observed, none_failed, share_is};
 use crate::world::{IRIS, ROUTE, World, same};
 
 /// Where users find the model, before the rewrite.
@@ -106,4 +107,58 @@ async fn works(world: &World<'_>, users: &Users, when: &str) -> Result<()> {
     same(&format!("{when}: too late"), &answer.status, &504)?;
     ensure!(answer.took < Duration::from_secs(6), "{when}: the time-out came after {:?}", answer.took);
     Ok(())
+}
+
+/// What a try may take by the annotation.
+const TRY: Duration = Duration::from_secs(1);
+
+pub async fn a_generated_route_tries_again_as_its_annotations_say(lab: &Arc<Lab>) -> Result<()> {
+    let mut world = World::empty(lab, "policies-generated").await?;
+    world.serve("v1").await?;
+    world.serve("v2").await?;
+    world.scraped().await?;
+    let controller = world.controller()?;
+    let mut rollout = world.rollout("v1", json!([{"weight": 50, "for": "3s", "approve": true}]));
+    rollout["spec"]["expose"] = json!({"hosts": [world.host()], "gateways": [GATEWAY], "prefix": "/"});
+    rollout["spec"]["annotations"] = json!({
+        "seldon.io/istio-retries": "3", "seldon.io/istio-retries-timeout": TRY.as_secs().to_string(),
+    });
+    // The predictors are slow on purpose.
+    rollout["spec"]["checks"] = json!([]);
+    if let Some(spec) = rollout["spec"].as_object_mut() {
+        spec.remove("routes");
+    }
+    world.create_rollout(&rollout).await?;
+    world.answered_by(&world.users(), "iris-v1").await?;
+    let load = world.users().rate(100.0).start();
+    let observed = Observed::of_route(lab, &world.host(), "http");
+    world.want("v2").await?;
+    world.phase("Waiting", "WaitingForApproval").await?;
+    share_is(&observed, &load, "iris-v2", 50)?;
+    none_failed(&load.stop().await)?;
+
+    // Every third try would take longer than anybody waits, and one more is enough.
+    for version in ["v1", "v2"] {
+        world.predictor(version).set_slow(0.33, Duration::from_mins(1));
+    }
+    let answers = world.users().ask(24).await;
+    for version in ["v1", "v2"] {
+        world.predictor(version).set_slow(0.0, Duration::ZERO);
+    }
+    none_failed(&answers)?;
+    for version in ["iris-v1", "iris-v2"] {
+        let again = answers.iter().filter(|answer| answer.by == version && answer.took >= TRY);
+        let again: Vec<_> = again.map(|answer| answer.took).collect();
+        println!("{version} was tried again for {} of {} answers", again.len(), answers.len());
+        ensure!(!again.is_empty(), "{version} was never tried again: {answers:?}");
+        ensure!(again.iter().all(|took| *took < 3 * TRY), "{version} was tried again late: {again:?}");
+    }
+
+    let load = world.users().rate(100.0).start();
+    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.obeyed(&observed, "iris-v2", 100).await?;
+    world.phase("Healthy", "Live").await?;
+    same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 50, 100])?;
+    none_failed(&load.stop().await)?;
+    world.end(controller)
 }

@@ -132,7 +132,7 @@ impl Envoy {
 
     /// What a route of it sends where at present, from what istiod has told it: by destination cluster
     /// (`outbound|<port>|<subset>|<host>`) the weights of the route of this name, in the order they have. Where a route is
-    /// in several virtual hosts, in the first.
+    /// in several virtual hosts, in the first; an empty name is the first route without one.
     pub async fn weights(&self, host: &str, route: &str) -> Result<Vec<(String, u64)>> {
         let page = self.page("/config_dump?resource=dynamic_route_configs").await?;
         let dump: Value = serde_json::from_str(&page).map_err(|error| Error::Istio(error.to_string()))?;
@@ -154,7 +154,9 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 fn weights(dump: &Value, host: &str, route: &str) -> Vec<(String, u64)> {
     let configs = items(&dump["configs"]).flat_map(|config| items(&config["route_config"]["virtual_hosts"]));
     let hosts = configs.filter(|found| items(&found["domains"]).any(|domain| domain == host));
-    let Some(found) = hosts.flat_map(|found| items(&found["routes"])).find(|found| found["name"] == route)
+    let Some(found) = hosts
+        .flat_map(|found| items(&found["routes"]))
+        .find(|found| found["name"].as_str().unwrap_or_default() == route)
     else {
         return Vec::new();
     };
@@ -198,6 +200,7 @@ mod tests {
                 {"name": "outbound|8000||iris-v1", "weight": 75}, {"name": "outbound|8000||iris-v2", "weight": 25},
             ]}}},
             {"name": "other", "route": {"cluster": "outbound|8000||iris-v1"}},
+            {"route": {"cluster": "outbound|8000||iris-v3"}},
         ]);
         let hosts = json!([
             {"domains": ["b.example.com"], "routes": []},
@@ -209,6 +212,7 @@ mod tests {
         };
         assert_eq!(of("a.example.com", "primary"), [75, 25]);
         assert_eq!(of("a.example.com", "other"), [100]);
+        assert_eq!(of("a.example.com", ""), [100]);
         assert_eq!(of("b.example.com", "primary"), [0; 0]);
     }
 
