@@ -373,19 +373,6 @@ async fn labelled(world: &World) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delegate_moves_what_a_virtual_service_in_git_delegates() {
-    let world = applied("delegate").await;
-    let _sluice = world.controller();
-    world.stands("Healthy", "Live").await;
-    let kinds = ["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"];
-    same(&crate::expose::canary_weights(&world, "iris-v2"), &vec![0, 10, 50, 100], "the canary's weights");
-    same(&oracle::kinds(&world.api), &kinds.iter().map(ToString::to_string).collect(), "the decisions");
-    let history = world.api.history();
-    let of_git = history.iter().filter(|write| write.resource == "virtualservices" && write.name == "web");
-    same(&of_git.count(), &1, "writes of the VirtualService in Git");
-}
-
-#[tokio::test(start_paused = true)]
 async fn seldon_operator_moves_the_traffic_in_the_deployment() {
     let [deployment, rollout] = example("seldon-operator").try_into().expect("two manifests");
     let (world, _served, works) = crate::seldon::operated_with(deployment).await;
@@ -453,7 +440,6 @@ fn every_example_is_run_here_or_asks_prometheus() {
         "ab-test",
         "blue-green",
         "canary",
-        "delegate",
         "expose",
         "gated",
         "observe-only",

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sluice_lab::scene::eventually;
 
 use crate::{
+    expose::users,
     seldon::{both, deployment, original, patch, rollout, stored, world},
     world::{LIMIT, NAMESPACE, World, same},
 };
@@ -104,6 +105,7 @@ async fn what_is_mended_is_wired_and_another_cause_is_said_anew() {
     let (world, _served) = world().await;
     world.create(with_routes()).await;
     world.create(annotated(&both(), "gaurd")).await;
+    let _users = users(&world, "/seldon/models/iris");
     let _sluice = world.controller();
     assert!(said(&world, 1).await.contains("no such Rollout"));
     patch(&world, json!({"metadata": {"annotations": {"sluice.dev/rollout": "guard"}}})).await;
@@ -120,6 +122,7 @@ async fn a_copy_that_is_asked_for_no_more_stays_and_is_left_alone() {
     let (world, _served) = world().await;
     world.create(original()).await;
     world.create(annotated(&both(), "guard")).await;
+    let _users = users(&world, "/seldon/models/iris");
     let _sluice = world.controller();
     world.stands("Healthy", "Live").await;
     let before = copy(&world).unwrap();
