@@ -24,7 +24,7 @@ const JUST_BEFORE: TimeDelta = TimeDelta::seconds(2);
 
 pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "reapplied").await?;
-    let users = world.users().rate(150.0).start();
+    let users = world.users().rate(220.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
     let steps = json!([{"weight": 30, "for": "22s"}, {"weight": 100, "for": "2s"}]);

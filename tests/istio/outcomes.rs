@@ -67,7 +67,7 @@ pub async fn another_revision_takes_over(lab: &Arc<Lab>) -> Result<()> {
     world.serve("v3").await?;
     world.scraped().await?;
     world.routed().await?;
-    let users = world.users().rate(350.0).start();
+    let users = world.users().rate(420.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
     let steps = json!([{"weight": 25, "for": "7s"}, {"weight": 60, "for": "7s"}]);

@@ -60,8 +60,8 @@ pub async fn no_request_of_the_mesh_fails_either(lab: &Arc<Lab>) -> Result<()> {
     })
     .await?;
 
-    let clients = clients.rate(250.0).start();
-    let users = world.users().rate(250.0).start();
+    let clients = clients.rate(330.0).start();
+    let users = world.users().rate(330.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
     let steps = json!([{"weight": 30, "for": "10s"}, {"weight": 100, "for": "1s"}]);
