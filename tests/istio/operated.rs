@@ -248,7 +248,7 @@ pub async fn users_leave_the_canary_though_the_operator_stands_still(lab: &Arc<L
     world.phase("RolledBack", "CheckFailed").await?;
     world.obeyed(&observed, "iris-green", 0).await?;
     sent(&observed, &users, 500).await?;
-    // Once when it falls, once more when it is let go; nothing is written again and again while the operator does nothing.
+    // Nothing is written again and again while the operator does nothing.
     let writes = world.route_writes()?;
     let lowered = writes.iter().filter(|write| write.code == 200).count();
     ensure!((1..=2).contains(&lowered), "{lowered} writes to the operator's VirtualService: {writes:#?}");
