@@ -154,7 +154,7 @@ fn both(
             // What is rewritten depends on what was matched.
             let fits =
                 !rewrites && own.get("ignoreUriCase") != Some(&Value::Bool(true)) && is_within(wanted, there);
-            if there != wanted && !fits {
+            if !is_same(there, wanted) && !fits {
                 return Err(place.at("uri").conflict("the uri", &format!("{path}.uri")));
             }
             both.insert(field.clone(), wanted.clone());
@@ -163,7 +163,7 @@ fn both(
         let mut fields = place.at(field).object(there)?.clone();
         for (name, condition) in wanted_fields {
             if let Some((known, there)) = fields.iter().find(|(known, _)| is_same_name(field, known, name)) {
-                if there == condition {
+                if there == condition || is_same(there, condition) {
                     continue;
                 }
                 let what = if field == "headers" { "header" } else { "query parameter" };
