@@ -1,9 +1,10 @@
-//! The same world on all the real parts: etcd, kube-apiserver, kube-controller-manager, istiod and Envoy, as processes in
-//! a network namespace of the demo's own.
+//! The same world on all the real parts: etcd, kube-apiserver, kube-controller-manager, istiod, Envoy and Prometheus, as
+//! processes in a network namespace of the demo's own.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -15,7 +16,8 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
-use sluice_lab::real::{Cluster, Envoy, Istio, Options, install};
+use sluice_lab::real::{Cluster, Envoy, Istio, Options, Prometheus, Target, install};
+use sluice_lab::scene::Served;
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -25,6 +27,9 @@ use crate::{
 
 /// What `deploy/` binds the controller's roles to.
 const CONTROLLER: &str = "system:serviceaccount:sluice-system:sluice-controller";
+
+/// In a hurry, as everything in the demo.
+const SCRAPED_EVERY: Duration = Duration::from_millis(250);
 
 /// What the API server has told so far.
 #[derive(Default)]
@@ -37,6 +42,7 @@ struct Told {
 pub struct Real {
     told: Arc<Mutex<Told>>,
     watches: [JoinHandle<()>; 2],
+    prometheus: Prometheus,
     // Dropped in this order: nobody outlives what they talk to.
     gateway: Envoy,
     _istio: Istio,
@@ -62,13 +68,14 @@ impl Real {
         install::install(&cluster, repository).await.context("install Sluice")?;
         install::allowed(&cluster, CONTROLLER).await?;
         let gateway = Envoy::gateway(&istio).await?;
+        let prometheus = Prometheus::start(SCRAPED_EVERY).await?;
         let told = Arc::default();
         let client = cluster.admin()?;
         let watches = [
             watch(&client, "networking.istio.io", "v1", "VirtualService", &told),
             watch(&client, "sluice.dev", "v1alpha1", "Rollout", &told),
         ];
-        let real = Self { told, watches, gateway, _istio: istio, cluster };
+        let real = Self { told, watches, prometheus, gateway, _istio: istio, cluster };
         // The Gateway that the VirtualService names.
         real.gateway.open(&real.cluster, "istio-system", "public").await?;
         Ok(real)
@@ -85,6 +92,19 @@ impl Real {
             self.gateway.reaches(NAMESPACE, service).await?;
         }
         Ok(())
+    }
+
+    /// Where Prometheus is.
+    pub fn prometheus(&self) -> &str {
+        self.prometheus.url()
+    }
+
+    /// Prometheus scrapes these, and labels them as an operator's `ServiceMonitor` does.
+    pub async fn scrapes(&self, served: &[&Served]) -> Result<()> {
+        let target = |one: &&Served| {
+            Target::new(one.predictor.address()).label("namespace", NAMESPACE).label("service", &one.service)
+        };
+        Ok(self.prometheus.set_targets(served.iter().map(target)).await?)
     }
 
     /// A client of the user who may do everything.

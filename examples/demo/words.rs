@@ -16,16 +16,24 @@ pub const INDENT: usize = 8;
 
 /// What is here.
 pub fn beginning(real: bool) -> Vec<Line> {
-    let (kubernetes, gateway) = if real {
-        ("a real kube-apiserver", "a real Envoy that a real istiod tells what the VirtualService `iris` says")
+    let (kubernetes, gateway, metrics) = if real {
+        (
+            "a real kube-apiserver",
+            "a real Envoy that a real istiod tells what the VirtualService `iris` says",
+            "a real Prometheus reads MLServer's metrics there",
+        )
     } else {
-        ("a Kubernetes API in memory", "does what the VirtualService `iris` says")
+        (
+            "a Kubernetes API in memory",
+            "does what the VirtualService `iris` says",
+            "they export MLServer's metrics",
+        )
     };
     let item = |what: &str, text: String| Line::of(Paint::Bold, format!("  {what:<12}")).plain(text);
     vec![
         Line::of(Paint::Bold, "Sluice, live: a good release is promoted, a bad one is rolled back."),
         item("controller", format!("the one of `sluice run`, on {kubernetes}")),
-        item("predictors", "iris-v1 (live), iris-v2, iris-v3; they export MLServer's metrics".into()),
+        item("predictors", format!("iris-v1 (live), iris-v2, iris-v3; {metrics}")),
         item("gateway", gateway.into()),
         item("users", format!("{RATE} requests a second")),
         Line::new(),

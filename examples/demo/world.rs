@@ -85,13 +85,20 @@ impl World {
              has only 127.0.0.1, or its port {POD_PORT} is taken on all others"
         );
         scene.apply(virtual_service()).await?;
-        scene.apply(rollout()).await?;
-        match &stage {
-            Stage::Embedded { gateway, .. } => gateway.synced().await,
-            Stage::Real(real) => real.reaches(&["iris-v1", "iris-v2", "iris-v3"]).await?,
-        }
+        scene.apply(rollout(real)).await?;
+        let metrics = match &stage {
+            Stage::Embedded { gateway, .. } => {
+                gateway.synced().await;
+                Config::default()
+            }
+            Stage::Real(real) => {
+                real.scrapes(&[&v1, &v2, &v3]).await?;
+                real.reaches(&["iris-v1", "iris-v2", "iris-v3"]).await?;
+                Config::prometheus(real.prometheus())?
+            }
+        };
         let stop = CancellationToken::new();
-        let (options, stopped) = (options(real)?, stop.clone());
+        let (options, stopped) = (options(real, metrics)?, stop.clone());
         let controller =
             tokio::spawn(async move { controller::run(client, options, stopped.cancelled_owned()).await });
         let world = Self { v3, others: [v1, v2], stop, controller, stage };
@@ -238,8 +245,8 @@ impl Entry {
     }
 }
 
-/// The options of `sluice run`, with a source of metrics that needs nothing: the predictors themselves.
-fn options(real: bool) -> Result<Options> {
+/// The options of `sluice run`.
+fn options(real: bool, metrics: Config) -> Result<Options> {
     let clock = Clock::system();
     let lease = LeaseOptions {
         // Where `deploy/` gives a right to leases; in memory there are no rights.
@@ -253,7 +260,7 @@ fn options(real: bool) -> Result<Options> {
         namespace: None,
         names: HostNames::default(),
         istio: true,
-        metrics: Metrics::new(Config::default())?,
+        metrics: Metrics::new(metrics)?,
         lease: Some(lease),
         clock,
         telemetry: Telemetry::default(),
@@ -288,8 +295,14 @@ fn virtual_service() -> Value {
     })
 }
 
-/// The Rollout. Everything is quicker than in real life, where a step lasts minutes.
-fn rollout() -> Value {
+/// The Rollout. Everything is quicker than in real life, where a step lasts minutes. In memory the source of metrics is one
+/// that needs nothing: the predictors themselves.
+fn rollout(real: bool) -> Value {
+    let metrics = if real {
+        json!({"source": "default", "profile": "mlserver"})
+    } else {
+        json!({"scrape": {"port": POD_PORT}})
+    };
     json!({
         "apiVersion": "sluice.dev/v1alpha1",
         "kind": "Rollout",
@@ -306,7 +319,7 @@ fn rollout() -> Value {
                 {"name": "errors", "errors": {"max": "1%", "minRequests": 20}, "consecutiveFailures": 2},
                 {"name": "p99", "latency": {"quantile": 0.99, "max": "100ms", "minRequests": 20}, "consecutiveFailures": 2},
             ],
-            "metrics": {"scrape": {"port": POD_PORT}},
+            "metrics": metrics,
             "interval": "500ms",
             "settle": "1s",
         },
