@@ -232,7 +232,9 @@ async fn an_edit_to_a_gateway_that_is_not_there_moves_nothing_but_weights_are_st
     same(&stored(&world).unwrap()["spec"], &before, "the route");
 
     let mut drifted = before["http"].clone();
-    drifted[0]["route"] = json!([{"destination": {"host": "nobody", "port": {"number": 8000}}}]);
+    let to =
+        |service: &str| json!({"destination": {"host": service, "port": {"number": 8000}}, "weight": 50});
+    drifted[0]["route"] = json!([to("iris-v1"), to("iris-v2")]);
     let objects = world.objects("networking.istio.io", "v1", "VirtualService");
     let drift = Patch::Merge(json!({"spec": {"http": drifted}}));
     objects.patch("iris", &PatchParams::default(), &drift).await.unwrap();

@@ -2,7 +2,8 @@
 //! keep theirs."
 //!
 //! Checked at every write of a controller: the managed destinations have together what they had before, and the canary
-//! no more of it than the stamped setting, rounded down. What people write need not add up to anything.
+//! no more of it than the stamped setting, rounded down. What people write need not add up to anything. A generated route
+//! is the Rollout's alone: the pair has all of it, whatever a hand put there.
 
 use super::{Found, Guarantee, RouteChange, Seen};
 use crate::invariants::objects::{self, Destination, Predictor};
@@ -16,12 +17,33 @@ impl Guarantee for Share {
             let managed: Vec<&Predictor> = managed.iter().collect();
             for (at, before, after) in change.moved() {
                 let place = format!("spec.http[{at}] ({})", after["name"]);
-                for what in route(&seen.commit.namespace, &change, &managed, before, after) {
+                let mut wrong = route(&seen.commit.namespace, &change, &managed, before, after);
+                if is_generated(change.after) {
+                    wrong = generated(&seen.commit.namespace, &managed, after);
+                    wrong.extend(too_much(&seen.commit.namespace, &change, after, 100));
+                }
+                for what in wrong {
                     found.add(Some(&change.rollout), format!("{place}: {what}"));
                 }
             }
         }
     }
+}
+
+fn is_generated(object: &serde_json::Value) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    owners.into_iter().any(|owner| owner["kind"] == "Rollout" && owner["controller"] == true)
+}
+
+fn generated(namespace: &str, managed: &[&Predictor], after: &serde_json::Value) -> Vec<String> {
+    let all = objects::destinations(namespace, after);
+    let foreign = all.iter().find(|destination| !destination.is_any(managed.iter().copied()));
+    let sum: u64 = all.iter().map(|destination| destination.weight).sum();
+    let foreign = foreign.map(|other| format!("{} is on a generated route", other.host()));
+    foreign
+        .into_iter()
+        .chain((sum != 100).then(|| format!("the pair has {sum} together, expected 100")))
+        .collect()
 }
 
 fn route(
@@ -57,12 +79,19 @@ fn route(
     if others(&old) != others(&new) {
         found.push(format!("others have {:?}, expected the {:?} that they had", others(&new), others(&old)));
     }
-    let canary = change.stamp.as_ref().and_then(|stamp| Predictor::parse(objects::text(&stamp["revision"])));
-    if let (Some(canary), Some(setting)) = (canary, change.stamped("setting")) {
-        let (weight, most) = (objects::weight(namespace, after, &canary), share * setting / 100);
-        if weight > most {
-            found.push(format!("the canary {canary} has {weight}, expected {setting}% of {share}, {most}"));
-        }
-    }
+    found.extend(too_much(namespace, change, after, share));
     found
+}
+
+fn too_much(
+    namespace: &str,
+    change: &RouteChange<'_>,
+    after: &serde_json::Value,
+    share: u64,
+) -> Option<String> {
+    let canary = Predictor::parse(objects::text(&change.stamp.as_ref()?["revision"]))?;
+    let setting = change.stamped("setting")?;
+    let (weight, most) = (objects::weight(namespace, after, &canary), share * setting / 100);
+    (weight > most)
+        .then(|| format!("the canary {canary} has {weight}, expected {setting}% of {share}, {most}"))
 }
