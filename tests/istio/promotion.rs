@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sluice_lab::real::{Answer, Envoy, Users, wait};
 
 use crate::lab::{LIMIT, Lab};
-use crate::shares::{none_failed, share_is_over};
+use crate::shares::{none_failed, share_is, share_is_over};
 use crate::world::{IRIS, World, decided, same};
 
 /// Steps that last until enough requests were sent for the intervals to be narrow.
@@ -19,6 +19,8 @@ pub async fn no_request_fails_and_each_step_has_its_share(lab: &Arc<Lab>) -> Res
     let world = World::new(lab, "promotion").await?;
     let users = world.users().rate(250.0).start();
     let observed = world.observe(lab);
+    wait::until(LIMIT, "enough was sent before", || async { share_is(&observed, &users, "iris-v2", 0) })
+        .await?;
     let controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", steps())).await?;
     let status = world.phase("Healthy", "Live").await?;

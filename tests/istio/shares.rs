@@ -27,7 +27,7 @@ type Weights = BTreeMap<String, u64>;
 
 /// What Envoy did with one route, from the moment this began. Dropping it ends it.
 pub struct Observed {
-    looks: Arc<Mutex<Vec<(Instant, Weights)>>>,
+    looks: Arc<Mutex<Vec<(Range<Instant>, Weights)>>>,
     disturbed: Mutex<Vec<Range<Instant>>>,
     task: JoinHandle<()>,
 }
@@ -75,8 +75,9 @@ impl Observed {
         let (kept, lab) = (looks.clone(), lab.clone());
         let task = tokio::spawn(async move {
             loop {
+                let asked = Instant::now();
                 if let Ok(weights) = weights(&lab, &watched).await {
-                    kept.lock().unwrap().push((Instant::now(), weights));
+                    kept.lock().unwrap().push((asked..Instant::now(), weights));
                 }
                 tokio::time::sleep(EVERY).await;
             }
@@ -101,8 +102,9 @@ impl Observed {
         let mut windows: Vec<Window> = Vec::new();
         for (at, weights) in self.looks.lock().unwrap().iter() {
             match windows.last_mut() {
-                Some(last) if last.weights == *weights => last.to = *at,
-                _ => windows.push(Window { weights: weights.clone(), from: *at, to: *at }),
+                // An answer that took long may have been true at any time of that.
+                Some(last) if last.weights == *weights => last.to = at.start,
+                _ => windows.push(Window { weights: weights.clone(), from: at.end, to: at.end }),
             }
         }
         let inner = windows.into_iter().map(|window| Window {
