@@ -125,7 +125,7 @@ async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_po
     let before = users.report().by("iris-v2");
 
     // As a Deployment does it: first the new ones, then those from before go.
-    let new = world.scene.replica("iris-green", "1", "iris", "v2").await.unwrap();
+    let new = world.scene.labelled_replica("iris-green", "1", "iris", "v2", "green").await.unwrap();
     world.scene.delete_pod(&old.pod).await.unwrap();
     works.store(true, Ordering::Relaxed);
     let ready = world.now();

@@ -129,10 +129,22 @@ impl Scene {
         model: &str,
         version: &str,
     ) -> Result<Served, Error> {
+        self.labelled_replica(service, suffix, model, version, version).await
+    }
+
+    /// The same whose label `version` is another one than what it calls itself: it has it before it is ready.
+    pub async fn labelled_replica(
+        &self,
+        service: &str,
+        suffix: &str,
+        model: &str,
+        version: &str,
+        label: &str,
+    ) -> Result<Served, Error> {
         let predictor = Predictor::on(self.hosting.bind()?, model, version)?;
         let pod = format!("{service}-{suffix}");
         self.pod(&pod, service, predictor.address()).await?;
-        self.label(&pod, "version", version).await?;
+        self.label(&pod, "version", label).await?;
         self.set_ready(&pod, true).await?;
         Ok(Served { predictor, service: service.into(), pod })
     }
