@@ -130,7 +130,7 @@ async fn types_as(shared: &Shared, user: &str, arguments: &[&str]) -> Result<(i3
 async fn plans_and_refuses(shared: &Shared) -> Result<()> {
     let (code, text) = types_as(shared, CONTROLLER, &["plan", "iris", "-n", "good"]).await?;
     ensure!(code == 0, "{code}: {text}");
-    for expected in ["iris: STEPS", "AT STEP 1  VirtualService good/iris", "iris-v2", "AT STEP promotion"] {
+    for expected in ["iris: STEPS", "AT STEP 2  VirtualService good/iris", "iris-v2", "AT STEP promotion"] {
         ensure!(text.contains(expected), "{expected:?} is not in {text}");
     }
     let folder = tempfile::tempdir()?;
