@@ -25,9 +25,12 @@ const FEWEST: u64 = 100;
 
 type Weights = BTreeMap<String, u64>;
 
+/// When Envoy was asked and had answered, and what it said.
+type Look = (Range<Instant>, Weights);
+
 /// What Envoy did with one route, from the moment this began. Dropping it ends it.
 pub struct Observed {
-    looks: Arc<Mutex<Vec<(Range<Instant>, Weights)>>>,
+    looks: Arc<Mutex<Vec<Look>>>,
     disturbed: Mutex<Vec<Range<Instant>>>,
     task: JoinHandle<()>,
 }
