@@ -56,7 +56,8 @@ pub(super) async fn decided(context: &Context, subject: &Subject, decision: &Dec
         | DecisionKind::Unknown => false,
     };
     let note = format!("{}: {}", decision.change(), decision.message);
-    publish(context, subject, &decision.seq.to_string(), warn, &format!("{:?}", decision.kind), &note).await;
+    let (key, reason) = (decision.seq.to_string(), format!("{:?}", decision.kind));
+    publish(context, subject, &News { key: &key, warn, reason: &reason, note: &note }).await;
 }
 
 /// Says that the spec is refused now, or for another reason than before.
@@ -73,7 +74,7 @@ pub(super) async fn refused(
         return;
     }
     let key = format!("{}-{}", now.reason.to_lowercase(), now.last_transition_time.timestamp_millis());
-    publish(context, subject, &key, true, &now.reason, &now.message).await;
+    publish(context, subject, &News { key: &key, warn: true, reason: &now.reason, note: &now.message }).await;
 }
 
 /// Says that the metrics cannot be had any more, or can again; nothing where only the explanation is another one. `said`
@@ -95,7 +96,12 @@ pub(super) async fn metrics(
             tracing::warn!(rollout, reason = now.reason, "{}", now.message);
             let key =
                 format!("{}-{}", now.reason.to_lowercase(), now.last_transition_time.timestamp_millis());
-            publish(context, subject, &key, true, &now.reason, &now.message).await;
+            publish(
+                context,
+                subject,
+                &News { key: &key, warn: true, reason: &now.reason, note: &now.message },
+            )
+            .await;
         }
         (Some(then), Some(now)) if then.message != now.message => {
             tracing::warn!(rollout, reason = now.reason, "{}", now.message);
@@ -105,7 +111,12 @@ pub(super) async fn metrics(
             tracing::info!(rollout, reason = METRICS_RECOVERED, "{note}");
             let since = then.last_transition_time.timestamp_millis();
             let key = format!("{}-{since}", METRICS_RECOVERED.to_lowercase());
-            publish(context, subject, &key, false, METRICS_RECOVERED, &note).await;
+            publish(
+                context,
+                subject,
+                &News { key: &key, warn: false, reason: METRICS_RECOVERED, note: &note },
+            )
+            .await;
         }
         (Some(_) | None, Some(_) | None) => {}
     }
@@ -128,7 +139,7 @@ pub(super) async fn unguarded(
     }
     tracing::warn!(rollout = subject.display(), reason = UNGUARDED, "{}", now.message);
     let key = format!("unguarded-{}", context.clock.now().timestamp_millis());
-    publish(context, subject, &key, true, UNGUARDED, &now.message).await;
+    publish(context, subject, &News { key: &key, warn: true, reason: UNGUARDED, note: &now.message }).await;
 }
 
 /// Says that a SeldonDeployment has no copy of the Rollout that it names, and why. Named after the cause: another replica, or
@@ -136,16 +147,25 @@ pub(super) async fn unguarded(
 pub(super) async fn not_wired(context: &Context, namespace: &str, seldon: &Seldon, cause: &str) {
     let regarding = reference::<SeldonObject>(namespace, &seldon.view.name, &seldon.uid);
     let key = format!("notwired-{}", digest(cause));
-    publish_of(context, regarding, &key, true, NOT_WIRED, cause).await;
+    publish_of(context, regarding, &News { key: &key, warn: true, reason: NOT_WIRED, note: cause }).await;
 }
 
 fn condition(status: &RolloutStatus, of: ConditionType) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.kind == of)
 }
 
-async fn publish(context: &Context, subject: &Subject, key: &str, warn: bool, reason: &str, note: &str) {
+/// What an Event says.
+struct News<'a> {
+    /// Tells it from others about the same object.
+    key: &'a str,
+    warn: bool,
+    reason: &'a str,
+    note: &'a str,
+}
+
+async fn publish(context: &Context, subject: &Subject, news: &News<'_>) {
     let regarding = reference::<Rollout>(&subject.namespace, &subject.name, &subject.uid);
-    publish_of(context, regarding, key, warn, reason, note).await;
+    publish_of(context, regarding, news).await;
 }
 
 fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: &str) -> ObjectReference {
@@ -159,19 +179,12 @@ fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: &s
     }
 }
 
-async fn publish_of(
-    context: &Context,
-    regarding: ObjectReference,
-    key: &str,
-    warn: bool,
-    reason: &str,
-    note: &str,
-) {
+async fn publish_of(context: &Context, regarding: ObjectReference, news: &News<'_>) {
     let said = |field: &Option<String>| field.clone().unwrap_or_default();
     let namespace = said(&regarding.namespace);
     let of = format!("{} {namespace}/{}", said(&regarding.kind), said(&regarding.name));
     let events: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
-    let event = event(context, regarding, key, warn, reason, note);
+    let event = event(context, regarding, news);
     let what = format!("writing an Event of {of}");
     if let Err(error) = context.write(what, events.create(&PostParams::default(), &event)).await
         && !matches!(error, super::Error::Conflict { .. })
@@ -180,14 +193,8 @@ async fn publish_of(
     }
 }
 
-fn event(
-    context: &Context,
-    regarding: ObjectReference,
-    key: &str,
-    warn: bool,
-    reason: &str,
-    note: &str,
-) -> Event {
+fn event(context: &Context, regarding: ObjectReference, news: &News<'_>) -> Event {
+    let News { key, warn, reason, note } = *news;
     let uid = regarding.uid.iter().flat_map(|uid| uid.chars());
     let uid: String = uid.filter(char::is_ascii_alphanumeric).take(8).collect();
     let now = Timestamp::from_microsecond(context.clock.now().timestamp_micros()).ok();
