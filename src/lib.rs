@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod controller;
+mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;

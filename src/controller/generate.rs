@@ -13,9 +13,9 @@ use super::{
     Error,
     context::Context,
     memory::Memory,
-    optional::istio,
     stores::{VirtualService, VirtualServiceObject},
 };
+use crate::foreign::istio;
 
 /// How long an answer to a write is believed to be what is there.
 const BELIEVED: Duration = Duration::from_secs(30);

@@ -144,18 +144,6 @@ fn kind_is_missing<K>(event: &Events<K>) -> bool {
     status.code == 404
 }
 
-/// A kind of Istio's that is read or written as it is.
-pub(super) fn istio(kind: &str, plural: &str) -> ApiResource {
-    let (group, version) = ("networking.istio.io".to_owned(), "v1".to_owned());
-    ApiResource {
-        api_version: format!("{group}/{version}"),
-        group,
-        version,
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
-}
-
 /// Seldon Core's kind, read and written as it is.
 pub(super) fn seldon() -> ApiResource {
     ApiResource::erase::<super::stores::SeldonObject>(&())

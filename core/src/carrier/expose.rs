@@ -7,7 +7,7 @@ use super::{ObjectName, World, controllers};
 use crate::{
     HostNames, Predictor,
     api::Reason,
-    machine::{self, Refusal},
+    machine::{self, Refusal, State},
     plan::{GRPC, HTTP, MESH, Plan, PlannedExpose, PlannedRoute},
     traffic::{self, RouteError, Selection, Setting, stamp, stamp::Stamp},
 };
@@ -222,6 +222,16 @@ pub fn required_gateways(names: &HostNames, plan: &Plan) -> Vec<ObjectName> {
     named
         .filter_map(|gateway| gateway.split_once('/').map(|(home, name)| (home.to_owned(), name.to_owned())))
         .collect()
+}
+
+/// The predictor that is about to start as a subset on routes of the user's own: a DestinationRule must have it.
+pub fn required_subset<'p>(
+    plan: &Plan,
+    state: &State,
+    wanted: Option<&'p Predictor>,
+) -> Option<&'p Predictor> {
+    let may_start = plan.expose.is_none() && !state.in_flight();
+    wanted.filter(|wanted| may_start && wanted.subset.is_some() && state.stable.as_ref() != Some(*wanted))
 }
 
 fn route(

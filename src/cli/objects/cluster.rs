@@ -17,10 +17,10 @@ use sluice_core::{
 };
 
 use super::{Around, Objects, ports};
-use crate::cli::{Session, exit::Failure};
-
-/// Where Istio reads DestinationRules for all namespaces.
-const ROOT_NAMESPACE: &str = "istio-system";
+use crate::{
+    cli::{Session, exit::Failure},
+    foreign::{ROOT_NAMESPACE, istio, resource},
+};
 
 impl Objects {
     /// Those that are in the cluster, and what is around them. `own` is the Rollout as it is there, if it is.
@@ -241,13 +241,7 @@ impl Reader<'_, '_> {
         state: &State,
         wanted: Option<&Predictor>,
     ) -> Result<Option<Refusal>, Failure> {
-        let starting = |wanted: &&Predictor| {
-            wanted.subset.is_some()
-                && plan.expose.is_none()
-                && !state.in_flight()
-                && state.stable.as_ref() != Some(*wanted)
-        };
-        let Some(wanted) = wanted.filter(starting) else { return Ok(None) };
+        let Some(wanted) = carrier::required_subset(plan, state, wanted) else { return Ok(None) };
         let mut rules = Vec::new();
         for namespace in [wanted.namespace.as_str(), ROOT_NAMESPACE] {
             match self.all(istio("DestinationRule", "destinationrules"), Some(namespace)).await {
@@ -265,25 +259,10 @@ fn created(object: &impl ResourceExt) -> Option<chrono::DateTime<chrono::Utc>> {
     chrono::DateTime::from_timestamp(created.0.as_second(), 0)
 }
 
-fn istio(kind: &str, plural: &str) -> ApiResource {
-    resource("networking.istio.io", "v1", kind, plural)
-}
-
 fn seldon() -> ApiResource {
     resource("machinelearning.seldon.io", "v1", "SeldonDeployment", "seldondeployments")
 }
 
 fn services() -> ApiResource {
     resource("", "v1", "Service", "services")
-}
-
-fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource {
-        group: group.to_owned(),
-        version: version.to_owned(),
-        api_version,
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
 }

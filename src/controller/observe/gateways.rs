@@ -16,12 +16,15 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{subsets, with_world};
-use crate::controller::{
-    Error,
-    context::Context,
-    memory::Memory,
-    optional::{istio, object_is_missing, tell_of_missing_right},
-    subject::Subject,
+use crate::{
+    controller::{
+        Error,
+        context::Context,
+        memory::Memory,
+        optional::{object_is_missing, tell_of_missing_right},
+        subject::Subject,
+    },
+    foreign::istio,
 };
 
 /// How long what was found is believed.
@@ -41,13 +44,8 @@ pub(super) async fn refused(
             return Some(carrier::no_gateway(&gateway));
         }
     }
-    let starting = wanted.filter(|wanted| {
-        plan.expose.is_none() && !state.in_flight() && state.stable.as_ref() != Some(*wanted)
-    });
-    match starting {
-        Some(wanted) if wanted.subset.is_some() => subset_is_missing(context, wanted, memory).await,
-        Some(_) | None => None,
-    }
+    let wanted = carrier::required_subset(plan, state, wanted)?;
+    subset_is_missing(context, wanted, memory).await
 }
 
 /// Whether a Gateway is there; also where that cannot be told, for want of the kind or of the permission.

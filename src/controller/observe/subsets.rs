@@ -18,13 +18,16 @@ use sluice_core::{Predictor, carrier, plan::Plan};
 use tokio::time::{Instant, timeout};
 
 use super::endpoints::ready_endpoints;
-use crate::controller::{
-    Error,
-    context::Context,
-    memory::Memory,
-    optional::{istio, tell_of_missing_right},
-    stores::{Claimed, Endpoint},
-    subject::Subject,
+use crate::{
+    controller::{
+        Error,
+        context::Context,
+        memory::Memory,
+        optional::tell_of_missing_right,
+        stores::{Claimed, Endpoint},
+        subject::Subject,
+    },
+    foreign::{ROOT_NAMESPACE, istio},
 };
 
 /// How long the labels of a pod are believed. Those of a running pod hardly ever change.
@@ -37,9 +40,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POD_LIMIT: Duration = Duration::from_secs(1);
 /// Pods that are asked for at the same time.
 const CONCURRENCY: usize = 16;
-/// Where Istio reads DestinationRules for all namespaces.
-const ROOT_NAMESPACE: &str = "istio-system";
-
 type Labels = BTreeMap<String, String>;
 
 /// What is remembered of subsets and of the pods that may be theirs.
