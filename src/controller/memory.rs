@@ -75,8 +75,8 @@ pub(super) struct Memory {
     pub(super) obstacle: Option<String>,
     /// What stable did before the rollout of a canary, whose revision it is.
     pub(super) history: Option<(Predictor, Vec<Measurement>)>,
-    /// Queries that the source called invalid, or valid: as such, or as selectors of counters.
-    pub(super) queries: BTreeMap<(String, bool), Result<(), String>>,
+    /// Queries that the source called invalid, or valid, for what is wanted of them.
+    pub(super) queries: BTreeMap<(String, metrics::For), Result<(), String>>,
     /// Reconciles in a row that ended with an error.
     pub(super) failures: u32,
 }

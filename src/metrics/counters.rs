@@ -18,12 +18,12 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_core::judge::Bound;
+use sluice_core::judge::{Bound, Trouble, TroubleKind};
 
 use super::native::Native;
 
 /// How long a series that is no longer there is remembered.
-pub const REMEMBERED: TimeDelta = TimeDelta::hours(1);
+const REMEMBERED: TimeDelta = TimeDelta::hours(1);
 /// Start times that differ by less than this are the same start: exporters compute them and they jitter.
 const SAME_START: TimeDelta = TimeDelta::seconds(2);
 
@@ -155,6 +155,21 @@ pub struct Span {
     pub step_start: DateTime<Utc>,
     /// When this look is.
     pub now: DateTime<Utc>,
+}
+
+impl Span {
+    /// That of a look where the arms were first looked at at another.
+    pub fn since(first: DateTime<Utc>, step_start: DateTime<Utc>, now: DateTime<Utc>) -> Self {
+        Self { watched: first.max(now - REMEMBERED), step_start, now }
+    }
+}
+
+/// What a first look says: there is no increase yet.
+pub fn first_look() -> Trouble {
+    Trouble {
+        kind: TroubleKind::Baseline,
+        message: "first look: the counters were read, their increase comes with the next".to_owned(),
+    }
 }
 
 /// The newest sample of every series, kept between looks.

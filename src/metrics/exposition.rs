@@ -5,7 +5,12 @@
 //! requests". So this reader knows quotes and escapes, and one line that it cannot read refuses the whole text, as
 //! Prometheus itself does: half an exposition is no evidence.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Visitor},
+};
 
 /// The labels of a series, without its name.
 pub type Labels = BTreeMap<String, String>;
@@ -137,6 +142,27 @@ fn read_line(line: &str, dialect: Dialect) -> Result<Line<'_>, &'static str> {
 /// as Go does.
 pub fn number(text: &str) -> Option<f64> {
     text.parse().ok()
+}
+
+/// A number that comes as text, as the HTTP API of Prometheus writes them in JSON. It is read where it stands: a text of its
+/// own for each would take more memory than a whole answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Text(pub f64);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number as text")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
+                number(text).map(Text).ok_or_else(|| E::custom("no number"))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
 }
 
 #[allow(clippy::cast_possible_truncation)]

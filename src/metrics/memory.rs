@@ -10,7 +10,7 @@ use sluice_core::{
 
 use super::{
     Question,
-    counters::{Advance, Ledger, REMEMBERED, Reading, Reporter, Span},
+    counters::{Advance, Ledger, Reading, Reporter, Span, first_look},
     queries::Kept,
     tally::{self, Arms},
 };
@@ -110,17 +110,13 @@ impl Memory {
     ) -> Result<Measurement, Trouble> {
         let now = question.now;
         let Some(previous) = &mut self.previous else {
-            let span = Span { watched: now, step_start: question.step_start, now };
+            let span = Span::since(now, question.step_start, now);
             let advance = Ledger::default().advance(reading, span);
             let bounds = tally::bounds(&advance, arms, question.limits);
             self.previous = Some(Previous { first: now, at: now, shape, ledger: advance.ledger, bounds });
-            return Err(Trouble {
-                kind: TroubleKind::Baseline,
-                message: "first look: the counters were read, their increase comes with the next".to_owned(),
-            });
+            return Err(first_look());
         };
-        let span =
-            Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
+        let span = Span::since(previous.first, question.step_start, now);
         let mut advance = previous.ledger.advance(reading, span);
         // A source that is back shows what it gathered before it was away, and that does not say how things are now.
         let newest = reading.reporters.values().filter_map(Reporter::newest).max();

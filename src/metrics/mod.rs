@@ -37,7 +37,7 @@ pub use self::{
     history::{History, Past},
     memory::Memory,
     prometheus::template::check_template,
-    queries::{Compared, Query},
+    queries::{Compared, For, Query},
     survey::{Answered, Gap, Seen, Survey},
     telemetry::Telemetry,
 };
@@ -155,28 +155,17 @@ impl Metrics {
         }
     }
 
-    /// Whether the server can read a query, in its own words if not: [`TroubleKind::BadQuery`] is about the query, every
-    /// other kind about the server. The template's variables are filled in with names that stand for any.
+    /// Whether the server can read what is `asked` with a query, in its own words if not: [`TroubleKind::BadQuery`] is about
+    /// the query, every other kind about the server. The template's variables are filled in with names that stand for any.
     pub async fn validate(
         &self,
         metrics: &MetricsPlan,
+        asked: For,
         promql: &str,
         timeout: Duration,
     ) -> Result<(), Trouble> {
         let server = self.server(metrics)?;
-        prometheus::validate(server, promql, Instant::now() + timeout).await
-    }
-
-    /// Whether the server can read the samples that the selector of a counter selects, as [`Metrics::validate`] does for a
-    /// query that answers a number.
-    pub async fn validate_selector(
-        &self,
-        metrics: &MetricsPlan,
-        promql: &str,
-        timeout: Duration,
-    ) -> Result<(), Trouble> {
-        let server = self.server(metrics)?;
-        prometheus::validate_selector(server, promql, Instant::now() + timeout).await
+        prometheus::validate(server, asked, promql, Instant::now() + timeout).await
     }
 
     /// One look at both arms. Never fails: trouble is in the look.

@@ -12,7 +12,7 @@ use serde::{
 };
 use sluice_core::judge::Bound;
 
-use super::exposition::number;
+use super::exposition::Text;
 
 /// The buckets of a native histogram at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,26 +96,7 @@ pub struct RawBucket {
 }
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    struct Reader;
-    impl Visitor<'_> for Reader {
-        type Value = f64;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a number as text")
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
-            number(text).ok_or_else(|| E::custom("no number"))
-        }
-    }
-    deserializer.deserialize_str(Reader)
-}
-
-/// A number that comes as text.
-struct Text(f64);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text(deserializer).map(Self)
-    }
+    Text::deserialize(deserializer).map(|Text(number)| number)
 }
 
 impl<'de> Deserialize<'de> for RawBucket {

@@ -9,7 +9,7 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{
-    Question, misconfigured,
+    Arm, Question, misconfigured,
     prometheus::{self, Server, shares::Shares},
 };
 
@@ -24,6 +24,15 @@ pub struct Query {
     pub window: Duration,
     /// What is compared with stable, where anything is.
     pub compared: Option<Compared>,
+}
+
+/// What a query is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum For {
+    /// The number that it answers.
+    Number,
+    /// The samples of the counter that it selects.
+    Samples,
 }
 
 /// What of a query is compared with stable.
@@ -130,10 +139,24 @@ async fn answer(
             Answer::Both(canary, both)
         }
         (Some(Compared::Shares(total)), Ok(canary)) => {
-            let both = shares.look(server, question, (query, total), canary, deadline, false).await;
+            let both = shares_now(server, question, (query, total), canary, &mut shares, deadline).await;
             Answer::Shares(Box::new(shares), both)
         }
     }
+}
+
+async fn shares_now(
+    server: &Arc<Server>,
+    question: &Question<'_>,
+    query: (&Query, &str),
+    canary: &Arm,
+    shares: &mut Shares,
+    deadline: Instant,
+) -> Result<Both, Trouble> {
+    let asked = Instant::now();
+    let read = shares.read(server, question, query, canary, deadline).await?;
+    server.agrees(question.now, asked)?;
+    shares.take(read, question, canary)
 }
 
 /// What both say, where both say something that can be compared.

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use sluice::{
     controller::Telemetry,
-    metrics::{Config, Metrics},
+    metrics::{Config, For, Metrics},
     server,
 };
 use sluice_core::{api::Profile, plan::MetricsPlan};
@@ -96,7 +96,7 @@ async fn controller(prometheus: &Prometheus) -> String {
         profile: Profile::Istio,
         labels: BTreeMap::default(),
     };
-    metrics.validate(&plan, "up", LIMIT).await.unwrap();
+    metrics.validate(&plan, For::Number, "up", LIMIT).await.unwrap();
     let telemetry = Telemetry::default();
     let mut registry = Registry::with_prefix("sluice");
     telemetry.register(&mut registry);

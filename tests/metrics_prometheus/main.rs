@@ -20,7 +20,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice::metrics::{Arm, Config, Memory, Metrics, Query, Question};
+use sluice::metrics::{Arm, Config, For, Memory, Metrics, Query, Question};
 use sluice_core::{
     Predictor, api,
     judge::{Bound, Look, Measurement, TroubleKind},
@@ -264,13 +264,13 @@ async fn queries_are_answered_refused_and_told_apart() {
 
     let (metrics, plan) = (&looker.metrics, &looker.plan);
     let valid = r#"avg(rate(a{s=~"{{canary.service}}|{{stable.service}}"}[{{window}}]))"#;
-    assert_eq!(metrics.validate(plan, valid, LIMIT).await, Ok(()));
+    assert_eq!(metrics.validate(plan, For::Number, valid, LIMIT).await, Ok(()));
     for (promql, words) in [
         ("avg(a", "unclosed left parenthesis"),
         ("a[5m]", "range"),
         ("rate(a)", "expected type range vector"),
     ] {
-        let trouble = metrics.validate(plan, promql, LIMIT).await.unwrap_err();
+        let trouble = metrics.validate(plan, For::Number, promql, LIMIT).await.unwrap_err();
         assert!(trouble.kind == TroubleKind::BadQuery && trouble.message.contains(words), "{trouble:?}");
     }
 }

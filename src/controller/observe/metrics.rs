@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{endpoints, pods};
 use crate::{
     controller::{context::Context, memory::Memory, subject::Subject},
-    metrics::{Arm, Query, Question},
+    metrics::{Arm, For, Query, Question},
 };
 
 /// A look may take an interval, but at least this long.
@@ -46,7 +46,8 @@ pub(super) async fn refused_metrics(
         let Rule::Query { promql, total, .. } = &check.rule else { continue };
         let asked = [("promql", Some(promql)), ("total", total.as_ref())];
         for (field, promql) in asked.into_iter().filter_map(|(field, promql)| Some((field, promql?))) {
-            if let Some(message) = refused_query(context, metrics, promql, total.is_some(), memory).await {
+            let wanted = if total.is_some() { For::Samples } else { For::Number };
+            if let Some(message) = refused_query(context, metrics, wanted, promql, memory).await {
                 let message = format!("spec.checks[{index}].query.{field}: {message}");
                 return Some(Refusal::new(Reason::InvalidQuery, message));
             }
@@ -55,30 +56,26 @@ pub(super) async fn refused_metrics(
     None
 }
 
-/// Why the source refuses a query: one that answers a number, or the selector of counters that are compared.
+/// Why the source refuses a query, if it does.
 async fn refused_query(
     context: &Context,
     metrics: &MetricsPlan,
+    wanted: For,
     promql: &str,
-    counter: bool,
     memory: &mut Memory,
 ) -> Option<String> {
-    if let Some(known) = memory.queries.get(&(promql.to_owned(), counter)) {
+    let key = (promql.to_owned(), wanted);
+    if let Some(known) = memory.queries.get(&key) {
         return known.clone().err();
     }
-    let answer = if counter {
-        context.metrics.validate_selector(metrics, promql, SHORTEST_LOOK).await
-    } else {
-        context.metrics.validate(metrics, promql, SHORTEST_LOOK).await
-    };
-    let known = match answer {
+    let known = match context.metrics.validate(metrics, wanted, promql, SHORTEST_LOOK).await {
         Ok(()) => Ok(()),
         Err(trouble) if matches!(trouble.kind, TroubleKind::BadQuery | TroubleKind::Misconfigured) => {
             Err(trouble.to_string())
         }
         Err(_) => return None,
     };
-    memory.queries.insert((promql.to_owned(), counter), known.clone());
+    memory.queries.insert(key, known.clone());
     known.err()
 }
 

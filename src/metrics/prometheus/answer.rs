@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use sluice_core::judge::{Trouble, TroubleKind};
 
 use crate::metrics::{
-    exposition::{Labels, number},
+    exposition::{Labels, Text},
     http::{self, Response, bad_answer},
     native::RawHistogram,
     reading::describe,
@@ -102,27 +102,7 @@ struct Data<'a> {
 struct RawInstant {
     #[serde(default)]
     metric: BTreeMap<String, String>,
-    value: Option<(f64, Value)>,
-}
-
-/// A value, which comes as text. It is read where it stands: a text of its own for each would take more memory than the
-/// whole answer.
-struct Value(f64);
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl serde::de::Visitor<'_> for Reader {
-            type Value = Value;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number as text")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
-                number(text).map(Value).ok_or_else(|| E::custom("no number"))
-            }
-        }
-        deserializer.deserialize_str(Reader)
-    }
+    value: Option<(f64, Text)>,
 }
 
 #[derive(Deserialize)]
@@ -130,7 +110,7 @@ struct RawSeries {
     #[serde(default)]
     metric: BTreeMap<String, String>,
     #[serde(default)]
-    values: Vec<(f64, Value)>,
+    values: Vec<(f64, Text)>,
     #[serde(default)]
     histograms: Vec<(f64, RawHistogram)>,
 }
@@ -176,7 +156,7 @@ fn place_of_mistake(data: &str, body: &str) -> Option<usize> {
     };
     let result = envelope.result.get();
     let error = match envelope.result_type {
-        "scalar" => serde_json::from_str::<(f64, Value)>(result).err(),
+        "scalar" => serde_json::from_str::<(f64, Text)>(result).err(),
         "vector" => serde_json::from_str::<Vec<RawInstant>>(result).err(),
         _ => serde_json::from_str::<Vec<RawSeries>>(result).err(),
     };
@@ -199,7 +179,7 @@ fn data_of(json: &str) -> Option<Answer> {
     let result = data.result.get();
     match data.result_type {
         "scalar" => {
-            let (_, Value(value)): (f64, Value) = serde_json::from_str(result).ok()?;
+            let (_, Text(value)): (f64, Text) = serde_json::from_str(result).ok()?;
             Some(Answer::Scalar(value))
         }
         "string" => Some(Answer::Text),
@@ -207,14 +187,14 @@ fn data_of(json: &str) -> Option<Answer> {
             let raw: Vec<RawInstant> = serde_json::from_str(result).ok()?;
             let instant = |raw: RawInstant| Instant {
                 labels: raw.metric,
-                value: raw.value.map(|(_, Value(value))| value),
+                value: raw.value.map(|(_, Text(value))| value),
             };
             Some(Answer::Vector(raw.into_iter().map(instant).collect()))
         }
         "matrix" => {
             let raw: Vec<RawSeries> = serde_json::from_str(result).ok()?;
             let series = |raw: RawSeries| {
-                let point = |(at, Value(value)): (f64, Value)| Some((millis(at)?, value));
+                let point = |(at, Text(value)): (f64, Text)| Some((millis(at)?, value));
                 let points = raw.values.into_iter().map(point).collect::<Option<_>>()?;
                 let native = |(at, histogram): (f64, RawHistogram)| Some((millis(at)?, histogram));
                 let histograms = raw.histograms.into_iter().map(native).collect::<Option<_>>()?;

@@ -126,7 +126,7 @@ impl Recorded {
             let range = &selector::duration(span);
             let deadline = Instant::now() + question.timeout;
             let asks = selectors.iter().map(|series| async move {
-                server.query(&format!("{series}[{range}]"), until, deadline).await
+                server.query_alone(&format!("{series}[{range}]"), until, deadline).await
             });
             match futures::future::try_join_all(asks).await {
                 Ok(answers) => {
@@ -200,12 +200,8 @@ impl Recorded {
     ) -> Result<Result<Both, Trouble>, Trouble> {
         let shares = self.shares.entry(query.0.check.clone()).or_default();
         let deadline = Instant::now() + question.timeout;
-        match shares.look(server, question, query, canary, deadline, true).await {
-            Err(trouble) if !matches!(trouble.kind, TroubleKind::Baseline | TroubleKind::NoData) => {
-                Err(trouble)
-            }
-            both => Ok(both),
-        }
+        let read = shares.read(server, question, query, canary, deadline).await?;
+        Ok(shares.take(read, question, canary))
     }
 
     async fn answers_from(

@@ -30,7 +30,7 @@ use self::{
 };
 pub use self::{selector::is_label_name, server::Server};
 use super::{
-    Arm, Memory, Query, Question,
+    Arm, For, Memory, Query, Question,
     counters::Reading,
     exposition::Labels,
     http::bad_answer,
@@ -319,42 +319,32 @@ pub fn filled(
         .map_err(|message| misconfigured(format!("the query of check {} {message}", template.check)))
 }
 
-/// Whether the server can read a query, and would answer one number. It is evaluated in 1970, where there is nothing to read.
-pub async fn validate(server: &Arc<Server>, promql: &str, deadline: Instant) -> Result<(), Trouble> {
-    let answer = tried(server, promql, "", deadline).await?;
-    match &*answer {
-        Answer::Matrix(_) | Answer::Text => match answer::one_number(&answer) {
-            Ok(_) => Ok(()),
-            Err(trouble) => Err(bad_query(format!("the query {}", trouble.message))),
-        },
-        Answer::Scalar(_) | Answer::Vector(_) => Ok(()),
-    }
-}
-
-/// Whether the server can read the samples of what a query selects: that of counters that are compared.
-pub async fn validate_selector(server: &Arc<Server>, promql: &str, deadline: Instant) -> Result<(), Trouble> {
-    match &*tried(server, promql, "[1m]", deadline).await? {
-        Answer::Matrix(_) => Ok(()),
-        Answer::Scalar(_) | Answer::Vector(_) | Answer::Text => {
-            Err(bad_query("the query selects no samples: the selector of a counter is expected".to_owned()))
+/// Whether the server can read a query, and would answer what is `asked` with it. It is evaluated in 1970, where there is
+/// nothing to read.
+pub async fn validate(
+    server: &Arc<Server>,
+    asked: For,
+    promql: &str,
+    deadline: Instant,
+) -> Result<(), Trouble> {
+    let bad =
+        |message: String| Trouble { kind: TroubleKind::BadQuery, message: format!("the query {message}") };
+    let range = match asked {
+        For::Number => "",
+        For::Samples => "[1m]",
+    };
+    let filled = template::fill(promql, &Variables::example()).map_err(bad)?;
+    let at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
+    let answer = server.query(&format!("{filled}{range}"), at, deadline).await?;
+    match (asked, &*answer) {
+        (For::Number, Answer::Scalar(_) | Answer::Vector(_)) | (For::Samples, Answer::Matrix(_)) => Ok(()),
+        (For::Number, Answer::Matrix(_) | Answer::Text) => {
+            answer::one_number(&answer).map(drop).map_err(|trouble| bad(trouble.message))
+        }
+        (For::Samples, Answer::Scalar(_) | Answer::Vector(_) | Answer::Text) => {
+            Err(bad("selects no samples: the selector of a counter is expected".to_owned()))
         }
     }
-}
-
-async fn tried(
-    server: &Arc<Server>,
-    promql: &str,
-    range: &str,
-    deadline: Instant,
-) -> Result<Arc<Answer>, Trouble> {
-    let filled = template::fill(promql, &Variables::example())
-        .map_err(|message| bad_query(format!("the query {message}")))?;
-    let at = DateTime::UNIX_EPOCH + TimeDelta::days(1);
-    server.query(&format!("{filled}{range}"), at, deadline).await
-}
-
-fn bad_query(message: String) -> Trouble {
-    Trouble { kind: TroubleKind::BadQuery, message }
 }
 
 #[cfg(test)]

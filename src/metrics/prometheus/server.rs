@@ -141,8 +141,27 @@ impl Server {
         at: DateTime<Utc>,
         deadline: Instant,
     ) -> Result<Arc<Answer>, Trouble> {
+        self.within(deadline, self.join(promql, at)).await
+    }
+
+    /// The same for whoever is the only one to ask it: an answer about hours is not kept for others, and takes no place of
+    /// those that are.
+    pub async fn query_alone(
+        &self,
+        promql: &str,
+        at: DateTime<Utc>,
+        deadline: Instant,
+    ) -> Result<Arc<Answer>, Trouble> {
+        let asked = async { self.ask(promql, at).await.map(Arc::new) };
+        self.within(deadline, asked).await
+    }
+
+    async fn within(
+        &self,
+        deadline: Instant,
+        asked: impl Future<Output = Result<Arc<Answer>, Trouble>>,
+    ) -> Result<Arc<Answer>, Trouble> {
         let begun = Instant::now();
-        let asked = self.join(promql, at);
         let answer = tokio::time::timeout_at(deadline, asked).await.unwrap_or_else(|_| {
             // To a tenth of a second: a message that is another one at every look is read as news.
             let waited = (deadline.saturating_duration_since(begun)).as_secs_f64();

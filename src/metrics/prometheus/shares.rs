@@ -13,7 +13,7 @@ use super::{
 };
 use crate::metrics::{
     Arm, Query, Question,
-    counters::{Cell, Family, Ledger, Point, REMEMBERED, Reading, Reporter, Span},
+    counters::{Cell, Family, Ledger, Point, Reading, Reporter, Span, first_look},
     reading::describe,
 };
 
@@ -34,17 +34,22 @@ struct Previous {
     early: (u64, u64),
 }
 
+/// What one look read.
+pub struct Read {
+    asked: Vec<String>,
+    reading: Reading,
+}
+
 impl Shares {
-    /// One look at both arms. `now` is the time at which it was begun where the look is of now, and not of the past.
-    pub async fn look(
+    /// Reads both counters of both arms, for [`Shares::take`].
+    pub async fn read(
         &mut self,
         server: &Arc<Server>,
         question: &Question<'_>,
         (query, total): (&Query, &str),
         canary: &Arm,
         deadline: Instant,
-        past: bool,
-    ) -> Result<Both, Trouble> {
+    ) -> Result<Read, Trouble> {
         let at = server::evaluated_at(question.now);
         let arms = [canary, question.stable];
         let asked = selectors(question, query, total, arms, at)?;
@@ -52,13 +57,9 @@ impl Shares {
             self.previous = None;
         }
         let window = selector::duration(window(at, self.previous.as_ref().map(|previous| previous.at)));
-        let started = Instant::now();
         let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{window}]")).collect();
         let answers = ranges.iter().map(|promql| server.query(promql, at, deadline));
         let answers = futures::future::try_join_all(answers).await?;
-        if !past {
-            server.agrees(question.now, started)?;
-        }
         let mut reading = Reading::default();
         for (index, answer) in answers.iter().enumerate() {
             let arm = arms[index / 2];
@@ -67,28 +68,21 @@ impl Shares {
                 take(&mut reading, arm, family, series).map_err(|trouble| server.in_words(&trouble))?;
             }
         }
-        self.take_up(asked, &reading, question, canary)
+        Ok(Read { asked, reading })
     }
 
     /// The increase since the previous look, if there was one.
-    fn take_up(
-        &mut self,
-        asked: Vec<String>,
-        reading: &Reading,
-        question: &Question<'_>,
-        canary: &Arm,
-    ) -> Result<Both, Trouble> {
+    pub fn take(&mut self, read: Read, question: &Question<'_>, canary: &Arm) -> Result<Both, Trouble> {
+        let Read { asked, reading } = read;
         let now = question.now;
         let Some(previous) = &mut self.previous else {
-            let span = Span { watched: now, step_start: question.step_start, now };
-            let ledger = Ledger::default().advance(reading, span).ledger;
+            let span = Span::since(now, question.step_start, now);
+            let ledger = Ledger::default().advance(&reading, span).ledger;
             self.previous = Some(Previous { asked, first: now, at: now, ledger, early: (0, 0) });
-            let message = "first look: the counters were read, their increase comes with the next".to_owned();
-            return Err(Trouble { kind: TroubleKind::Baseline, message });
+            return Err(first_look());
         };
-        let span =
-            Span { watched: previous.first.max(now - REMEMBERED), step_start: question.step_start, now };
-        let advance = previous.ledger.advance(reading, span);
+        let span = Span::since(previous.first, question.step_start, now);
+        let advance = previous.ledger.advance(&reading, span);
         if advance.fresh.is_empty() {
             let newest = reading.reporters.values().filter_map(Reporter::newest).max();
             // Between two scrapes there is nothing new, and nothing is wrong.

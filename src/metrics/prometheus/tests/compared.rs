@@ -168,7 +168,7 @@ async fn a_selector_is_validated_as_a_range_of_samples() {
     let asker = Asker::new(&fake);
     let validate = |promql: &'static str| {
         let (metrics, plan) = (asker.metrics.clone(), asker.plan.clone());
-        async move { metrics.validate_selector(&plan, promql, Duration::from_secs(30)).await }
+        async move { metrics.validate(&plan, For::Samples, promql, Duration::from_secs(30)).await }
     };
     fake.says(200, "application/json", &matrix(&[]));
     assert_eq!(validate(WRONG).await, Ok(()));

@@ -212,7 +212,7 @@ async fn a_query_is_validated_in_the_servers_own_words() {
     let asker = Asker::new(&fake);
     let validate = |promql: &'static str| {
         let (metrics, plan) = (asker.metrics.clone(), asker.plan.clone());
-        async move { metrics.validate(&plan, promql, Duration::from_secs(30)).await }
+        async move { metrics.validate(&plan, For::Number, promql, Duration::from_secs(30)).await }
     };
     assert_eq!(validate(r#"avg(a{s="{{canary.service}}"})"#).await, Ok(()));
     assert_eq!(fake.seen()[0].query(), r#"avg(a{s="canary"})"#);
