@@ -7,9 +7,9 @@ use sluice_core::api::{Decision, RolloutStatus};
 use super::{
     Session,
     exit::Failure,
-    get::{api, one},
+    get,
     output::{self, Plain, write},
-    view::{self, Listed},
+    view,
 };
 
 /// Say why a decision was made, with the numbers it was made on
@@ -27,11 +27,7 @@ pub struct ExplainArgs {
 
 /// Explains a decision.
 pub async fn explain(session: &mut Session<'_>, args: &ExplainArgs) -> Result<(), Failure> {
-    let object = one(session, &api(session, false), &args.name).await?;
-    let rollout = match Listed::from(&object) {
-        Listed::Readable(rollout) => rollout,
-        Listed::Unreadable(unreadable) => return Err(unreadable.into()),
-    };
+    let rollout = get::rollout(session, &args.name).await?;
     let status = rollout.status.clone().unwrap_or_default();
     let decision = chosen(&status, args)?;
     let text = match args.output {

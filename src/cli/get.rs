@@ -104,6 +104,18 @@ pub(super) async fn all(
     Ok(objects)
 }
 
+/// A Rollout of the namespace.
+///
+/// # Errors
+/// It is not there, or cannot be read.
+pub(super) async fn rollout(session: &Session<'_>, name: &str) -> Result<Rollout, Failure> {
+    let object = one(session, &api(session, false), name).await?;
+    match Listed::from(&object) {
+        Listed::Readable(rollout) => Ok(*rollout),
+        Listed::Unreadable(unreadable) => Err(unreadable.into()),
+    }
+}
+
 fn print_one(session: &mut Session<'_>, args: &GetArgs, object: &DynamicObject) -> Result<(), Failure> {
     let text = match args.output {
         Format::Json => output::json(object)?,

@@ -83,11 +83,7 @@ pub enum LogFormat {
 pub async fn run(args: &RunArgs, cluster: &Cluster) -> Result<(), Failure> {
     let wrong = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
     // What is wrong with these is wrong whatever the cluster is.
-    let mut sources =
-        args.config.as_deref().map(Config::load).transpose().map_err(|e| wrong(&e))?.unwrap_or_default();
-    if let Some(prometheus) = &args.prometheus {
-        sources.add_prometheus(prometheus).map_err(|error| wrong(&error))?;
-    }
+    let sources = Config::given(args.config.as_deref(), args.prometheus.as_deref()).map_err(|e| wrong(&e))?;
     let config = cluster.config().await?;
     let (url, home) = (shown(&config.cluster_url), config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| Failure::from_kube(&error, &url, "Rollout"))?;

@@ -259,13 +259,21 @@ impl Scraping {
 impl Config {
     /// One server, the `default` one.
     pub fn prometheus(url: &str) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
-        config.add_prometheus(url)?;
+        Self::given(None, Some(url))
+    }
+
+    /// What a command line names: a file, and a `default` server beside it.
+    ///
+    /// # Errors
+    /// The file or the URL is wrong.
+    pub fn given(file: Option<&Path>, prometheus: Option<&str>) -> Result<Self, ConfigError> {
+        let mut config = file.map(Self::load).transpose()?.unwrap_or_default();
+        prometheus.map_or(Ok(()), |url| config.add_prometheus(url))?;
         Ok(config)
     }
 
-    /// Adds or replaces the `default` server, as `--prometheus` beside a file does.
-    pub fn add_prometheus(&mut self, url: &str) -> Result<(), ConfigError> {
+    /// Adds or replaces the `default` server.
+    fn add_prometheus(&mut self, url: &str) -> Result<(), ConfigError> {
         let url = Address::parse(url).map_err(|message| ConfigError::Url(format!("the URL {message}")))?;
         let source = Source {
             url,

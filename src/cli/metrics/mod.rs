@@ -15,9 +15,9 @@ use self::arms::{Predictors, predictors};
 use super::{
     Session,
     exit::Failure,
-    get::{api, one},
+    get,
     output::{self, Form, write},
-    view::{self, Examined, Listed},
+    view::{self, Examined},
 };
 use crate::metrics::{Config, Metrics, Query, Question};
 
@@ -66,11 +66,7 @@ pub async fn metrics(session: &mut Session<'_>, command: &MetricsCommand) -> Res
 }
 
 async fn check(session: &mut Session<'_>, args: &CheckArgs) -> Result<(), Failure> {
-    let object = one(session, &api(session, false), &args.name).await?;
-    let rollout = match Listed::from(&object) {
-        Listed::Readable(rollout) => rollout,
-        Listed::Unreadable(unreadable) => return Err(unreadable.into()),
-    };
+    let rollout = get::rollout(session, &args.name).await?;
     let plan = Plan::named(&rollout.spec, &session.namespace, &args.name).map_err(|errors| {
         Failure::Other(format!("the spec of the Rollout {:?} is wrong: {errors}", args.name))
     })?;
@@ -97,10 +93,7 @@ async fn check(session: &mut Session<'_>, args: &CheckArgs) -> Result<(), Failur
 /// The sources as the controller has them.
 fn sources(args: &CheckArgs) -> Result<Metrics, Failure> {
     let wrong = |error: crate::metrics::ConfigError| Failure::Other(error.to_string());
-    let mut config = args.config.as_deref().map(Config::load).transpose().map_err(wrong)?.unwrap_or_default();
-    if let Some(prometheus) = &args.prometheus {
-        config.add_prometheus(prometheus).map_err(wrong)?;
-    }
+    let config = Config::given(args.config.as_deref(), args.prometheus.as_deref()).map_err(wrong)?;
     Metrics::new(config).map_err(wrong)
 }
 

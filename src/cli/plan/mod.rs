@@ -6,7 +6,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use sluice_core::{
-    api::{Rollout, Share},
+    api::Share,
     machine::Refusal,
     plan::Plan,
     simulate::{Arm, Ending, Scenario, simulate},
@@ -19,7 +19,7 @@ use super::{
     manifest::{self, File, Manifest},
     objects::Objects,
     output::write,
-    view::{self, BadCanary, Listed, Screen, Traffic},
+    view::{self, BadCanary, Screen, Traffic},
 };
 
 /// Shares of errors that a bad canary is rehearsed with where nobody says any.
@@ -95,7 +95,7 @@ pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<()
         // Mistakes are said before anything is asked.
         manifest.plan(&namespace)?;
         session.namespace.clone_from(&namespace);
-        let own = match rollout(session, &manifest.name).await {
+        let own = match get::rollout(session, &manifest.name).await {
             Ok(own) => Some(own),
             Err(Failure::NoSuchRollout { .. }) => None,
             Err(failure) => return Err(failure),
@@ -103,7 +103,7 @@ pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<()
         (manifest.name, namespace, manifest.spec, own)
     } else {
         let name = args.rollout.clone().unwrap_or_default();
-        let own = rollout(session, &name).await?;
+        let own = get::rollout(session, &name).await?;
         (name, session.namespace.clone(), own.spec.clone(), Some(own))
     };
     let invalid = |problems: String| Failure::Refused(format!("the Rollout {name:?} is invalid: {problems}"));
@@ -121,14 +121,6 @@ pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<()
         Err(Refusal { reason, message }) => {
             Err(Failure::Refused(format!("the controller would not accept it: {reason}: {message}")))
         }
-    }
-}
-
-async fn rollout(session: &Session<'_>, name: &str) -> Result<Rollout, Failure> {
-    let object = get::one(session, &get::api(session, false), name).await?;
-    match Listed::from(&object) {
-        Listed::Readable(rollout) => Ok(*rollout),
-        Listed::Unreadable(unreadable) => Err(unreadable.into()),
     }
 }
 
