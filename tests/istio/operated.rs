@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use sluice_lab::real::{Answers, wait};
+use sluice_lab::real::wait;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -181,16 +181,6 @@ fn observe(lab: &Arc<Lab>, world: &World<'_>) -> Observed {
     Observed::of_route(lab, &world.host(), "")
 }
 
-/// Waits until so many requests were sent while the present weights lasted.
-async fn sent(observed: &Observed, users: &Answers, count: usize) -> Result<()> {
-    wait::until(LIMIT, format!("{count} requests at these weights"), || {
-        let last = observed.windows().last().map_or(0, |window| users.between(window.from, window.to).len());
-        std::future::ready(if last >= count { Ok(()) } else { Err(last.to_string()) })
-    })
-    .await?;
-    Ok(())
-}
-
 pub async fn traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out(
     lab: &Arc<Lab>,
 ) -> Result<()> {
@@ -208,7 +198,7 @@ pub async fn traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out(
     world.create_rollout(&rollout(&world, steps)).await?;
     world.phase("Healthy", "Live").await?;
     world.obeyed(&observed, "iris-green", 100).await?;
-    sent(&observed, &users, 500).await?;
+    observed.sent(&users, "iris-green", 100, 500).await?;
 
     same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 25, 60, 100])?;
     // Answers name the model's version, Envoy the Service.
@@ -239,7 +229,7 @@ pub async fn users_leave_the_canary_though_the_operator_stands_still(lab: &Arc<L
     let controller = world.controller()?;
     world.create_rollout(&rollout(&world, json!([{"weight": 50, "for": "1h"}]))).await?;
     world.obeyed(&observed, "iris-green", 50).await?;
-    sent(&observed, &users, 600).await?;
+    observed.sent(&users, "iris-green", 50, 600).await?;
 
     // Of no concern to the rollout, but from now on the operator writes nothing.
     available(&world, "spare", false).await?;
@@ -247,7 +237,7 @@ pub async fn users_leave_the_canary_though_the_operator_stands_still(lab: &Arc<L
     world.predictor("v2").set_errors(0.5);
     world.phase("RolledBack", "CheckFailed").await?;
     world.obeyed(&observed, "iris-green", 0).await?;
-    sent(&observed, &users, 500).await?;
+    observed.sent(&users, "iris-green", 0, 500).await?;
     // Nothing is written again and again while the operator does nothing.
     let writes = world.route_writes()?;
     let lowered = writes.iter().filter(|write| write.code == 200).count();

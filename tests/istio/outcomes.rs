@@ -23,11 +23,7 @@ pub async fn a_rollback_costs_only_what_the_canary_broke(lab: &Arc<Lab>) -> Resu
     let controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", json!([{"weight": 25, "for": "1h"}]))).await?;
     world.obeyed(&observed, "iris-v2", 25).await?;
-    wait::until(LIMIT, "there were some requests at this weight", || {
-        let sent = observed.windows().last().map_or(0, |window| users.between(window.from, window.to).len());
-        std::future::ready(if sent >= 600 { Ok(()) } else { Err(format!("{sent}")) })
-    })
-    .await?;
+    observed.sent(&users, "iris-v2", 25, 600).await?;
 
     world.predictor("v2").set_errors(0.5);
     let errors = format!(
@@ -98,11 +94,7 @@ pub async fn a_deletion_gives_all_back(lab: &Arc<Lab>) -> Result<()> {
     let controller = world.controller()?;
     world.create_rollout(&world.rollout("v2", json!([{"weight": 40, "for": "1h"}]))).await?;
     world.obeyed(&observed, "iris-v2", 40).await?;
-    wait::until(LIMIT, "there were some requests at this weight", || {
-        let sent = observed.windows().last().map_or(0, |window| users.between(window.from, window.to).len());
-        std::future::ready(if sent >= 300 { Ok(()) } else { Err(format!("{sent}")) })
-    })
-    .await?;
+    observed.sent(&users, "iris-v2", 40, 300).await?;
     world.delete_rollout().await?;
     wait::until(LIMIT, "the Rollout is gone", || async {
         match world.rollouts().get_opt("iris").await {
@@ -114,11 +106,7 @@ pub async fn a_deletion_gives_all_back(lab: &Arc<Lab>) -> Result<()> {
     .await?;
     world.only("iris-v1").await?;
     world.obeyed(&observed, "iris-v2", 0).await?;
-    wait::until(LIMIT, "there were some requests afterwards", || {
-        let sent = observed.windows().last().map_or(0, |window| users.between(window.from, window.to).len());
-        std::future::ready(if sent >= 100 { Ok(()) } else { Err(format!("{sent}")) })
-    })
-    .await?;
+    observed.sent(&users, "iris-v2", 0, 100).await?;
     share_is(&observed, &users, "iris-v2", 40)?;
     share_is(&observed, &users, "iris-v2", 0)?;
     none_failed(&users.stop().await)?;

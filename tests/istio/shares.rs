@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use sluice_lab::binomial;
-use sluice_lab::real::{Answer, Answers};
+use sluice_lab::real::{Answer, Answers, wait};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::lab::Lab;
+use crate::lab::{LIMIT, Lab};
 use crate::world::ROUTE;
 
 /// How often Envoy is asked.
 const EVERY: Duration = Duration::from_millis(100);
 /// Envoy's workers have what its main thread shows a moment later; a busy machine takes longer to send what is to be sent.
-const MARGIN: Duration = Duration::from_millis(250);
+pub const MARGIN: Duration = Duration::from_millis(250);
 /// The chance that a test fails though nothing is wrong.
 pub const MISS: f64 = 1e-6;
 /// Over fewer requests chance explains nearly any share.
@@ -116,6 +116,19 @@ impl Observed {
             ..window
         });
         inner.filter(|window| window.from < window.to).collect()
+    }
+
+    /// Waits until users sent so many requests while a Service had its present weight, and this is that weight.
+    pub async fn sent(&self, users: &Answers, service: &str, weight: u64, count: usize) -> Result<()> {
+        wait::until(LIMIT, format!("{count} requests while {service} has {weight}%"), || {
+            // A window so short that it says nothing is not among them: the last may be of the weight before.
+            let of_weight = |window: &Window| window.weights.get(service).copied().unwrap_or(0) == weight;
+            let last = self.windows().pop().filter(of_weight);
+            let sent = last.map_or(0, |window| users.between(window.from, window.to).len());
+            std::future::ready(if sent >= count { Ok(()) } else { Err(sent.to_string()) })
+        })
+        .await?;
+        Ok(())
     }
 
     /// [`share_is`] for a Service whose predictor calls itself something else.
