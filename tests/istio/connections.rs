@@ -44,7 +44,7 @@ fn to_stable(port: u16) -> Value {
 /// Promotes `iris-v2` while these users ask.
 async fn promote(world: World<'_>, users: Answers, observed: Observed, routes: Value) -> Result<()> {
     let controller = world.controller()?;
-    let steps = json!([{"weight": 30, "for": "11s"}, {"weight": 100, "for": "2s"}]);
+    let steps = json!([World::step(30, 2000), World::step(100, 200)]);
     let mut rollout = world.rollout("v2", steps);
     rollout["spec"]["routes"] = routes;
     world.create_rollout(&rollout).await?;

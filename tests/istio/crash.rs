@@ -21,8 +21,7 @@ pub async fn a_promotion_goes_on_where_it_was(lab: &Arc<Lab>) -> Result<()> {
     let users = world.users().rate(150.0).start();
     let observed = world.observe(lab);
     let mut controller = world.controller()?;
-    let steps =
-        json!([{"weight": 10, "for": "3s"}, {"weight": 40, "for": "3s"}, {"weight": 100, "for": "2s"}]);
+    let steps = json!([World::step(10, 350), World::step(40, 350), World::step(100, 200)]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.obeyed(&observed, "iris-v2", 10).await?;
     // Anywhere from the first step to the promotion.
@@ -38,6 +37,7 @@ pub async fn a_promotion_goes_on_where_it_was(lab: &Arc<Lab>) -> Result<()> {
         &observed.sequence("iris-v2"),
         &vec![0, 10, 40, 100],
     )?;
+    observed.sent(&users, "iris-v2", 100, 200).await?;
     for weight in [10, 40, 100] {
         share_is(&observed, &users, "iris-v2", weight)?;
     }

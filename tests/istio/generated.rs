@@ -18,7 +18,7 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// A Rollout with a generated route in place of one of the user's.
 pub fn exposed(world: &World<'_>, target: Value, expose: Value) -> Value {
-    let steps = json!([{"weight": 30, "for": "9s"}, {"weight": 100, "for": "2s"}]);
+    let steps = json!([World::step(30, 600), World::step(100, 200)]);
     let mut rollout = world.rollout("v1", steps);
     rollout["spec"]["target"] = target;
     rollout["spec"]["expose"] = expose;
@@ -155,13 +155,13 @@ pub async fn a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart(la
     let users = users_of_it(&world).await?.rate(150.0).start();
     let observed = Observed::of_route(lab, &world.host(), "http");
     let pods = world.pods().await?;
-    let steps = json!([{"mirror": 100, "for": "6s"}, {"weight": 30, "for": "6s"}]);
+    let steps = json!([{"mirror": 100, "for": "1s", "minRequests": 600}, World::step(30, 500)]);
     world.edit(json!({"target": predictor("green"), "steps": steps})).await?;
     world.status_is("copies are made", |status| status["beside"]["mirror"] == 100.0).await?;
     let before = world.predictor("v2").served().total();
     world.status_is("users get it", |status| status["weight"] == 30).await?;
     let copies = world.predictor("v2").served().total() - before;
-    ensure!(copies > 300, "{copies} copies in six seconds");
+    ensure!(copies > 300, "only {copies} copies");
     world.obeyed(&observed, "iris-green", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 30, 100])?;
@@ -185,7 +185,8 @@ pub async fn predictors_of_a_seldon_deployment_change_places(lab: &Arc<Lab>) -> 
     world.create_rollout(&exposed(&world, predictor("main"), expose)).await?;
     let users = users_of_it(&world).await?.rate(280.0).start();
     let observed = Observed::of_route(lab, &world.host(), "http");
-    world.edit(json!({"target": predictor("green")})).await?;
+    let steps = json!([World::step(30, 2000), World::step(100, 200)]);
+    world.edit(json!({"target": predictor("green"), "steps": steps})).await?;
     world.obeyed(&observed, "iris-green", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-green"), &vec![0, 30, 100])?;

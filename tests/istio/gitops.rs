@@ -27,7 +27,7 @@ pub async fn a_tool_that_reapplies_is_repaired_once_each_time(lab: &Arc<Lab>) ->
     let users = world.users().rate(220.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 30, "for": "22s"}, {"weight": 100, "for": "2s"}]);
+    let steps = json!([{"weight": 30, "for": "12s", "minRequests": 1000}, {"weight": 100, "for": "2s"}]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.obeyed(&observed, "iris-v2", 30).await?;
 

@@ -13,8 +13,9 @@ use crate::world::{IRIS, World, same};
 /// Both protocols, as Seldon Core's Services have them.
 const PORTS: [(&str, u16); 2] = [("http", 8000), ("grpc", 5001)];
 
+/// Requests of HTTP alone are counted, so that a person says when there were enough.
 fn steps() -> Value {
-    json!([{"weight": 30, "for": "10s"}, {"weight": 100, "for": "2s"}])
+    json!([{"weight": 30, "for": "1s", "approve": true}, {"weight": 100, "for": "1s"}])
 }
 
 /// Requests that failed, whichever protocol they came by: what is counted by method is counted for HTTP alone.
@@ -56,6 +57,8 @@ pub async fn calls_are_divided_by_weight(lab: &Arc<Lab>) -> Result<()> {
     rollout["spec"]["target"]["service"]["port"] = json!(5001);
     rollout["spec"]["checks"] = no_failures();
     world.create_rollout(&rollout).await?;
+    observed.sent(&calls, "iris-v2", 30, 2000).await?;
+    world.approve().await?;
     world.obeyed(&observed, "iris-v2", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 30, 100])?;
@@ -90,6 +93,9 @@ pub async fn a_generated_route_takes_calls_by_their_headers(lab: &Arc<Lab>) -> R
     let of_calls = Observed::of_route(lab, &world.host(), "grpc");
     let of_http = Observed::of_route(lab, &world.host(), "http");
     world.edit(json!({"target": {"service": {"name": "iris-v2"}}})).await?;
+    of_calls.sent(&ours, "iris-v2", 30, 2000).await?;
+    of_http.sent(&http, "iris-v2", 30, 500).await?;
+    world.approve().await?;
     for observed in [&of_calls, &of_http] {
         world.obeyed(observed, "iris-v2", 100).await?;
         same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 30, 100])?;

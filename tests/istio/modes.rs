@@ -139,9 +139,10 @@ pub async fn a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back(lab: &Arc<Lab>)
         ensure!(likely.contains(&(now.len() as u64)), "{} users at {weight}%", now.len());
         ensure!(before.is_subset(&now), "the canary lost {:?}", before.difference(&now));
         before = now;
+        observed.sent(&load, "iris-v2", weight, 300).await?;
         share_is_over(&observed, &load, "iris-v2", weight, 300)?;
         if weight == 10 {
-            world.says(&["approve", IRIS, "--reason", "go on"]).await?;
+            world.approve().await?;
         }
     }
     world.says(&["abort", IRIS, "--reason", "seen enough"]).await?;
@@ -156,7 +157,7 @@ pub async fn a_mirror_gets_its_percentage_and_never_answers(lab: &Arc<Lab>) -> R
     world.predictor("v2").set_errors(1.0);
     let users = world.users().rate(150.0).start();
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v2", json!([{"mirror": 30, "for": "16s"}]));
+    let mut rollout = world.rollout("v2", json!([{"mirror": 30, "for": "1s", "minRequests": 800}]));
     rollout["spec"]["checks"] = json!([]);
     rollout["spec"]["finish"] = json!("KeepStable");
     world.create_rollout(&rollout).await?;

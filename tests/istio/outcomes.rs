@@ -66,7 +66,7 @@ pub async fn another_revision_takes_over(lab: &Arc<Lab>) -> Result<()> {
     let users = world.users().rate(420.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 25, "for": "7s"}, {"weight": 60, "for": "7s"}]);
+    let steps = json!([World::step(25, 2000), World::step(60, 2000)]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.obeyed(&observed, "iris-v2", 25).await?;
     world.want("v3").await?;

@@ -50,12 +50,12 @@ pub async fn what_the_users_route_does_it_does_during_steps(lab: &Arc<Lab>) -> R
     world.create_rollout(&rollout).await?;
     world.phase("Waiting", "WaitingForApproval").await?;
     works(&world, &all, "at a weight").await?;
-    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.approve().await?;
     world.answered_by(&beta, "iris-v2").await?;
     works(&world, &beta, "for those who match").await?;
     works(&world, &all, "beside a match").await?;
     world.phase("Waiting", "WaitingForApproval").await?;
-    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.approve().await?;
     world.answered_by(&beta, "iris-v1").await?;
     let before = world.predictor("v2").served().total();
     wait::until(LIMIT, "copies are made", || async {
@@ -118,7 +118,7 @@ pub async fn a_generated_route_tries_again_as_its_annotations_say(lab: &Arc<Lab>
     world.serve("v2").await?;
     world.scraped().await?;
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v1", json!([{"weight": 50, "for": "3s", "approve": true}]));
+    let mut rollout = world.rollout("v1", json!([{"weight": 50, "for": "1s", "approve": true}]));
     rollout["spec"]["expose"] = json!({"hosts": [world.host()], "gateways": [GATEWAY], "prefix": "/"});
     rollout["spec"]["annotations"] = json!({
         "seldon.io/istio-retries": "3", "seldon.io/istio-retries-timeout": TRY.as_secs().to_string(),
@@ -134,6 +134,7 @@ pub async fn a_generated_route_tries_again_as_its_annotations_say(lab: &Arc<Lab>
     let observed = Observed::of_route(lab, &world.host(), "http");
     world.want("v2").await?;
     world.phase("Waiting", "WaitingForApproval").await?;
+    observed.sent(&load, "iris-v2", 50, 200).await?;
     share_is(&observed, &load, "iris-v2", 50)?;
     none_failed(&load.stop().await)?;
 
@@ -155,7 +156,7 @@ pub async fn a_generated_route_tries_again_as_its_annotations_say(lab: &Arc<Lab>
     }
 
     let load = world.users().rate(100.0).start();
-    world.says(&["approve", IRIS, "--reason", "fine"]).await?;
+    world.approve().await?;
     world.obeyed(&observed, "iris-v2", 100).await?;
     world.phase("Healthy", "Live").await?;
     same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 50, 100])?;

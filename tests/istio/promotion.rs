@@ -10,9 +10,9 @@ use crate::lab::{LIMIT, Lab};
 use crate::shares::{none_failed, share_is, share_is_over};
 use crate::world::{IRIS, World, decided, same};
 
-/// Steps that last until enough requests were sent for the intervals to be narrow.
+/// Enough requests for the intervals to be narrow.
 fn steps() -> Value {
-    json!([{"weight": 10, "for": "10s"}, {"weight": 50, "for": "10s"}, {"weight": 100, "for": "2s"}])
+    json!([World::step(10, 2000), World::step(50, 2000), World::step(100, 300)])
 }
 
 pub async fn no_request_fails_and_each_step_has_its_share(lab: &Arc<Lab>) -> Result<()> {
@@ -35,6 +35,7 @@ pub async fn no_request_fails_and_each_step_has_its_share(lab: &Arc<Lab>) -> Res
         &kinds[..seen.len().min(7)].to_vec(),
     )?;
     same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 10, 50, 100])?;
+    observed.sent(&users, "iris-v2", 100, 300).await?;
     for (weight, at_least) in [(0, 0), (10, 2000), (50, 2000), (100, 300)] {
         share_is_over(&observed, &users, "iris-v2", weight, at_least)?;
     }
@@ -66,7 +67,8 @@ pub async fn no_request_of_the_mesh_fails_either(lab: &Arc<Lab>) -> Result<()> {
     let users = world.users().rate(330.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let steps = json!([{"weight": 30, "for": "10s"}, {"weight": 100, "for": "1s"}]);
+    // The canary counts both sorts.
+    let steps = json!([World::step(30, 2 * 2000), World::step(100, 200)]);
     world.create_rollout(&world.rollout("v2", steps)).await?;
     world.phase("Healthy", "Live").await?;
     world.only("iris-v2").await?;

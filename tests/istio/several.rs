@@ -77,7 +77,7 @@ pub async fn every_route_gets_the_weights_and_what_falls_falls_first(lab: &Arc<L
     ];
     let users = [own, batch, web].map(|users| users.rate(125.0).start());
     let mut controller = world.controller()?;
-    let steps = json!([{"weight": 20, "for": "18s", "approve": true}]);
+    let steps = json!([{"weight": 20, "for": "1s", "approve": true}]);
     let mut rollout = world.rollout("v2", steps);
     rollout["spec"]["routes"] = json!([
         {"virtualService": IRIS, "http": [BATCH, ROUTE]}, {"virtualService": WEB},
@@ -85,6 +85,7 @@ pub async fn every_route_gets_the_weights_and_what_falls_falls_first(lab: &Arc<L
     world.create_rollout(&rollout).await?;
     world.phase("Waiting", "WaitingForApproval").await?;
     for (observed, users) in observed.iter().zip(&users) {
+        observed.sent(users, "iris-v2", 20, 2000).await?;
         same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 20])?;
         share_is_over(observed, users, "iris-v2", 20, 2000)?;
     }
@@ -107,7 +108,7 @@ pub async fn every_route_gets_the_weights_and_what_falls_falls_first(lab: &Arc<L
     same("what was written first", &repaired.first().map(String::as_str), &Some(WEB))?;
     same("what was written then", &repaired.get(1).map(String::as_str), &Some(IRIS))?;
 
-    world.says(&["approve", IRIS, "--reason", "both are well"]).await?;
+    world.approve().await?;
     world.phase("Healthy", "Live").await?;
     for observed in &observed {
         world.obeyed(observed, "iris-v2", 100).await?;

@@ -33,7 +33,7 @@ pub async fn a_subset_gets_users_when_its_own_pods_are_ready(lab: &Arc<Lab>) -> 
     let users = world.users().rate(280.0).start();
     let observed = world.observe(lab);
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v2", json!([{"weight": 40, "for": "9s"}]));
+    let mut rollout = world.rollout("v2", json!([{"weight": 40, "for": "1s", "approve": true}]));
     rollout["spec"]["target"] = json!({"service": {"name": IRIS, "subset": "v2"}});
     // What predictors export says of which Service they are, and not of which subset.
     rollout["spec"]["checks"] = json!([]);
@@ -50,6 +50,8 @@ pub async fn a_subset_gets_users_when_its_own_pods_are_ready(lab: &Arc<Lab>) -> 
     same("who answered until then", &by.into_keys().collect::<Vec<_>>(), &vec!["iris-v1".to_owned()])?;
 
     world.set_ready("v2", true).await?;
+    observed.sent(&users, "iris#v2", 40, 2000).await?;
+    world.approve().await?;
     // What says when stable is quiet does not tell subsets apart: it leaves minutes later.
     world.status_is("the subset has all", |status| status["reason"] == "Promoting").await?;
     world.obeyed(&observed, "iris#v2", 100).await?;

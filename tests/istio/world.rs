@@ -241,6 +241,12 @@ impl<'a> World<'a> {
         })
     }
 
+    /// A step that lasts until users have sent so many requests, as the canary's predictors count their share of them; some
+    /// more of them than that, for those that are not counted on either side of a change.
+    pub fn step(weight: u64, requests: u64) -> Value {
+        json!({"weight": weight, "for": "1s", "minRequests": requests * weight / 80})
+    }
+
     /// A controller of this namespace.
     pub fn controller(&self) -> Result<Controller> {
         Controller::start(self.shared, &self.namespace)
@@ -396,6 +402,11 @@ impl<'a> World<'a> {
         })
         .await?;
         Ok(())
+    }
+
+    /// A person approves the step.
+    pub async fn approve(&self) -> Result<()> {
+        self.says(&["approve", IRIS, "--reason", "it is well"]).await
     }
 
     /// Waits until Envoy sends this share of the managed route to a Service.

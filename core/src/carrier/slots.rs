@@ -66,19 +66,23 @@ pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) ->
 /// it makes new pods for it.
 pub fn not_carried_out(shown: &Value, virtual_service: &Value) -> Option<String> {
     let wanted = shown["spec"]["http"].as_array().into_iter().flatten().map(by_subset).next()?;
-    let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
-    let mut routes = routes.filter(|route| route["route"].is_array()).map(by_subset);
-    let behind = routes.find(|seen| *seen != wanted)?;
-    let weights = |all: &BTreeMap<String, i64>| {
+    let behind = weights(virtual_service).into_iter().find(|seen| *seen != wanted)?;
+    let told = |all: &BTreeMap<String, i64>| {
         let each: Vec<String> = all.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
         each.join(", ")
     };
     Some(format!(
         "Seldon Core's operator has not written it to the VirtualService yet ({} there, {} is wanted), which it does when all \
          deployments are ready",
-        weights(&behind),
-        weights(&wanted)
+        told(&behind),
+        told(&wanted)
     ))
+}
+
+/// [`by_subset`] of every route that sends requests somewhere.
+fn weights(virtual_service: &Value) -> Vec<BTreeMap<String, i64>> {
+    let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
+    routes.filter(|route| route["route"].is_array()).map(by_subset).collect()
 }
 
 /// The predictors that a route gives weight, each with its weight.
@@ -165,7 +169,7 @@ pub fn accept_slots(plan: &Plan, deployment: &Value, wanted: Option<&str>) -> Re
 }
 
 /// The patch of the operator's VirtualService that takes the canary's weight away as the SeldonDeployment says it already;
-/// nothing where it is so.
+/// nothing where it is so, in whatever form: the operator would write its own again.
 pub fn lowered(world: &World<'_>, virtual_service: &Value, desired: &Setting) -> Option<Patch> {
     let text = |pointer| virtual_service.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let selection =
@@ -174,7 +178,7 @@ pub fn lowered(world: &World<'_>, virtual_service: &Value, desired: &Setting) ->
     for setting in [desired.clone(), on_port(desired, GRPC_PORT)] {
         after = traffic::edit_what_can_be(&after, &selection, &setting, &world.cluster).after;
     }
-    traffic::patch(virtual_service, &after)
+    if weights(virtual_service) == weights(&after) { None } else { traffic::patch(virtual_service, &after) }
 }
 
 #[cfg(test)]
@@ -263,6 +267,42 @@ mod tests {
         assert!(not_carried_out(&shown, &alone).is_some());
         let shown = as_route(&deployment([100, 0]), "iris", &HostNames::default());
         assert_eq!(not_carried_out(&shown, &alone), None);
+    }
+
+    /// The operator's VirtualService after [`lowered`] to these weights of `main` and `green`, if it changes.
+    fn after_lowering(routes: Value, canary: Option<Predictor>, weight: u8) -> Option<Value> {
+        let names = HostNames::default();
+        let ports = |_: &str, _: &str| Some(vec![8000, 5001]);
+        let cluster = Cluster { names: &names, ports: &ports };
+        let world = World { namespace: "models", name: "iris", virtual_services: BTreeMap::new(), cluster };
+        let mut object =
+            json!({"metadata": {"namespace": "models", "name": "iris"}, "spec": {"http": routes}});
+        let setting = Setting { canary, weight, ..Setting::all_to(predictor("main")) };
+        json_patch::patch(&mut object, &lowered(&world, &object, &setting)?).unwrap();
+        Some(object)
+    }
+
+    #[test]
+    fn the_operators_route_is_lowered_where_users_would_go_elsewhere_and_never_for_its_form() {
+        let entry = |subset: &str, weight: Option<u8>| {
+            let host = format!("iris-{subset}.models.svc.cluster.local");
+            let mut entry =
+                json!({"destination": {"host": host, "port": {"number": 8000}, "subset": subset}});
+            if let Some(weight) = weight {
+                entry["weight"] = weight.into();
+            }
+            entry
+        };
+        let half = json!([{"route": [entry("main", Some(50)), entry("green", Some(50))]}]);
+        for canary in [Some(predictor("green")), None] {
+            let after = after_lowering(half.clone(), canary.clone(), 0).unwrap();
+            assert_eq!(weights(&after), [[("main".to_owned(), 100)].into()]);
+            // Its own form: no weight for nothing.
+            let own = json!([{"route": [entry("main", Some(100)), entry("green", None)]}]);
+            assert_eq!(after_lowering(own, canary, 0), None);
+        }
+        let less = after_lowering(half, Some(predictor("green")), 20).unwrap();
+        assert_eq!(weights(&less), [[("main".to_owned(), 80), ("green".to_owned(), 20)].into()]);
     }
 
     #[test]
