@@ -5,7 +5,7 @@
 //! is told to, [`gateway`], which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told
 //! to, and [`scene`], which sets up a world of them through any [`kube::Client`]; [`invariants`] reads what was committed
 //! and says which guarantee was broken, and [`bench`] measures the controller's program on the real one.
-//! [`binomial`] says which counts chance explains, and [`up`] leaves the real laboratory running for a person.
+//! [`operator`] plays Seldon Core's, [`binomial`] says which counts chance explains, and [`up`] leaves the real laboratory running for a person.
 
 pub mod bench;
 pub mod binomial;
@@ -15,6 +15,7 @@ pub mod faults;
 pub mod gateway;
 pub mod http;
 pub mod invariants;
+pub mod operator;
 pub mod predictor;
 pub mod prometheus;
 pub mod real;

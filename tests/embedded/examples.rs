@@ -375,15 +375,14 @@ async fn labelled(world: &World) {
 #[tokio::test(start_paused = true)]
 async fn seldon_operator_moves_the_traffic_in_the_deployment() {
     let [deployment, rollout] = example("seldon-operator").try_into().expect("two manifests");
-    let (world, _served, works) = crate::seldon::operated_with(deployment).await;
-    let operator = crate::seldon::operator(&world, &works);
+    let (world, _served) = crate::seldon::operated_with(deployment).await;
+    let _operator = crate::seldon::operator(&world);
     let _users = crate::expose::users(&world, "/seldon/models/iris");
     world.create(rollout).await;
     let _sluice = world.controller();
     world.stands("Healthy", "Live").await;
     let traffic = vec![[100, 0], [95, 5], [50, 50], [0, 100]];
     same(&crate::seldon::traffic(&world), &traffic, "the traffic in the SeldonDeployment");
-    operator.abort();
 }
 
 #[tokio::test(start_paused = true)]

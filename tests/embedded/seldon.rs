@@ -1,16 +1,13 @@
 //! Predictors of SeldonDeployments: which are refused, who goes live, and deployments that need no second manifest.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use sluice_lab::scene::{POD_PORT, Served, eventually};
+use sluice_lab::{
+    operator::{self, Operator},
+    scene::{POD_PORT, Served, eventually},
+};
 
 use crate::{
     expose::{canary_weights, gateway, users},
@@ -261,43 +258,14 @@ async fn a_rollout_of_that_name_that_is_no_copy_is_not_touched() {
 
 // === where Seldon Core's operator owns the routes ===
 
-/// What the operator makes of the SeldonDeployment `iris`.
-pub fn operators_route(deployment: &Value) -> Value {
-    let predictors = deployment["spec"]["predictors"].as_array().cloned().unwrap_or_default();
-    let to = |predictor: &Value, port: u16| {
-        let name = predictor["name"].as_str().unwrap();
-        let host = format!("iris-{name}.{NAMESPACE}.svc.cluster.local");
-        json!({
-            "destination": {"host": host, "port": {"number": port}, "subset": name},
-            "weight": predictor["traffic"],
-        })
-    };
-    let (shadows, live): (Vec<_>, Vec<_>) =
-        predictors.iter().partition(|predictor| predictor["shadow"] == true);
-    let mirrors = |mut route: Value, port: u16| {
-        for shadow in &shadows {
-            route["mirror"] = to(shadow, port)["destination"].clone();
-            route["mirrorPercentage"] = json!({"value": shadow["traffic"]});
-        }
-        route
-    };
-    let route = |port: u16| -> Vec<Value> { live.iter().map(|predictor| to(predictor, port)).collect() };
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": "iris", "ownerReferences": [{
-            "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "name": "iris",
-            "uid": deployment["metadata"]["uid"], "controller": true,
-        }]},
-        "spec": {
-            "hosts": ["*"], "gateways": ["istio-system/seldon-gateway"],
-            "http": [
-                mirrors(json!({
-                    "match": [{"uri": {"prefix": "/seldon/models/iris/"}}], "rewrite": {"uri": "/"}, "route": route(8000),
-                }), 8000),
-                mirrors(json!({"match": [{"headers": {"seldon": {"exact": "iris"}}}], "route": route(5001)}), 5001),
-            ],
-        },
-    })
+/// Where the operator serves.
+fn at() -> operator::Served {
+    operator::Served { host: "*".to_owned(), gateway: "istio-system/seldon-gateway".to_owned() }
+}
+
+/// Does what Seldon Core's operator does with the routes of `iris`, until dropped.
+pub fn operator(world: &World) -> Operator {
+    Operator::start(&world.api.client_as("operator"), NAMESPACE, "iris", at())
 }
 
 pub fn stored(world: &World) -> Value {
@@ -309,50 +277,15 @@ pub fn stored(world: &World) -> Value {
         .clone()
 }
 
-/// Does what Seldon Core's operator does with routes, until dropped; while `works` is false it does nothing, as while a
-/// deployment is unready.
-pub fn operator(world: &World, works: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
-    let (client, works) = (world.api.client_as("operator"), works.clone());
-    tokio::spawn(async move {
-        let api = |group: &str, kind: &str| {
-            let gvk = kube::core::GroupVersionKind::gvk(group, "v1", kind);
-            kube::Api::<kube::api::DynamicObject>::namespaced_with(
-                client.clone(),
-                NAMESPACE,
-                &kube::api::ApiResource::from_gvk(&gvk),
-            )
-        };
-        let (deployments, routes) = (
-            api("machinelearning.seldon.io", "SeldonDeployment"),
-            api("networking.istio.io", "VirtualService"),
-        );
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if !works.load(Ordering::Relaxed) {
-                continue;
-            }
-            let (Ok(deployment), Ok(route)) = (deployments.get("iris").await, routes.get("iris").await)
-            else {
-                continue;
-            };
-            let wanted = operators_route(&serde_json::to_value(&deployment).unwrap())["spec"].clone();
-            if route.data["spec"] != wanted {
-                let patch = Patch::Merge(json!({"spec": wanted}));
-                let _ = routes.patch("iris", &PatchParams::default(), &patch).await;
-            }
-        }
-    })
-}
-
-pub async fn operated() -> (World, [Served; 2], Arc<AtomicBool>) {
+pub async fn operated() -> (World, [Served; 2]) {
     operated_with(deployment(&both())).await
 }
 
 /// A world in which the operator has made the routes of the SeldonDeployment `iris`.
-pub async fn operated_with(deployment: Value) -> (World, [Served; 2], Arc<AtomicBool>) {
+pub async fn operated_with(deployment: Value) -> (World, [Served; 2]) {
     let (world, served) = world().await;
     world.create(deployment).await;
-    world.create(operators_route(&stored(&world))).await;
+    world.create(operator::virtual_service(&stored(&world), &at())).await;
     for predictor in ["main", "green"] {
         let rule = json!({
             "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule", "metadata": {"name": format!("iris-{predictor}")},
@@ -360,7 +293,7 @@ pub async fn operated_with(deployment: Value) -> (World, [Served; 2], Arc<Atomic
         });
         world.create(rule).await;
     }
-    (world, served, Arc::new(AtomicBool::new(true)))
+    (world, served)
 }
 
 pub fn slotted(steps: Value) -> Value {
@@ -387,20 +320,19 @@ pub fn traffic(world: &World) -> Vec<[i64; 2]> {
 
 #[tokio::test(start_paused = true)]
 async fn where_the_operator_owns_the_routes_the_traffic_is_moved_in_the_deployment() {
-    let (world, _served, works) = operated().await;
-    let operator = operator(&world, &works);
+    let (world, _served) = operated().await;
+    let _operator = operator(&world);
     let _users = users(&world, "/seldon/models/iris");
     world.create(slotted(json!([{"weight": 25, "for": "5s"}]))).await;
     let _sluice = world.controller();
     world.stands("Healthy", "Live").await;
     same(&traffic(&world), &vec![[100, 0], [75, 25], [0, 100]], "the traffic in the SeldonDeployment");
-    operator.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_canary_is_taken_out_of_the_route_though_the_operator_stands_still() {
-    let (world, [_main, green], works) = operated().await;
-    let operator = operator(&world, &works);
+    let (world, [_main, green]) = operated().await;
+    let operator = operator(&world);
     let _users = users(&world, "/seldon/models/iris");
     world.create(slotted(json!([{"weight": 50, "for": "10m"}]))).await;
     let _sluice = world.controller();
@@ -414,17 +346,16 @@ async fn a_canary_is_taken_out_of_the_route_though_the_operator_stands_still() {
         }
     };
     eventually(LIMIT, "half is on the route", route([50, 50])).await.unwrap();
-    works.store(false, Ordering::Relaxed);
+    operator.stand_still();
     green.predictor.set_errors(0.5);
     world.stands("RolledBack", "CheckFailed").await;
     eventually(LIMIT, "nothing is on the route", route([100, 0])).await.unwrap();
     same(&traffic(&world), &vec![[100, 0], [50, 50], [100, 0]], "the traffic in the SeldonDeployment");
-    operator.abort();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_that_traffic_cannot_say_is_refused_where_the_operator_owns_the_routes() {
-    let (world, _served, _works) = operated().await;
+    let (world, _served) = operated().await;
     world.create(slotted(json!([{"mirror": 50, "for": "5s"}]))).await;
     let _sluice = world.controller();
     world.stands("Pending", "RouteConflict").await;

@@ -1,7 +1,7 @@
 //! SeldonDeployments that change under a Rollout: in place, from a shadow to a predictor that answers, and the kind itself,
 //! which comes and goes.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -103,9 +103,9 @@ fn on_the_route(world: &World) -> [u64; 2] {
 /// A flip of `shadow` gives a predictor new pods, and the operator writes no route before they are ready.
 #[tokio::test(start_paused = true)]
 async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_pods() {
-    let (world, [_main, old], works) = operated().await;
+    let (world, [_main, old]) = operated().await;
     patch(&world, json!({"spec": {"predictors": shadowed()}})).await;
-    let operator = operator(&world, &works);
+    let operator = operator(&world);
     let users = users(&world, "/seldon/models/iris");
     world.create(slotted(json!([{"weight": 25, "for": "5s"}]))).await;
     let _sluice = world.controller();
@@ -114,7 +114,7 @@ async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_po
     assert!(message.contains("set shadow to false first"), "{message}");
 
     // From here on the operator is busy with new pods. Those from before are ready, and are no more than leftovers.
-    works.store(false, Ordering::Relaxed);
+    operator.stand_still();
     patch(&world, json!({"spec": {"predictors": both()}})).await;
     world.stands("Progressing", "TrafficNotInPlace").await;
     let message = world.status()["message"].as_str().unwrap_or_default().to_owned();
@@ -127,7 +127,7 @@ async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_po
     // As a Deployment does it: first the new ones, then those from before go.
     let new = world.scene.labelled_replica("iris-green", "1", "iris", "v2", "green").await.unwrap();
     world.scene.delete_pod(&old.pod).await.unwrap();
-    works.store(true, Ordering::Relaxed);
+    operator.go_on();
     let ready = world.now();
     world.stands("Healthy", "Live").await;
     same(&on_the_route(&world), &[100, 100], "what green has in the end");
@@ -140,7 +140,6 @@ async fn where_the_operator_owns_the_routes_a_former_shadow_waits_for_its_new_po
     assert_eq!(before, 0, "answers of the old pod");
     let (answered, served) = (users.stop().await.by("iris-v2"), new.predictor.served().total());
     assert!(answered > 100 && served >= answered, "{answered} answers, {served} requests to the new pod");
-    operator.abort();
 }
 
 // === the kind itself ===

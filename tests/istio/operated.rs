@@ -2,13 +2,12 @@
 //! test plays, carries it out in the VirtualService.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use sluice_lab::operator::{self, Operator, Served};
 use sluice_lab::real::wait;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::generated::{predictor, users_of_it};
@@ -17,100 +16,17 @@ use crate::oracle::{Recording, without_repeats};
 use crate::shares::{Observed, none_failed, only_failed};
 use crate::world::{IRIS, World, same};
 
-/// How long a running operator takes to see a change, at most.
-const MOMENT: Duration = Duration::from_millis(70);
-
-/// What Seldon Core's operator does with routes, until dropped.
-struct Operator(JoinHandle<()>);
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Where the operator of these tests serves.
+fn served(world: &World<'_>) -> Served {
+    Served { host: world.host(), gateway: GATEWAY.to_owned() }
 }
 
-impl Operator {
-    /// It replaces the VirtualService's spec whenever it is not as the SeldonDeployment says, and stands still while any part
-    /// of the SeldonDeployment is not available.
-    fn start(world: &World<'_>) -> Self {
-        let (deployments, routes, host) =
-            (world.seldon_deployments(), world.virtual_services(), world.host());
-        Self(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(MOMENT).await;
-                // What fails, as when somebody else wrote meanwhile, is done at the next look.
-                let _ = carry_out(&deployments, &routes, &host).await;
-            }
-        }))
-    }
-}
-
-async fn carry_out(deployments: &Api<DynamicObject>, routes: &Api<DynamicObject>, host: &str) -> Result<()> {
-    let route = routes.get_opt(IRIS).await?;
-    let deployment = serde_json::to_value(deployments.get(IRIS).await?)?;
-    if !all_available(&deployment) {
-        return Ok(());
-    }
-    let wanted = operators_route(&deployment, host);
-    match route {
-        None => _ = routes.create(&PostParams::default(), &serde_json::from_value(wanted)?).await?,
-        Some(route) if route.data["spec"] != wanted["spec"] => {
-            let version = route.metadata.resource_version;
-            let patch = json!({"metadata": {"resourceVersion": version}, "spec": wanted["spec"]});
-            routes.patch(IRIS, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        }
-        Some(_) => {}
-    }
-    Ok(())
-}
-
-fn all_available(deployment: &Value) -> bool {
-    let parts = deployment["status"]["deploymentStatus"].as_object();
-    parts.is_some_and(|parts| parts.values().all(|part| part["availableReplicas"] == part["replicas"]))
-}
-
-/// What the operator makes of a SeldonDeployment. A predictor without traffic has no `weight`.
-fn operators_route(deployment: &Value, host: &str) -> Value {
-    let namespace = deployment["metadata"]["namespace"].as_str().unwrap_or_default();
-    let predictors = deployment["spec"]["predictors"].as_array().cloned().unwrap_or_default();
-    let to = |port: u16| -> Vec<Value> {
-        let one = |predictor: &Value| {
-            let name = predictor["name"].as_str().unwrap_or_default();
-            let service = format!("{IRIS}-{name}.{namespace}.svc.cluster.local");
-            let mut entry =
-                json!({"destination": {"host": service, "port": {"number": port}, "subset": name}});
-            if predictor["traffic"].as_i64().is_some_and(|traffic| traffic > 0) {
-                entry["weight"] = predictor["traffic"].clone();
-            }
-            entry
-        };
-        predictors.iter().map(one).collect()
-    };
-    let grpc = json!({
-        "headers": {"namespace": {"exact": namespace}, "seldon": {"exact": IRIS}},
-        "uri": {"regex": ".*tensorflow.*|.*seldon.protos.*|.*inference.*"},
-    });
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": IRIS, "ownerReferences": [{
-            "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "name": IRIS,
-            "uid": deployment["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
-        }]},
-        "spec": {
-            "hosts": [host], "gateways": [GATEWAY],
-            "http": [
-                {
-                    "match": [{"uri": {"prefix": format!("/seldon/{namespace}/{IRIS}/")}}],
-                    "rewrite": {"uri": "/"}, "route": to(8000),
-                },
-                {"match": [grpc], "route": to(5001)},
-            ],
-        },
-    })
+fn operator(world: &World<'_>) -> Operator {
+    Operator::start(&world.client, &world.namespace, IRIS, served(world))
 }
 
 /// The SeldonDeployment with `main`, which has all traffic, `green` and `spare`, and all that its operator made of it but the
-/// VirtualService, which comes by [`Operator`]; nobody has to answer for `spare`.
+/// VirtualService, which comes by the [operator](Operator); nobody has to answer for `spare`.
 async fn deployed(world: &mut World<'_>) -> Result<()> {
     for (name, version) in [("main", Some("v1")), ("green", Some("v2")), ("spare", None)] {
         let service = format!("{IRIS}-{name}");
@@ -186,7 +102,7 @@ pub async fn traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out(
 ) -> Result<()> {
     let mut world = World::empty(lab, "operated").await?;
     deployed(&mut world).await?;
-    let _operator = Operator::start(&world);
+    let _operator = operator(&world);
     let users = users_of_it(&world).await?;
     world.shared.gateway.reaches(&world.namespace, "iris-green").await?;
     let users = users.rate(250.0).start();
@@ -221,7 +137,7 @@ pub async fn traffic_is_moved_in_the_deployment_and_its_operator_carries_it_out(
 pub async fn users_leave_the_canary_though_the_operator_stands_still(lab: &Arc<Lab>) -> Result<()> {
     let mut world = World::empty(lab, "operated-stalled").await?;
     deployed(&mut world).await?;
-    let _operator = Operator::start(&world);
+    let _operator = operator(&world);
     let users = users_of_it(&world).await?;
     world.shared.gateway.reaches(&world.namespace, "iris-green").await?;
     let users = users.rate(150.0).start();
@@ -251,7 +167,7 @@ pub async fn users_leave_the_canary_though_the_operator_stands_still(lab: &Arc<L
     // It finds nothing else to do when it can.
     available(&world, "spare", true).await?;
     let deployment = serde_json::to_value(world.seldon_deployments().get(IRIS).await?)?;
-    let wanted = operators_route(&deployment, &world.host())["spec"].clone();
+    let wanted = operator::virtual_service(&deployment, &served(&world))["spec"].clone();
     wait::until(LIMIT, "the route is the operator's again", || async {
         let route = world.route().await.map_err(|error| error.to_string())?;
         if route["spec"] == wanted { Ok(()) } else { Err(route["spec"].to_string()) }

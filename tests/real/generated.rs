@@ -4,14 +4,16 @@ use anyhow::{Result, ensure};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
+use sluice_lab::operator::{Operator, Served};
 use sluice_lab::real::{crds, wait};
 
 use crate::examples::{documents, quick};
 use crate::lab::{CONTROLLER, LIMIT, Lab, Shared};
-use crate::world::{World, same_json};
+use crate::oracle::Recording;
+use crate::world::{World, same, same_json};
 
 /// The examples that are run here.
-pub const EXAMPLES: [&str; 3] = ["expose", "seldon", "seldon-shadow"];
+pub const EXAMPLES: [&str; 4] = ["expose", "seldon", "seldon-operator", "seldon-shadow"];
 
 /// What a controller writes where it owns the routes.
 const WRITTEN: [&str; 4] = ["rollouts", "virtualservices", "destinationrules", "events"];
@@ -48,7 +50,9 @@ async fn created(world: &World<'_>, example: &str) -> Result<()> {
             "Service" => {}
             "Rollout" => {
                 let mut rollout = hurried(&object);
-                rollout["spec"]["expose"]["gateways"] = json!(["served"]);
+                if let Some(expose) = rollout["spec"].get_mut("expose") {
+                    expose["gateways"] = json!(["served"]);
+                }
                 world.create_rollout(&rollout).await?;
             }
             _ => {
@@ -173,6 +177,44 @@ pub async fn the_example_seldon_moves_predictors_behind_a_generated_route(lab: &
     world.delete_rollout().await?;
     is_there(&rules, "iris-green", false).await?;
     is_there(&world.virtual_services(), "iris", false).await?;
+    controller.stop().await
+}
+
+pub async fn the_example_seldon_operator_moves_the_traffic_in_the_deployment(lab: &Lab) -> Result<()> {
+    let world = World::empty(lab, "generated-operator").await?;
+    operated(&world).await?;
+    for predictor in ["main", "green"] {
+        let rule = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+            "metadata": {"name": format!("iris-{predictor}")},
+            "spec": {
+                "host": format!("iris-{predictor}"),
+                "subsets": [{"name": predictor, "labels": {"version": predictor}}],
+            },
+        });
+        world.create("networking.istio.io", "v1", &rule).await?;
+    }
+    let served = Served { host: world.host(), gateway: format!("{}/served", world.namespace) };
+    let _operator = Operator::start(&world.client, &world.namespace, "iris", served);
+    created(&world, "seldon-operator").await?;
+    let deployments = world.api("machinelearning.seldon.io", "v1", "SeldonDeployment");
+    let recording = Recording::start(deployments, "iris").await?;
+    let controller = world.controller()?;
+    world.phase("Healthy", "Live").await?;
+    let traffic = |version: &Value| [0, 1].map(|at| version["spec"]["predictors"][at]["traffic"].as_i64());
+    let mut seen: Vec<_> = recording.versions().iter().map(traffic).collect();
+    seen.dedup();
+    let steps = [[100, 0], [95, 5], [50, 50], [0, 100]].map(|both| both.map(Some));
+    same("the traffic in the SeldonDeployment", &seen, &steps.to_vec())?;
+    // The operator's form, to which nothing was added by the controller.
+    let routes = world.virtual_services();
+    let hosts = ["main", "green"].map(|name| format!("iris-{name}.{}.svc.cluster.local", world.namespace));
+    let entries = json!([[hosts[0], null], [hosts[1], 100]]);
+    let both: Vec<_> = [&entries, &entries]
+        .into_iter()
+        .flat_map(|one| one.as_array().cloned().unwrap_or_default())
+        .collect();
+    gives(&routes, "iris", &json!(both)).await?;
     controller.stop().await
 }
 

@@ -49,7 +49,7 @@ use tokio::runtime::Runtime;
 use lab::Lab;
 
 /// Tests mostly wait for time to pass, so many more than there are processors run at the same time.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 8;
 
 #[allow(clippy::too_many_lines, reason = "a list of tests")]
 fn main() -> anyhow::Result<ExitCode> {
@@ -78,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
         generated: [
             the_example_expose_is_served_and_goes_with_its_rollout,
             the_example_seldon_moves_predictors_behind_a_generated_route,
+            the_example_seldon_operator_moves_the_traffic_in_the_deployment,
             the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core,
             a_kind_that_is_installed_later_is_noticed_and_so_is_that_it_goes,
             what_the_schema_can_tell_is_refused_by_the_server,

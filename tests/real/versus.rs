@@ -15,17 +15,22 @@ use crate::controller::Controller;
 use crate::lab::{LIMIT, Lab, SCRAPES_EVERY};
 use crate::world::{IRIS, POD_PORT, World, decided, same, same_json};
 
-/// Requests a second.
-const RATE: f64 = 200.0;
+/// Users, and requests a second of each, at most.
+const USERS: usize = 4;
+const RATE: f64 = 50.0;
+/// More of the canary's requests than any of these tests needs.
+const NEVER: u64 = 1_000_000;
 /// The share of stable's requests that fail.
 const ERRORS: f64 = 0.01;
-/// For how long the numbers are away: much longer than the step had still to last.
+/// As many of them as show that a canary is no worse.
+const ENOUGH: u64 = 600;
+/// For how long the numbers are away: longer than the step had still to last.
 const AWAY: Duration = Duration::from_secs(8);
 
-/// Half of the requests for so long, and one comparison, which alone can stop it.
-fn compared(lasts: &str) -> Value {
+/// Half of the requests until the canary has answered so many, and one comparison, which alone can stop it.
+fn compared(requests: u64) -> Value {
     json!({
-        "steps": [{"weight": 50, "for": lasts}],
+        "steps": [{"weight": 50, "for": "1s", "minRequests": requests}],
         "checks": [{
             "name": "errors-vs-stable",
             "errors": {"versusStable": {"maxRatio": 1, "confidence": "99%"}, "minRequests": 200},
@@ -37,8 +42,13 @@ fn compared(lasts: &str) -> Value {
 }
 
 /// Users who wait for each answer: a busy machine needs more time for as many requests, and nothing piles up.
-fn users(world: &World<'_>) -> Running {
-    Load::infer(&world.host(), IRIS).rate(RATE).in_turn().start(&world.shared.gateway)
+fn users(world: &World<'_>) -> [Running; USERS] {
+    let one = || Load::infer(&world.host(), IRIS).rate(RATE).in_turn();
+    std::array::from_fn(|_| one().start(&world.shared.gateway))
+}
+
+fn sent(users: &[Running]) -> u64 {
+    users.iter().map(|one| one.report().total()).sum()
 }
 
 fn scraped(mut spec: Value) -> Value {
@@ -47,11 +57,11 @@ fn scraped(mut spec: Value) -> Value {
 }
 
 pub async fn three_times_stables_errors_are_stopped(lab: &Lab) -> Result<()> {
-    stopped(&World::new(lab, "versus-worse").await?, compared("1h")).await
+    stopped(&World::new(lab, "versus-worse").await?, compared(NEVER)).await
 }
 
 pub async fn three_times_stables_errors_are_stopped_by_scraping(lab: &Lab) -> Result<()> {
-    stopped(&World::new(lab, "versus-worse-scraped").await?, scraped(compared("1h"))).await
+    stopped(&World::new(lab, "versus-worse-scraped").await?, scraped(compared(NEVER))).await
 }
 
 async fn stopped(world: &World<'_>, spec: Value) -> Result<()> {
@@ -84,11 +94,11 @@ fn number(value: &Value) -> f64 {
 }
 
 pub async fn as_many_errors_as_stable_are_promoted(lab: &Lab) -> Result<()> {
-    promoted(&World::new(lab, "versus-equal").await?, compared("15s")).await
+    promoted(&World::new(lab, "versus-equal").await?, compared(ENOUGH)).await
 }
 
 pub async fn as_many_errors_as_stable_are_promoted_by_scraping(lab: &Lab) -> Result<()> {
-    promoted(&World::new(lab, "versus-equal-scraped").await?, scraped(compared("15s"))).await
+    promoted(&World::new(lab, "versus-equal-scraped").await?, scraped(compared(ENOUGH))).await
 }
 
 async fn promoted(world: &World<'_>, spec: Value) -> Result<()> {
@@ -152,13 +162,13 @@ pub async fn a_prometheus_that_goes_away_half_way_is_waited_for(lab: &Lab) -> Re
     let prometheus = Prometheus::start(SCRAPES_EVERY).await?;
     prometheus.set_targets(world.targets()).await?;
     let controller = Controller::asking(world.shared, &world.namespace, prometheus.url())?;
-    waits(&world, controller, Server(prometheus), compared("4s")).await
+    waits(&world, controller, Server(prometheus), compared(ENOUGH)).await
 }
 
 pub async fn pods_whose_metrics_go_away_half_way_are_waited_for(lab: &Lab) -> Result<()> {
     let world = World::new(lab, "versus-outage-scraped").await?;
     let controller = world.controller()?;
-    waits(&world, controller, Pods, scraped(compared("4s"))).await
+    waits(&world, controller, Pods, scraped(compared(ENOUGH))).await
 }
 
 async fn waits(
@@ -173,10 +183,10 @@ async fn waits(
     let users = users(world);
     world.create_rollout(&world.rollout("v2", spec)).await?;
     world.step(1, "iris-v2", 50).await?;
-    let sent = users.report().total();
+    let before = sent(&users);
     wait::until(LIMIT, "some requests were sent in the step", || {
-        let now = users.report().total();
-        std::future::ready(if now > sent + 200 { Ok(()) } else { Err(now.to_string()) })
+        let now = sent(&users);
+        std::future::ready(if now > before + 200 { Ok(()) } else { Err(now.to_string()) })
     })
     .await?;
 

@@ -270,7 +270,7 @@ mod tests {
     }
 
     /// The operator's VirtualService after [`lowered`] to these weights of `main` and `green`, if it changes.
-    fn after_lowering(routes: Value, canary: Option<Predictor>, weight: u8) -> Option<Value> {
+    fn after_lowering(routes: &Value, canary: Option<Predictor>, weight: u8) -> Option<Value> {
         let names = HostNames::default();
         let ports = |_: &str, _: &str| Some(vec![8000, 5001]);
         let cluster = Cluster { names: &names, ports: &ports };
@@ -278,7 +278,8 @@ mod tests {
         let mut object =
             json!({"metadata": {"namespace": "models", "name": "iris"}, "spec": {"http": routes}});
         let setting = Setting { canary, weight, ..Setting::all_to(predictor("main")) };
-        json_patch::patch(&mut object, &lowered(&world, &object, &setting)?).unwrap();
+        let patch = lowered(&world, &object, &setting)?;
+        json_patch::patch(&mut object, &patch).unwrap();
         Some(object)
     }
 
@@ -295,13 +296,13 @@ mod tests {
         };
         let half = json!([{"route": [entry("main", Some(50)), entry("green", Some(50))]}]);
         for canary in [Some(predictor("green")), None] {
-            let after = after_lowering(half.clone(), canary.clone(), 0).unwrap();
+            let after = after_lowering(&half, canary.clone(), 0).unwrap();
             assert_eq!(weights(&after), [[("main".to_owned(), 100)].into()]);
             // Its own form: no weight for nothing.
             let own = json!([{"route": [entry("main", Some(100)), entry("green", None)]}]);
-            assert_eq!(after_lowering(own, canary, 0), None);
+            assert_eq!(after_lowering(&own, canary, 0), None);
         }
-        let less = after_lowering(half, Some(predictor("green")), 20).unwrap();
+        let less = after_lowering(&half, Some(predictor("green")), 20).unwrap();
         assert_eq!(weights(&less), [[("main".to_owned(), 80), ("green".to_owned(), 20)].into()]);
     }
 

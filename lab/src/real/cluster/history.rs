@@ -89,14 +89,11 @@ impl History {
     /// An error where history and audit log do not agree: a write that was answered with a version that the history does
     /// not have, or, unless the server was killed, a commit that nobody was answered.
     pub async fn commits(&self, namespace: &str, authors: Authors) -> Result<Vec<Commit>> {
-        let changes = {
-            let mut read = self.read.lock().await;
-            self.catch_up(&mut read).await?;
-            read.changes.iter().filter(|change| change.namespace == namespace).cloned().collect::<Vec<_>>()
-        };
         let limit = if authors == Authors::All { LOGGED_WITHIN } else { Duration::from_secs(1) };
         let signed = wait::until(limit, format!("history and audit log of {namespace} agree"), || async {
+            // The log first: what it tells of is in the history by then, and what is written meanwhile comes at the next look.
             let entries = self.entries(namespace).await.map_err(|error| error.to_string())?;
+            let changes = self.changes(namespace).await.map_err(|error| error.to_string())?;
             let Signed { commits, missing, unsigned } = Signed::new(&changes, &entries);
             if missing.is_empty() && unsigned.is_empty() {
                 return Ok(commits);
@@ -105,10 +102,18 @@ impl History {
         });
         match signed.await {
             Err(Error::Waited { .. }) if authors == Authors::Some => {
-                Ok(Signed::new(&changes, &self.entries(namespace).await?).commits)
+                let entries = self.entries(namespace).await?;
+                Ok(Signed::new(&self.changes(namespace).await?, &entries).commits)
             }
             signed => signed,
         }
+    }
+
+    /// What the history has of a namespace.
+    async fn changes(&self, namespace: &str) -> Result<Vec<Change>> {
+        let mut read = self.read.lock().await;
+        self.catch_up(&mut read).await?;
+        Ok(read.changes.iter().filter(|change| change.namespace == namespace).cloned().collect())
     }
 
     /// The writes that were carried out in a namespace.
