@@ -30,8 +30,33 @@ pub struct Evidence {
 struct Block {
     /// Age of the step at the newest look in it.
     until: GoDuration,
-    stable: Counts,
-    canary: Counts,
+    stable: Packed,
+    canary: Packed,
+}
+
+/// [`Counts`] in as little room as they can have, and the same in the status. A node of a map has room for eleven bounds,
+/// one or two are kept, and of every Rollout in flight there are up to 64 of these.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Counts", into = "Counts")]
+struct Packed {
+    requests: u64,
+    errors: u64,
+    /// In the order of bounds.
+    slower: Box<[(Bound, u64)]>,
+}
+
+impl From<Counts> for Packed {
+    fn from(counts: Counts) -> Self {
+        let slower = counts.slower.into_iter().collect();
+        Self { requests: counts.requests, errors: counts.errors, slower }
+    }
+}
+
+impl From<Packed> for Counts {
+    fn from(packed: Packed) -> Self {
+        let slower = packed.slower.iter().copied().collect();
+        Self { requests: packed.requests, errors: packed.errors, slower }
+    }
 }
 
 /// The newest looks, added up.
@@ -49,8 +74,8 @@ impl Evidence {
         self.requests = self.requests.saturating_add(seen.canary.requests);
         self.blocks.push(Block {
             until: age.into(),
-            stable: seen.stable.near(limits),
-            canary: seen.canary.near(limits),
+            stable: seen.stable.near(limits).into(),
+            canary: seen.canary.near(limits).into(),
         });
         if self.blocks.len() > KEPT_BLOCKS {
             self.merge();
@@ -109,8 +134,8 @@ impl Evidence {
         let mut older = older.into_iter();
         while let Some(mut block) = older.next() {
             if let Some(next) = older.next() {
-                add(&mut block.stable, &next.stable);
-                add(&mut block.canary, &next.canary);
+                block.stable = sum(block.stable, &next.stable);
+                block.canary = sum(block.canary, &next.canary);
                 block.until = next.until;
             }
             self.blocks.push(block);
@@ -119,17 +144,23 @@ impl Evidence {
     }
 }
 
-fn add(total: &mut Counts, more: &Counts) {
+fn sum(one: Packed, other: &Packed) -> Packed {
+    let mut total = one.into();
+    add(&mut total, other);
+    total.into()
+}
+
+fn add(total: &mut Counts, more: &Packed) {
     let slower: BTreeMap<Bound, u64> = if total.requests == 0 {
-        more.slower.clone()
+        more.slower.iter().copied().collect()
     } else if more.requests == 0 {
         std::mem::take(&mut total.slower)
     } else {
         // A bound that only one of the two knows says nothing about the sum.
-        let both = total
+        let both = more
             .slower
             .iter()
-            .filter_map(|(bound, slower)| Some((*bound, slower.saturating_add(*more.slower.get(bound)?))));
+            .filter_map(|(bound, slower)| Some((*bound, slower.saturating_add(*total.slower.get(bound)?))));
         both.collect()
     };
     total.requests = total.requests.saturating_add(more.requests);
