@@ -105,9 +105,9 @@ fn look() -> Vec<Figure> {
 fn judged(plan: &Plan) -> Latencies {
     let mut rollouts: Vec<(Evidence, Vec<CheckRecord>)> =
         (0..ROLLOUTS as u64).map(|number| (an_hour(plan, number), Vec::new())).collect();
-    let age = Duration::from_secs(3610);
-    let moment = Moment { age, settled_since: Duration::ZERO };
     let measured = (0..50).map(|round| {
+        let age = Duration::from_secs(3610 + round * 10);
+        let moment = Moment { age, settled_since: Duration::ZERO };
         let looks: Vec<Look> = (0..ROLLOUTS as u64)
             .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(plan, number + round))))
             .collect();

@@ -4,6 +4,10 @@
 /// status from being written.
 pub(crate) fn fit(text: impl Into<String>, most: usize) -> String {
     let text = text.into();
+    // No character has less than a byte.
+    if text.len() <= most {
+        return text;
+    }
     match text.char_indices().nth(most) {
         None => text,
         Some(_) => text.chars().take(most.saturating_sub(1)).chain(['…']).collect(),

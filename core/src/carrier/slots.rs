@@ -275,8 +275,7 @@ mod tests {
         let ports = |_: &str, _: &str| Some(vec![8000, 5001]);
         let cluster = Cluster { names: &names, ports: &ports };
         let world = World { namespace: "models", name: "iris", virtual_services: BTreeMap::new(), cluster };
-        let mut object =
-            json!({"metadata": {"namespace": "models", "name": "iris"}, "spec": {"http": routes}});
+        let mut object = json!({"metadata": {"namespace": "models", "name": "iris", "resourceVersion": "7"}, "spec": {"http": routes}});
         let setting = Setting { canary, weight, ..Setting::all_to(predictor("main")) };
         let patch = lowered(&world, &object, &setting)?;
         json_patch::patch(&mut object, &patch).unwrap();
@@ -295,11 +294,11 @@ mod tests {
             entry
         };
         let half = json!([{"route": [entry("main", Some(50)), entry("green", Some(50))]}]);
+        let after = after_lowering(&half, Some(predictor("green")), 0).unwrap();
+        assert_eq!(weights(&after), [[("main".to_owned(), 100)].into()]);
+        // Its own form: no weight for nothing.
+        let own = json!([{"route": [entry("main", Some(100)), entry("green", None)]}]);
         for canary in [Some(predictor("green")), None] {
-            let after = after_lowering(&half, canary.clone(), 0).unwrap();
-            assert_eq!(weights(&after), [[("main".to_owned(), 100)].into()]);
-            // Its own form: no weight for nothing.
-            let own = json!([{"route": [entry("main", Some(100)), entry("green", None)]}]);
             assert_eq!(after_lowering(&own, canary, 0), None);
         }
         let less = after_lowering(&half, Some(predictor("green")), 20).unwrap();

@@ -119,7 +119,7 @@ impl Compared {
     fn seen(&self, effect: &Effect) -> String {
         let Effect { saw, ratio: times, interval: (from, to) } = effect;
         let times = times.map_or_else(String::new, |times| format!(", {} times stable's", number(times)));
-        let to = to.map_or_else(|| "unknown".to_owned(), number);
+        let to = to.map_or_else(|| "unknown".to_owned(), |to| number(to).to_string());
         let sure = format!(
             "with {} confidence between {} and {to} times",
             percent(1.0 - self.versus.alpha),

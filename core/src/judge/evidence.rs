@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bound, Comparison, Counts, Indicator, Look, Measurement};
+use super::{Bound, Comparison, Indicator, Look, Measurement, packed::Packed};
 use crate::{api::GoDuration, plan::PlannedCheck};
 
 /// How many blocks are kept. Above that neighbours are merged, the oldest first, so that the newest looks stay apart
@@ -34,38 +34,13 @@ struct Block {
     canary: Packed,
 }
 
-/// [`Counts`] in as little room as they can have, and the same in the status. A node of a map has room for eleven bounds,
-/// one or two are kept, and of every Rollout in flight there are up to 64 of these.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Counts", into = "Counts")]
-struct Packed {
-    requests: u64,
-    errors: u64,
-    /// In the order of bounds.
-    slower: Box<[(Bound, u64)]>,
-}
-
-impl From<Counts> for Packed {
-    fn from(counts: Counts) -> Self {
-        let slower = counts.slower.into_iter().collect();
-        Self { requests: counts.requests, errors: counts.errors, slower }
-    }
-}
-
-impl From<Packed> for Counts {
-    fn from(packed: Packed) -> Self {
-        let slower = packed.slower.iter().copied().collect();
-        Self { requests: packed.requests, errors: packed.errors, slower }
-    }
-}
-
 /// The newest looks, added up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Window {
+pub(super) struct Window {
     /// What stable answered.
-    pub stable: Counts,
+    pub(super) stable: Packed,
     /// What the canary answered in the same time.
-    pub canary: Counts,
+    pub(super) canary: Packed,
 }
 
 impl Evidence {
@@ -74,8 +49,8 @@ impl Evidence {
         self.requests = self.requests.saturating_add(seen.canary.requests);
         self.blocks.push(Block {
             until: age.into(),
-            stable: seen.stable.near(limits).into(),
-            canary: seen.canary.near(limits).into(),
+            stable: Packed::near(&seen.stable, limits),
+            canary: Packed::near(&seen.canary, limits),
         });
         if self.blocks.len() > KEPT_BLOCKS {
             self.merge();
@@ -114,15 +89,21 @@ impl Evidence {
 
     /// The looks of the last `length` before the step was `age` old, stretched back until the canary answered
     /// `min_requests`, or to the start of the step; none that was made before the step was `not_before` old.
-    pub fn window(&self, age: Duration, length: Duration, min_requests: u64, not_before: Duration) -> Window {
+    pub(super) fn window(
+        &self,
+        age: Duration,
+        length: Duration,
+        min_requests: u64,
+        not_before: Duration,
+    ) -> Window {
         let mut window = Window::default();
         let start = age.saturating_sub(length);
         for block in self.blocks.iter().rev().take_while(|block| block.until.0 >= not_before) {
             if block.until.0 <= start && window.canary.requests >= min_requests {
                 break;
             }
-            add(&mut window.stable, &block.stable);
-            add(&mut window.canary, &block.canary);
+            window.stable.add(&block.stable);
+            window.canary.add(&block.canary);
         }
         window
     }
@@ -134,8 +115,8 @@ impl Evidence {
         let mut older = older.into_iter();
         while let Some(mut block) = older.next() {
             if let Some(next) = older.next() {
-                block.stable = sum(block.stable, &next.stable);
-                block.canary = sum(block.canary, &next.canary);
+                block.stable.add(&next.stable);
+                block.canary.add(&next.canary);
                 block.until = next.until;
             }
             self.blocks.push(block);
@@ -144,35 +125,11 @@ impl Evidence {
     }
 }
 
-fn sum(one: Packed, other: &Packed) -> Packed {
-    let mut total = one.into();
-    add(&mut total, other);
-    total.into()
-}
-
-fn add(total: &mut Counts, more: &Packed) {
-    let slower: BTreeMap<Bound, u64> = if total.requests == 0 {
-        more.slower.iter().copied().collect()
-    } else if more.requests == 0 {
-        std::mem::take(&mut total.slower)
-    } else {
-        // A bound that only one of the two knows says nothing about the sum.
-        let both = more
-            .slower
-            .iter()
-            .filter_map(|(bound, slower)| Some((*bound, slower.saturating_add(*total.slower.get(bound)?))));
-        both.collect()
-    };
-    total.requests = total.requests.saturating_add(more.requests);
-    total.errors = total.errors.saturating_add(more.errors);
-    total.slower = slower;
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::Counts, *};
 
     fn seen(requests: u64, errors: u64) -> Measurement {
         let counts = Counts { requests, errors, slower: BTreeMap::new() };
@@ -216,7 +173,8 @@ mod tests {
             evidence.add(at(1), &seen, &[Bound(100), Bound(500)]);
         }
         let window = evidence.window(at(1), at(5), 0, Duration::ZERO);
-        assert_eq!(window.canary.slower, BTreeMap::from([(Bound(100), 2)]));
+        let canary = &window.canary;
+        assert_eq!((canary.slower_than(Bound(100)), canary.slower_than(Bound(500))), (Some(2), None));
     }
 
     proptest! {

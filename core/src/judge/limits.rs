@@ -1,7 +1,8 @@
 //! Absolute rules: the canary against a limit, over a window of time.
 
 use super::{
-    Bound, Look, Verdict, Window,
+    Bound, Look, Verdict,
+    evidence::Window,
     opinion::Opinion,
     words::{duration, percent, ratio},
 };
@@ -25,8 +26,7 @@ pub(super) fn errors(max: Share, window: &Window) -> (Bad, Opinion) {
 /// At most `1 - quantile` of the requests may take longer than `max`.
 pub(super) fn latency(quantile: f64, max: Bound, window: &Window) -> (Bad, Opinion) {
     let allowed = 1.0 - quantile;
-    let slower = &window.canary.slower;
-    let of_stable = |bound: Bound| window.stable.slower.get(&bound).copied().unwrap_or(0);
+    let of_stable = |bound: Bound| window.stable.slower_than(bound).unwrap_or(0);
     let say = |bound: Bound, bad: u64| {
         let stable = of_stable(bound);
         let message = format!(
@@ -40,23 +40,21 @@ pub(super) fn latency(quantile: f64, max: Bound, window: &Window) -> (Bad, Opini
         ((bad, stable), message)
     };
     let breached = |bad: u64| exceeds(bad, window.canary.requests, allowed);
-    if let Some(bad) = slower.get(&max) {
-        let (both, message) = say(max, *bad);
-        return (both, Opinion::limit(verdict(breached(*bad)), message));
+    if let Some(bad) = window.canary.slower_than(max) {
+        let (both, message) = say(max, bad);
+        return (both, Opinion::limit(verdict(breached(bad)), message));
     }
     // The limit lies between two buckets: what is slower than the next higher bound is slower than the limit, and
     // what is not slower than the next lower one is not.
-    let higher = slower.range(max..).next().filter(|(_, bad)| breached(**bad));
-    if let Some((bound, bad)) = higher {
-        let (both, message) = say(*bound, *bad);
+    if let Some((bound, bad)) = window.canary.above(max).filter(|(_, bad)| breached(*bad)) {
+        let (both, message) = say(bound, bad);
         return (both, Opinion::limit(Verdict::Fail, message));
     }
-    let lower = slower.range(..max).next_back();
-    if let Some((bound, bad)) = lower.filter(|(_, bad)| !breached(**bad)) {
-        let (both, message) = say(*bound, *bad);
+    if let Some((bound, bad)) = window.canary.below(max).filter(|(_, bad)| !breached(*bad)) {
+        let (both, message) = say(bound, bad);
         return (both, Opinion::limit(Verdict::Pass, message));
     }
-    let known: Vec<String> = slower.keys().map(|bound| duration(*bound)).collect();
+    let known: Vec<String> = window.canary.bounds().map(|bound| duration(bound).to_string()).collect();
     let message = format!(
         "the histogram has no bucket at {}, and its neighbours ({}) do not tell",
         duration(max),

@@ -61,21 +61,6 @@ pub struct Counts {
     pub slower: BTreeMap<Bound, u64>,
 }
 
-impl Counts {
-    /// Without the bounds that none of the `limits` needs: the one at the limit, or its neighbours.
-    #[must_use]
-    pub fn near(&self, limits: &[Bound]) -> Self {
-        let mut slower = BTreeMap::new();
-        for limit in limits {
-            let below = self.slower.range(..=limit).next_back();
-            let exact = below.filter(|(bound, _)| *bound == limit);
-            let above = self.slower.range(limit..).next().filter(|_| exact.is_none());
-            slower.extend(below.into_iter().chain(above));
-        }
-        Self { slower, ..*self }
-    }
-}
-
 /// What one look saw of both arms, at one evaluation time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

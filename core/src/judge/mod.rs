@@ -10,13 +10,14 @@ mod evidence;
 mod limits;
 mod measurement;
 mod opinion;
+mod packed;
 mod verdict;
 mod versus;
 mod words;
 
 pub use availability::{Availability, Said};
 pub use check::{Moment, judge, lacks_evidence, overall};
-pub use evidence::{Evidence, Window};
+pub use evidence::Evidence;
 pub use measurement::{Both, Bound, Counts, HISTORY, LADDER, Look, Measurement, Trouble, TroubleKind};
 pub use verdict::Verdict;
 pub use versus::{Comparison, Indicator, LOOKS_AT_STABLE};

@@ -1,22 +1,25 @@
-//! Numbers in sentences.
+//! Numbers in sentences. Every look says a dozen of them about every check: they are written where they belong, with no text
+//! of their own in between.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use super::Bound;
 use crate::api::GoDuration;
 
 /// How many of how many, with the share in percent.
 #[allow(clippy::cast_precision_loss)]
-pub(super) fn ratio(bad: u64, all: u64) -> String {
-    if all == 0 {
-        "no requests".to_owned()
-    } else {
-        format!("{} ({bad} of {all})", percent(bad as f64 / all as f64))
-    }
+pub(super) fn ratio(bad: u64, all: u64) -> impl Display {
+    fmt::from_fn(move |f| match all {
+        0 => f.write_str("no requests"),
+        _ => write!(f, "{} ({bad} of {all})", percent(bad as f64 / all as f64)),
+    })
 }
 
 /// A share in percent with as many digits as tell something.
-pub(super) fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> impl Display {
     let percent = share * 100.0;
     let digits = if percent >= 10.0 || percent == 0.0 {
         0
@@ -25,31 +28,82 @@ pub(super) fn percent(share: f64) -> String {
     } else {
         2
     };
-    let text = format!("{percent:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{text}%")
+    fmt::from_fn(move |f| write!(f, "{}%", decimal(percent, digits)))
 }
 
 /// A latency bound as people write it.
-pub(super) fn duration(bound: Bound) -> String {
-    GoDuration(Duration::from_micros(bound.0)).to_string()
+pub(super) fn duration(bound: Bound) -> GoDuration {
+    GoDuration(Duration::from_micros(bound.0))
 }
 
 /// A number that was measured, with four digits that count: `0.9127`, `1234`, `0.000012`.
-pub(super) fn precise(number: f64) -> String {
+pub(super) fn precise(number: f64) -> f64 {
     if number == 0.0 || !number.is_finite() {
-        return number.to_string();
+        return number;
     }
     // What is left of 1e-300 or 1e300 in digits nobody reads.
     let before = number.abs().log10().floor().clamp(-12.0, 15.0);
     let scale = 10_f64.powf(3.0 - before);
-    ((number * scale).round() / scale).to_string()
+    (number * scale).round() / scale
 }
 
 /// A number with as many digits as tell something: `3`, `1.25`, `0.05`.
-pub(super) fn number(number: f64) -> String {
-    let digits = if number >= 100.0 { 0 } else { 2 };
-    let text = format!("{number:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    text.to_owned()
+pub(super) fn number(number: f64) -> impl Display {
+    decimal(number, if number >= 100.0 { 0 } else { 2 })
+}
+
+/// A number with at most so many digits behind the point, and none that says nothing.
+fn decimal(number: f64, digits: u8) -> impl Display {
+    fmt::from_fn(move |f| {
+        let scale = 10_u64.pow(digits.into());
+        #[allow(clippy::cast_precision_loss, reason = "of a few digits")]
+        let scaled = (number * scale as f64).round_ties_even();
+        // Where whole numbers are exact they do, at a fraction of what it costs to print a float.
+        if !(0.0..1e15).contains(&scaled) {
+            let text = format!("{number:.*}", usize::from(digits));
+            let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+            return f.write_str(if text.contains('.') { trimmed } else { &text });
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range above")]
+        let scaled = scaled as u64;
+        let (mut rest, mut places) = (scaled % scale, usize::from(digits));
+        write!(f, "{}", scaled / scale)?;
+        while rest > 0 && rest % 10 == 0 {
+            (rest, places) = (rest / 10, places - 1);
+        }
+        if rest > 0 { write!(f, ".{rest:0places$}") } else { Ok(()) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_tell_something() {
+        let numbers = [0.0, 0.05, 0.125, 1.0, 1.25, 3.004, 99.999, 1234.5, 1e9, 1e300, f64::INFINITY, -0.5];
+        let told: Vec<String> = numbers.iter().map(|one| number(*one).to_string()).collect();
+        let large = format!("{:.0}", 1e300);
+        let expected =
+            ["0", "0.05", "0.12", "1", "1.25", "3", "100", "1234", "1000000000", &large, "inf", "-0.5"];
+        assert_eq!(told, expected);
+        let shares = [0.0, 0.0005, 0.0123, 0.1, 1.0];
+        let told: Vec<String> = shares.iter().map(|one| percent(*one).to_string()).collect();
+        assert_eq!(told, ["0%", "0.05%", "1.2%", "10%", "100%"]);
+        assert_eq!(ratio(3, 0).to_string(), "no requests");
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimal_is_what_the_standard_library_prints(whole in 0..10_000_000_u32, digits in 0..3_u8) {
+            // Exact in a float, and so are the ties.
+            let number = f64::from(whole) / 1024.0;
+            let text = format!("{number:.*}", usize::from(digits));
+            let trimmed = text.trim_end_matches('0').trim_end_matches('.');
+            let expected = if text.contains('.') { trimmed } else { &text };
+            prop_assert_eq!(decimal(number, digits).to_string(), expected);
+        }
+    }
 }

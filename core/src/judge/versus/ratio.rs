@@ -43,7 +43,7 @@ impl Pair {
 /// (the ratio that the canary is cleared below).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
-    ratios: Vec<f64>,
+    ratios: [f64; Grid::LEN],
 }
 
 const MAX: usize = 0;
@@ -60,7 +60,9 @@ impl Grid {
     pub fn new(max: f64, clear: f64) -> Self {
         let worse = WORSE.iter().map(|factor| factor * max);
         let better = BETTER.iter().map(|factor| factor * clear);
-        let ratios = [max, clear].into_iter().chain(worse).chain(better).chain(INTERVAL).collect();
+        let all = [max, clear].into_iter().chain(worse).chain(better).chain(INTERVAL);
+        let mut ratios = [0.0; Self::LEN];
+        ratios.iter_mut().zip(all).for_each(|(ratio, one)| *ratio = one);
         Self { ratios }
     }
 
@@ -68,8 +70,8 @@ impl Grid {
     pub fn seen_by(&self, canary: u64, stable: u64) -> Added {
         let all = to_float(canary) + to_float(stable);
         let share = if all > 0.0 { to_float(canary) / all } else { 0.0 };
-        let logs = |ratio: &f64| (ratio.ln(), (share * (ratio - 1.0)).ln_1p());
-        Added { answered: (canary > 0, stable > 0), logs: self.ratios.iter().map(logs).collect() }
+        let logs = |ratio: f64| (ratio.ln(), (share * (ratio - 1.0)).ln_1p());
+        Added { answered: (canary > 0, stable > 0), logs: self.ratios.map(logs) }
     }
 
     /// What a look adds to the log-likelihood of each ratio.
@@ -85,7 +87,7 @@ pub struct Added {
     /// Whether the canary and stable answered anything.
     answered: (bool, bool),
     /// Of each ratio, and of how it makes the canary's bad answers more of all.
-    logs: Vec<(f64, f64)>,
+    logs: [(f64, f64); Grid::LEN],
 }
 
 impl Added {
