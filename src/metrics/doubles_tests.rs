@@ -3,7 +3,10 @@ use chrono::DateTime;
 use super::*;
 use crate::metrics::counters::{Ledger, Reading, Span};
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+type Samples<'a> = &'a [(i64, f64)];
+
+fn labels(pairs: Pairs<'_>) -> Labels {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -18,7 +21,7 @@ fn cell(reporter: &str) -> Cell {
 }
 
 /// What two series with these labels beside `code="500"`, and with these samples, become: one or two, with all samples.
-fn merged(series: [(&[(&str, &str)], &[(i64, f64)]); 2]) -> (Vec<Vec<f64>>, usize) {
+fn merged(series: [(Pairs<'_>, Samples<'_>); 2]) -> (Vec<Vec<f64>>, usize) {
     let (mut doubles, mut cells) = (Doubles::default(), BTreeMap::new());
     for (name, (more, points)) in ["a", "b"].into_iter().zip(series) {
         let cell = cell(name);
@@ -32,13 +35,13 @@ fn merged(series: [(&[(&str, &str)], &[(i64, f64)]); 2]) -> (Vec<Vec<f64>>, usiz
     )
 }
 
-const ONE: &[(i64, f64)] = &[(0, 10.0), (10, 20.0), (20, 30.0)];
-const OTHER: &[(i64, f64)] = &[(4, 14.0), (14, 24.0)];
+const ONE: Samples<'_> = &[(0, 10.0), (10, 20.0), (20, 30.0)];
+const OTHER: Samples<'_> = &[(4, 14.0), (14, 24.0)];
 
 #[test]
 fn what_differs_only_in_whose_scrape_it_is_and_counts_alike_is_one() {
     let pods = [("job", "pods"), ("instance", "10.0.0.9:15020"), ("pod", "gw-0")];
-    let cases: [(&str, &[(&str, &str)], &[(&str, &str)]); 4] = [
+    let cases: [(&str, Pairs<'_>, Pairs<'_>); 4] = [
         (
             "two jobs",
             &[("job", "a"), ("instance", "10.0.0.9:1")],
@@ -64,7 +67,7 @@ fn what_differs_only_in_whose_scrape_it_is_and_counts_alike_is_one() {
 #[test]
 fn what_counts_something_else_stays_apart() {
     let pod = [("job", "a"), ("instance", "10.0.0.9:1")];
-    let cases: [(&str, &[(&str, &str)], &[(i64, f64)]); 6] = [
+    let cases: [(&str, Pairs<'_>, Samples<'_>); 6] = [
         ("another pod", &[("job", "b"), ("instance", "10.0.0.8:1")], OTHER),
         // Which may be another program of the same host.
         ("another port", &[("job", "b"), ("instance", "10.0.0.9:2")], OTHER),
@@ -85,7 +88,7 @@ fn what_counts_something_else_stays_apart() {
 
 #[test]
 fn a_double_counts_once_and_goes_on_when_the_other_is_gone() {
-    let reading = |a: &[(i64, f64)], b: &[(i64, f64)]| {
+    let reading = |a: Samples<'_>, b: Samples<'_>| {
         let (mut doubles, mut cells) = (Doubles::default(), BTreeMap::new());
         for (name, points) in [("a", a), ("b", b)] {
             let points: Vec<Point> = points.iter().map(|(second, total)| point(*second, *total)).collect();

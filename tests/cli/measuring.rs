@@ -70,7 +70,7 @@ async fn service(api: &embedded::Api, service: &str, pods: &[(&str, &str, &str)]
 }
 
 /// A Rollout to this target, which scrapes.
-async fn rollout(api: &embedded::Api, target: Value, port: u16) {
+async fn rollout(api: &embedded::Api, target: &Value, port: u16) {
     let rollout = json!({
         "apiVersion": "sluice.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "iris"},
         "spec": {
@@ -86,7 +86,7 @@ async fn rollout(api: &embedded::Api, target: Value, port: u16) {
 
 async fn world(port: u16) -> embedded::Api {
     let api = embedded::Api::new();
-    rollout(&api, json!({"service": {"name": "iris-v3", "port": 8000}}), port).await;
+    rollout(&api, &json!({"service": {"name": "iris-v3", "port": 8000}}), port).await;
     service(&api, "iris-v2", &[("iris-v2-0", "2", "127.0.0.21")]).await;
     service(&api, "iris-v3", &[("iris-v3-0", "3", "127.0.0.22")]).await;
     api
@@ -162,7 +162,7 @@ async fn of_two_subsets_of_one_service_each_has_its_own_pods() {
     let (port, stable) = pod([127, 0, 0, 23], 0).await;
     let (_, canary) = pod([127, 0, 0, 24], port).await;
     let api = embedded::Api::new();
-    rollout(&api, json!({"service": {"name": "iris", "port": 8000, "subset": "v2"}}), port).await;
+    rollout(&api, &json!({"service": {"name": "iris", "port": 8000, "subset": "v2"}}), port).await;
     let predictor = json!({"namespace": NAMESPACE, "service": "iris", "port": 8000, "subset": "v1"});
     set_status(&api, "iris", json!({"stable": predictor})).await;
     service(&api, "iris", &[("iris-a", "1", "127.0.0.23"), ("iris-b", "2", "127.0.0.24")]).await;
@@ -200,7 +200,7 @@ async fn the_predictor_of_a_seldon_deployment_is_who_is_wanted() {
     let (port, stable) = pod([127, 0, 0, 25], 0).await;
     let (_, canary) = pod([127, 0, 0, 26], port).await;
     let api = embedded::Api::new();
-    rollout(&api, json!({"seldonDeployment": {"name": "iris", "predictor": "green"}}), port).await;
+    rollout(&api, &json!({"seldonDeployment": {"name": "iris", "predictor": "green"}}), port).await;
     put(&api, json!({
         "apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "metadata": {"name": "iris"},
         "spec": {"predictors": [

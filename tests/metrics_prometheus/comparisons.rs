@@ -122,8 +122,8 @@ async fn what_was_counted_before_the_step_is_no_evidence_of_a_comparison() {
     let mut comparison = Comparison::begun(&prometheus).await;
     stable.says(model(Some(50), 600));
     canary.says(model(Some(40), 60));
-    lives::holds(&prometheus, r#"model_predictions_total == 60"#).await;
-    lives::holds(&prometheus, r#"model_predictions_total == 600"#).await;
+    lives::holds(&prometheus, "model_predictions_total == 60").await;
+    lives::holds(&prometheus, "model_predictions_total == 600").await;
     let start = Utc::now();
     comparison.looker.began = start + TimeDelta::minutes(5);
     for service in ["iris-v1", "iris-v2"] {
