@@ -9,5 +9,6 @@ mod foreign;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod metrics;
+mod pods;
 pub mod server;
 mod text;

@@ -216,7 +216,7 @@ fn rollout(source: &str) -> Value {
 async fn every_way_of_every_source(config: &Config) {
     let metrics = Metrics::new(config.clone()).unwrap();
     let (mut told, mut hidden) = (0, 0);
-    let arm = |service: &str| Arm { predictor: Predictor::new("models", service, 8000), pods: Vec::new() };
+    let arm = |service: &str| Arm::of(Predictor::new("models", service, 8000));
     let (stable, canary) = (arm("iris-v1"), arm("iris-v2"));
     for source in SOURCES {
         let plan = MetricsPlan::Source {

@@ -19,7 +19,7 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{
-    observe::{SeenPod, Subsets},
+    observe::{KnownPod, Subsets},
     stores::VirtualService,
     subject::{RolloutObject, Subject},
 };
@@ -47,7 +47,7 @@ pub(super) struct Memory {
     /// Raw counters.
     pub(super) counters: metrics::Memory,
     /// What was seen of pods, by uid.
-    pub(super) pods: BTreeMap<String, SeenPod>,
+    pub(super) pods: BTreeMap<String, KnownPod>,
     /// What is known of subsets and of whose pods are theirs.
     pub(super) subsets: Subsets,
     /// What the API server answered to our last writes: newer than the caches for a moment.

@@ -119,6 +119,41 @@ pub struct Reading {
     pub reporters: BTreeMap<Arc<str>, Reporter>,
     /// Retiring predictors that could not be read whole: nothing is said about them.
     pub unknown: BTreeSet<Arc<str>>,
+    /// Cells that were read a second time under other labels of the scraper's, and the cells that have their samples.
+    pub doubles: BTreeMap<Cell, Cell>,
+}
+
+impl Reading {
+    /// The reporter was there at that time, with or without series.
+    pub fn saw(&mut self, reporter: &Arc<str>, at: DateTime<Utc>) {
+        self.reporter(reporter).seen.insert(at);
+    }
+
+    /// Prometheus tried to read the reporter at that time; `value` is 1 where it could.
+    pub fn up(&mut self, reporter: &Arc<str>, at: DateTime<Utc>, value: f64) {
+        if (value - 1.0).abs() < 0.5 {
+            self.saw(reporter, at);
+        }
+    }
+
+    /// The reporter says when its process started, in seconds since the epoch.
+    pub fn process_started(&mut self, reporter: &Arc<str>, seconds: f64) {
+        self.reporter(reporter).process_started = instant(seconds);
+    }
+
+    /// What is known of a reporter.
+    pub fn reporter(&mut self, reporter: &Arc<str>) -> &mut Reporter {
+        self.reporters.entry(reporter.clone()).or_default()
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn instant(seconds: f64) -> Option<DateTime<Utc>> {
+    // Not before 2001, not after 9999: anything else is no start of a process.
+    (1e9..2.5e11)
+        .contains(&seconds)
+        .then(|| DateTime::from_timestamp_millis((seconds * 1e3) as i64))
+        .flatten()
 }
 
 /// What a cell counted since the previous look.
@@ -206,6 +241,12 @@ impl Ledger {
                 advance.ledger.cells.insert(cell.clone(), newest);
             }
         }
+        for (double, kept) in &reading.doubles {
+            // Whichever of them is there at the next look goes on from here.
+            if let Some(newest) = advance.ledger.cells.get(kept).cloned() {
+                advance.ledger.cells.insert(double.clone(), newest);
+            }
+        }
         for (name, reporter) in &reading.reporters {
             let Some(newest) = reporter.newest() else { continue };
             let before = self.reporters.get(name).and_then(Reporter::newest);
@@ -234,6 +275,13 @@ impl Ledger {
         self.reporters.contains_key(reporter)
     }
 
+    /// The newest sample of a cell, under whichever of its labels it was read.
+    fn newest(&self, cell: &Cell, doubles: &BTreeMap<Cell, Cell>) -> Option<Point> {
+        let others = doubles.iter().filter(|(_, kept)| *kept == cell).map(|(double, _)| double);
+        let known = others.chain([cell]).filter_map(|cell| self.cells.get(cell));
+        known.max_by_key(|point| point.at).cloned()
+    }
+
     fn increase(
         &self,
         cell: &Cell,
@@ -246,7 +294,7 @@ impl Ledger {
         // A restart is felt once, by the first new sample after it.
         let mut restarted = reporter.zip(known).is_some_and(|(now, then)| now.restarted_since(then));
         let restarted_at = reporter.and_then(Reporter::started);
-        let mut last = self.cells.get(cell).cloned();
+        let mut last = self.newest(cell, &reading.doubles);
         if let (None, Some(first)) = (&last, points.first()) {
             last = birth(first, reporter, known, span.watched);
         }

@@ -6,6 +6,7 @@
 
 mod config;
 mod counters;
+mod doubles;
 pub mod exposition;
 pub(crate) mod fuzzing;
 mod history;
@@ -29,6 +30,7 @@ use sluice_core::{
     Predictor,
     judge::{Bound, Look, Measurement, Trouble, TroubleKind},
     plan::MetricsPlan,
+    target::SeldonView,
 };
 use tokio::time::Instant;
 
@@ -105,6 +107,32 @@ pub struct Arm {
     pub predictor: Predictor,
     /// Its ready pods. Only scraping needs them; to Prometheus they say how old a reporter is.
     pub pods: Vec<Pod>,
+    /// What Seldon Core calls it, where that is known: its Service may have a name that does not say so.
+    pub seldon: Option<SeldonNames>,
+}
+
+/// A predictor as Seldon Core's own metrics name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeldonNames {
+    /// Name of the `SeldonDeployment`.
+    pub deployment: String,
+    /// Name of the predictor in it.
+    pub predictor: String,
+}
+
+impl Arm {
+    /// A predictor of which nothing else is known.
+    pub fn of(predictor: Predictor) -> Self {
+        Self { predictor, pods: Vec::new(), seldon: None }
+    }
+}
+
+impl SeldonNames {
+    /// Those of the predictor behind a Service, if it is one of this `SeldonDeployment`.
+    pub fn behind(service: &str, deployment: &SeldonView) -> Option<Self> {
+        let predictor = deployment.behind(service)?.name.clone();
+        Some(Self { deployment: deployment.name.clone(), predictor })
+    }
 }
 
 /// A ready pod behind a predictor's Service.

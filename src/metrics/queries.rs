@@ -154,9 +154,14 @@ async fn shares_now(
     deadline: Instant,
 ) -> Result<Both, Trouble> {
     let asked = Instant::now();
-    let read = shares.read(server, question, query, canary, deadline).await?;
-    server.agrees(question.now, asked)?;
-    shares.take(read, question, canary)
+    let read = shares.read(server, question, query, canary, deadline).await;
+    match read.and_then(|read| server.agrees(question.now, asked).map(|()| read)) {
+        Ok(read) => shares.take(read, question, canary),
+        Err(trouble) => {
+            shares.missed(question.now);
+            Err(trouble)
+        }
+    }
 }
 
 /// What both say, where both say something that can be compared.

@@ -11,6 +11,7 @@ use sluice_core::judge::{Bound, Trouble, TroubleKind};
 
 use super::{
     counters::{Cell, Family, Point, Reading},
+    doubles::Doubles,
     exposition::Labels,
     native::{Native, RawHistogram},
     profiles::{Profile, Role},
@@ -38,6 +39,7 @@ pub struct Gatherer<'p> {
     wanted: &'p BTreeMap<String, String>,
     reading: Reading,
     histograms: BTreeMap<Cell, BTreeMap<DateTime<Utc>, Partial>>,
+    doubles: Doubles,
 }
 
 /// What is known of a histogram at one time.
@@ -51,29 +53,23 @@ struct Partial {
 impl<'p> Gatherer<'p> {
     /// Nothing yet. Series must carry the labels `wanted`, besides the profile's own.
     pub fn new(profile: &'p Profile, wanted: &'p BTreeMap<String, String>) -> Self {
-        Self { profile, wanted, reading: Reading::default(), histograms: BTreeMap::new() }
-    }
-
-    /// The reporter was there at that time, with or without series.
-    pub fn saw(&mut self, reporter: &Arc<str>, at: DateTime<Utc>) {
-        self.reading.reporters.entry(reporter.clone()).or_default().seen.insert(at);
-    }
-
-    /// Prometheus tried to read the reporter at that time; `value` is 1 where it could.
-    pub fn up(&mut self, reporter: &Arc<str>, at: DateTime<Utc>, value: f64) {
-        if (value - 1.0).abs() < 0.5 {
-            self.saw(reporter, at);
+        Self {
+            profile,
+            wanted,
+            reading: Reading::default(),
+            histograms: BTreeMap::new(),
+            doubles: Doubles::default(),
         }
     }
 
-    /// The reporter says when its process started, in seconds since the epoch.
-    pub fn process_started(&mut self, reporter: &Arc<str>, seconds: f64) {
-        self.reading.reporters.entry(reporter.clone()).or_default().process_started = instant(seconds);
+    /// What was gathered about reporters so far.
+    pub fn reading(&mut self) -> &mut Reading {
+        &mut self.reading
     }
 
     /// Kubernetes says when the reporter's container started.
     pub fn started(&mut self, reporter: &Arc<str>, started: Option<DateTime<Utc>>) {
-        self.reading.reporters.entry(reporter.clone()).or_default().container_started = started;
+        self.reading.reporter(reporter).container_started = started;
     }
 
     /// Takes in a sample. Those that are not about requests to a predictor are passed over.
@@ -82,12 +78,12 @@ impl<'p> Gatherer<'p> {
         let Some(role) = self.profile.role(name, labels) else { return Ok(()) };
         match role {
             Role::ProcessStart => {
-                self.process_started(sample.reporter, value);
-                self.saw(sample.reporter, at);
+                self.reading.process_started(sample.reporter, value);
+                self.reading.saw(sample.reporter, at);
                 return Ok(());
             }
             Role::Sign => {
-                self.up(sample.reporter, at, value);
+                self.reading.up(sample.reporter, at, value);
                 return Ok(());
             }
             // Such a one has no value.
@@ -98,7 +94,7 @@ impl<'p> Gatherer<'p> {
             return Ok(());
         }
         is_count(value, name, labels)?;
-        self.saw(sample.reporter, at);
+        self.reading.saw(sample.reporter, at);
         match role {
             Role::Requests(family) => self.counted(sample, family, value),
             Role::RequestsAndCount(family) => {
@@ -131,7 +127,7 @@ impl<'p> Gatherer<'p> {
             kind: TroubleKind::NoData,
             message: format!("has a bucket of {} that is no count: expected counts", describe(name, labels)),
         })?;
-        self.saw(sample.reporter, at);
+        self.reading.saw(sample.reporter, at);
         if let Some(family) = requests {
             self.counted(sample, family, raw.count);
         }
@@ -143,11 +139,15 @@ impl<'p> Gatherer<'p> {
 
     fn counted(&mut self, sample: &Observed<'_>, family: Family, total: f64) {
         let point = Point { at: sample.at, total, ..Point::default() };
-        self.reading.cells.entry(cell(sample, family)).or_default().push(point);
+        let cell = cell(sample, family);
+        self.doubles.met(&cell, sample.labels);
+        self.reading.cells.entry(cell).or_default().push(point);
     }
 
     fn partial(&mut self, sample: &Observed<'_>) -> &mut Partial {
-        self.histograms.entry(cell(sample, Family::Latency)).or_default().entry(sample.at).or_default()
+        let cell = cell(sample, Family::Latency);
+        self.doubles.met(&cell, sample.labels);
+        self.histograms.entry(cell).or_default().entry(sample.at).or_default()
     }
 
     /// What was gathered; `limits` are the latencies that matter.
@@ -174,6 +174,7 @@ impl<'p> Gatherer<'p> {
                 reporter.seen.retain(|at| at < cut);
             }
         }
+        self.reading.doubles = self.doubles.merge(&mut self.reading.cells);
         self.reading
     }
 }
@@ -249,15 +250,6 @@ fn series(labels: &Labels) -> String {
         }
     }
     text
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn instant(seconds: f64) -> Option<DateTime<Utc>> {
-    // Not before 2001, not after 9999: anything else is no start of a process.
-    (1e9..2.5e11)
-        .contains(&seconds)
-        .then(|| DateTime::from_timestamp_millis((seconds * 1e3) as i64))
-        .flatten()
 }
 
 #[cfg(test)]

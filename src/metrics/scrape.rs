@@ -202,10 +202,14 @@ fn take(
 ) -> Result<(), Trouble> {
     let Target { pod, revision, .. } = target;
     let reporter: Arc<str> = format!("{}/{}", pod.name, pod.address).into();
-    gatherer.saw(&reporter, now);
+    // Some expositions say when they were made. That counts: what was made before the step is none of it, however late it is
+    // read. But a pod's clock may be ahead, and what it has counted it has counted by now.
+    let made = |sample: &Sample| Some(sample.millis.and_then(DateTime::from_timestamp_millis)?.min(now));
+    let newest = samples.iter().filter_map(made).max();
+    gatherer.reading().saw(&reporter, newest.unwrap_or(now));
     gatherer.started(&reporter, pod.started);
     for sample in samples {
-        let at = sample.millis.and_then(DateTime::from_timestamp_millis).unwrap_or(now);
+        let at = made(sample).unwrap_or(now);
         gatherer
             .add(&Observed {
                 arm: revision,

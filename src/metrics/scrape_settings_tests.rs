@@ -31,7 +31,7 @@ async fn no_more_pods_are_asked_at_once_than_configured_and_none_is_left_out() {
         pods.push(Pod { name: format!("pod-{number}"), address, started: None });
     }
     let plan = plan(port);
-    let arm = Arm { predictor: Predictor::new("models", "iris-v1", 8000), pods };
+    let arm = Arm { pods, ..Arm::of(Predictor::new("models", "iris-v1", 8000)) };
     for (text, expected) in [
         ("scrape: {maxConcurrentPods: 3}", 3),
         ("scrape: {maxConcurrentPodsPerLook: 2}", 2),
@@ -56,7 +56,7 @@ async fn a_pod_has_as_long_as_the_platform_says() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let pod = Pod { name: "silent".into(), address: address.ip(), started: None };
-    let arm = Arm { predictor: Predictor::new("models", "iris-v1", 8000), pods: vec![pod] };
+    let arm = Arm { pods: vec![pod], ..Arm::of(Predictor::new("models", "iris-v1", 8000)) };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.yaml");
     std::fs::write(&path, "scrape: {timeout: 30ms}").unwrap();
@@ -108,7 +108,7 @@ async fn a_port_speaks_tls_where_the_platform_says_so() {
     };
     let (ca, other) = (file("ca.crt", &certificate), file("other.crt", &other));
     let pod = Pod { name: "pod-1".into(), address: IpAddr::from([127, 0, 0, 31]), started: None };
-    let arm = Arm { predictor: Predictor::new("models", "iris-v1", 8000), pods: vec![pod] };
+    let arm = Arm { pods: vec![pod], ..Arm::of(Predictor::new("models", "iris-v1", 8000)) };
     for (port, tls, kind) in [
         (port, format!("caFile: {}", ca.display()), TroubleKind::Baseline),
         (port, "insecureSkipVerify: true".to_owned(), TroubleKind::Baseline),

@@ -64,10 +64,8 @@ async fn pods(count: u8) -> (u16, Vec<FakePod>) {
 }
 
 fn arm(service: &str, pods: &[&FakePod]) -> Arm {
-    Arm {
-        predictor: Predictor::new("models", service, 8000),
-        pods: pods.iter().map(|fake| fake.pod.clone()).collect(),
-    }
+    let pods = pods.iter().map(|fake| fake.pod.clone()).collect();
+    Arm { pods, ..Arm::of(Predictor::new("models", service, 8000)) }
 }
 
 fn plan(port: u16) -> MetricsPlan {
@@ -288,6 +286,55 @@ async fn a_zero_is_said_only_of_a_time_that_is_of_the_step() {
     assert_eq!(metrics.look(&ask(30), &mut memory).await.counts.unwrap().stable.requests, 0);
 }
 
+/// An exposition that says when it was made.
+fn made_at(second: i64, ok: u32) -> String {
+    let text = exposition(ok, 0);
+    let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    samples.map(|line| format!("{line} {}\n", at(second).timestamp_millis())).collect()
+}
+
+#[tokio::test]
+async fn what_a_pod_made_before_the_step_is_none_of_it_and_one_text_is_no_two_looks() {
+    let (port, pods) = pods(1).await;
+    let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());
+    let stable = arm("iris-v1", &[&pods[0]]);
+    let ask = |second| Question { step_start: at(15), ..question(&plan, second, &stable, None) };
+    for (second, made, ok, expected) in [
+        (10, 8, 100, Err(TroubleKind::Baseline)),
+        // Read in the step, made before it.
+        (20, 14, 170, Err(TroubleKind::Baseline)),
+        (30, 28, 180, Err(TroubleKind::Baseline)),
+        (40, 38, 185, Ok(5)),
+        // The same once more, as from a cache: nobody knows whether there were requests since.
+        (50, 38, 185, Err(TroubleKind::NoData)),
+        (60, 58, 190, Ok(5)),
+    ] {
+        pods[0].says_text(&made_at(made, ok));
+        let counts = metrics.look(&ask(second), &mut memory).await.counts;
+        let requests = counts.map(|counts| counts.stable.requests).map_err(|trouble| trouble.kind);
+        assert_eq!(requests, expected, "at {second}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_whose_clock_is_ahead_counts_by_ours() {
+    let (port, pods) = pods(1).await;
+    let (plan, metrics, mut memory) = (plan(port), metrics(), Memory::default());
+    let stable = arm("iris-v1", &[&pods[0]]);
+    let ask = |second| Question { step_start: at(15), ..question(&plan, second, &stable, None) };
+    for (second, ok, expected) in [
+        (10, 100, Err(TroubleKind::Baseline)),
+        // An hour ahead it would all be of the step.
+        (20, 170, Err(TroubleKind::Baseline)),
+        (30, 180, Ok(10)),
+    ] {
+        pods[0].says_text(&made_at(second + 3600, ok));
+        let counts = metrics.look(&ask(second), &mut memory).await.counts;
+        let requests = counts.map(|counts| counts.stable.requests).map_err(|trouble| trouble.kind);
+        assert_eq!(requests, expected, "at {second}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_is_no_exposition_is_trouble() {
     let (port, pods) = pods(1).await;
@@ -369,7 +416,7 @@ async fn a_look_takes_no_longer_than_it_may() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let pod = Pod { name: "silent".into(), address: address.ip(), started: None };
-    let stable = Arm { predictor: Predictor::new("models", "iris-v1", 8000), pods: vec![pod] };
+    let stable = Arm { pods: vec![pod], ..Arm::of(Predictor::new("models", "iris-v1", 8000)) };
     let plan = plan(address.port());
     let asked = Question { timeout: Duration::from_millis(50), ..question(&plan, 0, &stable, None) };
     let trouble = metrics().look(&asked, &mut Memory::default()).await.counts.unwrap_err();

@@ -2,25 +2,11 @@
 
 use std::{fs, path::Path};
 
-use kube::{
-    Api,
-    api::{DynamicObject, PostParams},
-    core::GroupVersionKind,
-};
 use serde_json::{Value, json};
 
 use sluice_lab::embedded;
 
-use crate::world::{NAMESPACE, create, in_the_gate, set_status, sluice};
-
-async fn put(api: &embedded::Api, object: Value) {
-    let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
-    let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap());
-    let resource = kube::api::ApiResource::from_gvk(&kind);
-    let objects: Api<DynamicObject> = Api::namespaced_with(api.client_as("owner"), NAMESPACE, &resource);
-    let object: DynamicObject = serde_json::from_value(object).unwrap();
-    objects.create(&PostParams::default(), &object).await.unwrap();
-}
+use crate::world::{NAMESPACE, create, in_the_gate, put, set_status, sluice};
 
 fn service(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 8000}]}})

@@ -241,7 +241,7 @@ async fn what_cannot_be_replayed_is_said_clearly() {
     let past = ["--from", "2024-03-14T15:00:00Z", "--to", "2024-03-14T15:01:00Z"];
     let nowhere =
         ["--prometheus", "http://127.0.0.1:1"].iter().chain(&past).map(|arg| (*arg).to_owned()).collect();
-    let configured = vec!["--metrics-config".to_owned(), config.display().to_string()];
+    let configured = vec!["--config".to_owned(), config.display().to_string()];
     let configured = [configured, past.iter().map(|arg| (*arg).to_owned()).collect()].concat();
     for (args, code, expected) in [
         (nowhere, 1, "--prometheus: metrics source default cannot be asked"),
@@ -284,7 +284,7 @@ async fn replayed_looks_are_those_that_were_made() {
         profile: api::Profile::Istio,
         labels: std::collections::BTreeMap::new(),
     };
-    let arm = |name: &str| Arm { predictor: Predictor::new("models", name, 8000), pods: Vec::new() };
+    let arm = |name: &str| Arm::of(Predictor::new("models", name, 8000));
     let (stable, canary) = (arm(NAMES[0]), arm(NAMES[1]));
     let began = recorder.now();
     let queries = [Query {

@@ -9,6 +9,7 @@ use clap::Parser;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    core::GroupVersionKind,
 };
 use serde_json::{Value, json};
 use sluice::cli::{Ask, Cli, Command, Failure, Session, view::Screen};
@@ -127,6 +128,16 @@ pub async fn create(api: &embedded::Api, name: &str) -> Rollout {
     });
     let rollout = serde_json::from_value(rollout).expect("a Rollout");
     rollouts(api).create(&PostParams::default(), &rollout).await.expect("created")
+}
+
+/// Creates an object of any kind.
+pub async fn put(api: &embedded::Api, object: Value) -> DynamicObject {
+    let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
+    let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap());
+    let objects: Api<DynamicObject> =
+        Api::namespaced_with(api.client_as("owner"), NAMESPACE, &ApiResource::from_gvk(&kind));
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    objects.create(&PostParams::default(), &object).await.unwrap()
 }
 
 /// Writes a status as a controller would, also one of another version.

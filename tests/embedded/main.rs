@@ -8,6 +8,7 @@ mod campaign;
 mod clocks;
 mod copies;
 mod examples;
+mod executor;
 mod expose;
 mod fencing;
 mod freeze;

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Waits until a query is answered with something.
-async fn holds(prometheus: &Prometheus, promql: &str) {
+pub async fn holds(prometheus: &Prometheus, promql: &str) {
     wait::until(LIMIT, format!("{promql} holds"), || async {
         let samples = prometheus.query(promql).await.map_err(|error| error.to_string())?;
         if samples.is_empty() { Err("an empty vector".to_owned()) } else { Ok(()) }

@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, which clippy takes for something else")]
 
 mod authority;
+mod comparisons;
+mod doubles;
+mod front;
 mod lives;
 mod mutual;
 mod natives;
@@ -103,8 +106,7 @@ impl Looker {
     }
 
     fn with(config: Config, profile: api::Profile) -> Self {
-        let arm =
-            |service: &str| Arm { predictor: Predictor::new("models", service, 8000), pods: Vec::new() };
+        let arm = |service: &str| Arm::of(Predictor::new("models", service, 8000));
         Self {
             metrics: Metrics::new(config).unwrap(),
             plan: MetricsPlan::Source { name: "default".to_owned(), profile, labels: BTreeMap::new() },

@@ -1,6 +1,9 @@
 //! Every profile on a real Prometheus: what its programs expose, under the labels that scraping adds, comes out as it was
 //! counted.
 
+use sluice::metrics::SeldonNames;
+use sluice_core::target::seldon::service_name;
+
 use super::*;
 
 /// An exporter for each arm, or one for both.
@@ -64,6 +67,27 @@ async fn seldons_executors_are_told_apart_by_the_names_of_their_predictors() {
     let name = "seldon_api_executor_server_requests_seconds_count";
     let world = World::new(&targets, &texts((1000, 5, 1000), (0, 0, 0)), name).await;
     let mut looker = Looker::new(&world.prometheus, api::Profile::Seldon);
+    looker.baseline().await;
+    world.say(&texts((1100, 8, 1090), (20, 30, 15)));
+    looker.until((103, 3, 13), (50, 30, 35)).await;
+}
+
+#[tokio::test]
+async fn seldons_executors_are_found_where_their_services_are_called_by_a_hash_or_by_an_annotation() {
+    let targets: [&[(&str, &str)]; 2] = [&[("namespace", "models")], &[("namespace", "models")]];
+    let long = "iris-classifier-for-the-garden-of-the-botanical-institute-of-the-university-of-bern";
+    let texts = |a: (u32, u32, u32), b: (u32, u32, u32)| {
+        let both = [seldon("v1", a.0, a.1, a.2), seldon("v2", b.0, b.1, b.2)];
+        both.map(|text| text.replace("\"iris\"", &format!("{long:?}")))
+    };
+    let name = "seldon_api_executor_server_requests_seconds_count";
+    let world = World::new(&targets, &texts((1000, 5, 1000), (0, 0, 0)), name).await;
+    let mut looker = Looker::new(&world.prometheus, api::Profile::Seldon);
+    let hashed = service_name(long, "v1");
+    looker.stable = Arm::of(Predictor::new("models", &hashed, 8000));
+    // As its SeldonDeployment says, which the controller has read.
+    let names = SeldonNames { deployment: long.to_owned(), predictor: "v2".to_owned() };
+    looker.canary = Arm { seldon: Some(names), ..Arm::of(Predictor::new("models", "the-new-iris", 8000)) };
     looker.baseline().await;
     world.say(&texts((1100, 8, 1090), (20, 30, 15)));
     looker.until((103, 3, 13), (50, 30, 35)).await;

@@ -53,14 +53,16 @@ pub struct ErrorsCheck {
     /// The largest share that passes, like `1%` or `"0.01"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<Share>,
-    /// A comparison with stable.
+    /// A comparison with stable, whose evidence goes on through all steps of a revision. It says nothing before stable was
+    /// seen at 10 looks; a Prometheus is asked for 30 from before the rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_stable: Option<VersusStable>,
     /// How far back one look reaches; default five intervals. Stretched to the start of the step where
     /// `minRequests` are not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<GoDuration>,
-    /// Requests of the canary that a verdict needs; default 50.
+    /// Requests of the canary that a verdict on `max` needs, and that a step needs which ends without the proof of a
+    /// comparison; default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub min_requests: Option<u64>,
@@ -80,14 +82,16 @@ pub struct LatencyCheck {
     /// The longest that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<GoDuration>,
-    /// A comparison with stable.
+    /// A comparison with stable, at up to 8 bounds of the histogram that tell something; `quantile` and `max` are not of
+    /// it. As that of errors it needs 10 looks at stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_stable: Option<VersusStable>,
     /// How far back one look reaches; default five intervals. Stretched to the start of the step where
     /// `minRequests` are not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<GoDuration>,
-    /// Requests of the canary that a verdict needs; default 50.
+    /// Requests of the canary that a verdict on `max` needs, and that a step needs which ends without the proof of a
+    /// comparison; default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub min_requests: Option<u64>,
@@ -121,11 +125,11 @@ pub struct QueryCheck {
     /// The largest number that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<f64>,
-    /// A comparison with stable. Of numbers one pair a window is compared, `maxRatio` is 1.05 where it is not given, and
-    /// `clearRatio` 1.05 times that.
+    /// A comparison with stable. With `total` it is one of counters, like that of errors. Else the numbers are compared, one
+    /// pair a window, and nothing is said before there are 5 pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub versus_stable: Option<VersusStable>,
-    /// Whether more is worse or better, for a comparison.
+    /// Whether more is worse or better: needed for a comparison, and for nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// What `{{window}}` stands for, and how far apart the numbers are that are compared; default five intervals.
@@ -137,18 +141,22 @@ pub struct QueryCheck {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersusStable {
-    /// The ratio that is still all right, 1 to 1000: canary to stable, or stable to canary where more is better.
+    /// The ratio that is still all right, 1 to 1000: canary to stable, or stable to canary where more is better. Default 1;
+    /// of the numbers of a query 1.05.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub max_ratio: Option<f64>,
-    /// How sure a Fail must be, like `99%`.
+    /// How sure a Fail must be, and a Pass as well, 50% to 99.9999999%; default `99%`: of canaries within `maxRatio` at most
+    /// one in a hundred fails, however often one looks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Share>,
-    /// The ratio at which the canary is cleared early, 1 to 1000.
+    /// The canary passes when it is shown to be below this ratio, 1 to 1000 and above `maxRatio`; default twice
+    /// `maxRatio`, of the numbers of a query 1.05 times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub clear_ratio: Option<f64>,
-    /// Require proof that the canary is not worse, not only no evidence that it is.
+    /// Require proof that the canary is not worse, not only no evidence that it is: no step ends before it was shown to be
+    /// below `clearRatio`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub prove: bool,
 }

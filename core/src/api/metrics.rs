@@ -37,7 +37,7 @@ pub enum Profile {
     Istio,
     /// MLServer's REST metrics.
     Mlserver,
-    /// Seldon Core's executor, HTTP and gRPC.
+    /// Seldon Core's executor, HTTP and gRPC, by the names of SeldonDeployment and predictor.
     Seldon,
     /// The queue proxies of serverless KServe.
     Kserve,

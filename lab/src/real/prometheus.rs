@@ -102,19 +102,26 @@ impl Prometheus {
     /// The same, with histograms of some sort.
     pub async fn start_with(interval: Duration, histograms: Histograms) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, histograms, None, None)).await
+        start_anew(|| Self::try_start(interval, Setting { histograms, ..Setting::default() })).await
     }
 
     /// The same behind TLS.
     pub async fn start_guarded(interval: Duration, guard: &Guard) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, Histograms::Classic, Some(guard), None)).await
+        start_anew(|| Self::try_start(interval, Setting { guard: Some(guard), ..Setting::default() })).await
     }
 
     /// The same with these rules, a rule file's content, which are evaluated as often as it scrapes.
     pub async fn start_with_rules(interval: Duration, rules: &Value) -> Result<Self> {
         use_ring();
-        start_anew(|| Self::try_start(interval, Histograms::Classic, None, Some(rules))).await
+        start_anew(|| Self::try_start(interval, Setting { rules: Some(rules), ..Setting::default() })).await
+    }
+
+    /// The same, which looks for series at another server as well, by its URL for remote reads. Where that one does not answer
+    /// there is a warning beside what it has itself, as of a store that is down.
+    pub async fn start_beside(interval: Duration, remote: &str) -> Result<Self> {
+        use_ring();
+        start_anew(|| Self::try_start(interval, Setting { remote: Some(remote), ..Setting::default() })).await
     }
 
     /// Kills it: nobody listens any more. What it has scraped stays.
@@ -128,15 +135,11 @@ impl Prometheus {
         self.spawn().await
     }
 
-    async fn try_start(
-        interval: Duration,
-        histograms: Histograms,
-        guard: Option<&Guard>,
-        rules: Option<&Value>,
-    ) -> Result<Self> {
+    async fn try_start(interval: Duration, setting: Setting<'_>) -> Result<Self> {
+        let guard = setting.guard;
         let folder = Folder::new()?;
-        write(folder.path(), "prometheus.yaml", &configuration(interval, histograms, rules.is_some()))?;
-        if let Some(rules) = rules {
+        write(folder.path(), "prometheus.yaml", &configuration(interval, &setting))?;
+        if let Some(rules) = setting.rules {
             write(folder.path(), RULES, rules)?;
         }
         write(folder.path(), TARGETS, &json!([]))?;
@@ -269,15 +272,26 @@ impl Guard {
 const TARGETS: &str = "targets.json";
 const RULES: &str = "rules.json";
 
-fn configuration(interval: Duration, histograms: Histograms, rules: bool) -> Value {
+/// What may be otherwise about one.
+#[derive(Default)]
+struct Setting<'a> {
+    histograms: Histograms,
+    guard: Option<&'a Guard>,
+    rules: Option<&'a Value>,
+    remote: Option<&'a str>,
+}
+
+fn configuration(interval: Duration, setting: &Setting<'_>) -> Value {
     let interval = format!("{}ms", interval.as_millis());
+    let remote = |url: &str| json!({"url": url, "read_recent": true, "remote_timeout": "1s"});
     json!({
         "global": {
             "scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval,
-            "convert_classic_histograms_to_nhcb": histograms == Histograms::Converted,
-            "scrape_native_histograms": histograms != Histograms::Classic,
+            "convert_classic_histograms_to_nhcb": setting.histograms == Histograms::Converted,
+            "scrape_native_histograms": setting.histograms != Histograms::Classic,
         },
-        "rule_files": if rules { vec![RULES] } else { Vec::new() },
+        "remote_read": setting.remote.map(remote).into_iter().collect::<Vec<_>>(),
+        "rule_files": if setting.rules.is_some() { vec![RULES] } else { Vec::new() },
         "scrape_configs": [{"job_name": "lab", "file_sd_configs": [{"files": [TARGETS]}]}],
     })
 }

@@ -76,7 +76,7 @@ async fn check(session: &mut Session<'_>, args: &CheckArgs) -> Result<(), Failur
     };
     let metrics = sources(args)?;
     let status = rollout.status.clone().unwrap_or_default();
-    let predictors = predictors(session, &rollout.spec, &status, measured).await?;
+    let predictors = predictors(session, &rollout.spec, &status, &plan, measured).await?;
     let examined = examine(&metrics, measured, &plan, args, &status, &predictors, session).await;
     let text = match args.output {
         Form::Text => view::examined(&examined, &session.screen),

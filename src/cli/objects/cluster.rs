@@ -50,10 +50,7 @@ impl Objects {
         };
         reader.routes(&mut objects, plan).await?;
         reader.services(&mut objects, plan, &mut around).await?;
-        if let Some(target) = &spec.target.seldon_deployment {
-            let name = (namespace.to_owned(), target.name.clone());
-            objects.deployments.extend(reader.one(seldon(), &name).await?.map(|object| (name, object)));
-        }
+        reader.target_deployment(&mut objects, spec).await?;
         around.claims = reader.claims(&objects, &mut around.remarks).await?;
         around.delegators = reader.delegators(plan, &mut around.remarks).await?;
         let wanted = objects.wanted(spec).ok();
@@ -65,10 +62,42 @@ impl Objects {
         objects.cluster = Some(around);
         Ok(objects)
     }
+
+    /// What the target is about, and no more: enough to say who is wanted. With `deployments` all SeldonDeployments that we
+    /// may see in the namespace come along.
+    ///
+    /// # Errors
+    /// The cluster does not answer, or does not let us read the target.
+    pub async fn of_target(
+        session: &Session<'_>,
+        spec: &RolloutSpec,
+        deployments: bool,
+    ) -> Result<Self, Failure> {
+        let reader = Reader { session };
+        let namespace = &session.namespace;
+        let mut objects = Self { namespace: namespace.clone(), ..Self::default() };
+        if let Some(target) = &spec.target.service {
+            let name = (namespace.clone(), target.name.clone());
+            let service = reader.service(&name).await?;
+            objects.services.extend(service.map(|service| (name, ports(&service))));
+        }
+        reader.target_deployment(&mut objects, spec).await?;
+        if deployments {
+            let listed = match reader.all(seldon(), Some(namespace)).await {
+                Err(Failure::Cluster(_)) => Vec::new(),
+                listed => listed?,
+            };
+            let named = listed.iter().filter_map(|deployment| {
+                Some(((namespace.clone(), deployment.name_any()), serde_json::to_value(deployment).ok()?))
+            });
+            objects.deployments.extend(named);
+        }
+        Ok(objects)
+    }
 }
 
-struct Reader<'s, 'o> {
-    session: &'s Session<'o>,
+pub(super) struct Reader<'s, 'o> {
+    pub(super) session: &'s Session<'o>,
 }
 
 impl Reader<'_, '_> {
@@ -101,6 +130,14 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// A Service. It is listed by its name: in the controller's pod the command has the controller's rights, and that one has no
+    /// use for a right to get one.
+    pub(super) async fn service(&self, (namespace, name): &ObjectName) -> Result<Option<Value>, Failure> {
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let listed = self.session.ask("Service", self.api(&services(), Some(namespace)).list(&named)).await?;
+        Ok(listed.items.first().and_then(|service| serde_json::to_value(service).ok()))
+    }
+
     async fn routes(&self, objects: &mut Objects, plan: &Plan) -> Result<(), Failure> {
         let mut names: Vec<ObjectName> =
             plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone())).collect();
@@ -127,6 +164,14 @@ impl Reader<'_, '_> {
             objects.slots.insert(name, deployment.clone());
             objects.deployments.insert(of, deployment);
         }
+        Ok(())
+    }
+
+    /// The SeldonDeployment that is the target.
+    async fn target_deployment(&self, objects: &mut Objects, spec: &RolloutSpec) -> Result<(), Failure> {
+        let Some(target) = &spec.target.seldon_deployment else { return Ok(()) };
+        let name = (objects.namespace.clone(), target.name.clone());
+        objects.deployments.extend(self.one(seldon(), &name).await?.map(|object| (name, object)));
         Ok(())
     }
 
@@ -242,15 +287,21 @@ impl Reader<'_, '_> {
         wanted: Option<&Predictor>,
     ) -> Result<Option<Refusal>, Failure> {
         let Some(wanted) = carrier::required_subset(plan, state, wanted) else { return Ok(None) };
+        let rules = self.destination_rules(&wanted.namespace).await?;
+        Ok(carrier::accept_subset(&objects.names, wanted, &rules).err())
+    }
+
+    /// The DestinationRules that count for a namespace, as far as we may see those that count for all.
+    pub(super) async fn destination_rules(&self, namespace: &str) -> Result<Vec<Value>, Failure> {
         let mut rules = Vec::new();
-        for namespace in [wanted.namespace.as_str(), ROOT_NAMESPACE] {
+        for namespace in [namespace, ROOT_NAMESPACE] {
             match self.all(istio("DestinationRule", "destinationrules"), Some(namespace)).await {
                 Ok(listed) => rules.extend(listed.iter().filter_map(|rule| serde_json::to_value(rule).ok())),
                 Err(Failure::Cluster(_)) if namespace == ROOT_NAMESPACE => {}
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(carrier::accept_subset(&objects.names, wanted, &rules).err())
+        Ok(rules)
     }
 }
 

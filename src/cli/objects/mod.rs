@@ -1,5 +1,6 @@
 //! The objects that a Rollout is about, wherever they were read: from its file, or from a cluster.
 
+mod behind;
 mod cluster;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use sluice_core::{
     traffic::Cluster,
 };
 
+pub use self::behind::pods;
 use super::manifest::Manifest;
+use crate::metrics::SeldonNames;
 
 /// What there is, by namespace and name.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +115,13 @@ impl Objects {
             Some(SeldonView::read(deployment))
         };
         target::wanted_in(spec, &self.namespace, service, seldon)
+    }
+
+    /// What Seldon Core calls a predictor, where its SeldonDeployment was read.
+    pub fn seldon_names(&self, predictor: &Predictor) -> Option<SeldonNames> {
+        let home = self.deployments.iter().filter(|((namespace, _), _)| *namespace == predictor.namespace);
+        let mut views = home.map(|(_, deployment)| SeldonView::read(deployment));
+        views.find_map(|view| SeldonNames::behind(&predictor.service, &view))
     }
 
     /// What the routes show; who has users is in it.

@@ -47,16 +47,11 @@ pub struct ReplayArgs {
     pub file: File,
     /// The Prometheus that has the history, like `http://localhost:9090`
     // What is wrong with it is said by the configuration, which does not repeat it: there may be a password in it.
-    #[arg(
-        long,
-        value_name = "URL",
-        required_unless_present = "metrics_config",
-        conflicts_with = "metrics_config"
-    )]
+    #[arg(long, value_name = "URL", required_unless_present = "config", conflicts_with = "config")]
     pub prometheus: Option<String>,
-    /// A file with metrics sources as the controller's --config has them; the one that the Rollout names is asked
+    /// The controller's file with named metrics sources; the one that the Rollout names is asked
     #[arg(long, value_name = "FILE")]
-    pub metrics_config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// When to begin: a time like 2026-03-14T15:00:00Z, or -2h for two hours ago
     #[arg(long, value_name = "TIME", value_parser = time::parse, allow_hyphen_values = true)]
     pub from: Time,
@@ -164,13 +159,13 @@ fn source(args: &ReplayArgs, plan: &Plan) -> Result<(Metrics, MetricsPlan, Vec<S
             (DEFAULT_SOURCE.to_owned(), profile, labels)
         }
     };
-    let (config, name) = match (&args.metrics_config, &args.prometheus) {
+    let (config, name) = match (&args.config, &args.prometheus) {
         (Some(file), _) => (Config::load(file).map_err(|error| wrong(&error))?, name),
         (None, Some(url)) => {
             (Config::prometheus(url).map_err(|error| wrong(&error))?, DEFAULT_SOURCE.to_owned())
         }
         (None, None) => {
-            return Err(Failure::Other("--prometheus or --metrics-config is expected".to_owned()));
+            return Err(Failure::Other("--prometheus or --config is expected".to_owned()));
         }
     };
     let metrics = Metrics::new(config).map_err(|error| wrong(&error))?;
@@ -232,8 +227,7 @@ impl Asked<'_> {
         (from, until, every): (DateTime<Utc>, DateTime<Utc>, Duration),
         interrupted: impl Future<Output = ()>,
     ) -> Result<(Replayed, Option<DateTime<Utc>>), Failure> {
-        let arm = |predictor: &sluice_core::Predictor| Arm { predictor: predictor.clone(), pods: Vec::new() };
-        let (stable, canary) = (arm(&self.pair.stable), arm(&self.pair.canary));
+        let (stable, canary) = (Arm::of(self.pair.stable.clone()), Arm::of(self.pair.canary.clone()));
         let (limits, queries) = (self.plan.latency_bounds(), Query::of(self.plan));
         let shadow = self.args.shadow
             || !self.plan.steps.is_empty() && self.plan.steps.iter().all(PlannedStep::is_shadow);
@@ -277,7 +271,7 @@ impl Asked<'_> {
 }
 
 fn unanswered(args: &ReplayArgs, trouble: &sluice_core::judge::Trouble) -> Failure {
-    let option = if args.prometheus.is_some() { "--prometheus" } else { "--metrics-config" };
+    let option = if args.prometheus.is_some() { "--prometheus" } else { "--config" };
     Failure::Other(format!("{option}: {trouble}"))
 }
 

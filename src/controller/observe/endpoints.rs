@@ -4,7 +4,7 @@ use sluice_core::Predictor;
 
 use crate::{
     controller::{context::Context, stores::Endpoint},
-    metrics::Arm,
+    metrics::{Arm, SeldonNames},
 };
 
 /// A predictor with its ready endpoints, for metrics that tell its requests by name.
@@ -14,7 +14,13 @@ pub(super) fn arm(context: &Context, predictor: Predictor) -> Arm {
         Some(crate::metrics::Pod { name: endpoint.address.into(), address, started: None })
     };
     let pods = ready_endpoints(context, &predictor).into_iter().filter_map(pod).collect();
-    Arm { predictor, pods }
+    Arm { seldon: seldon_names(context, &predictor), predictor, pods }
+}
+
+/// What Seldon Core calls a predictor, where its Service is one of a SeldonDeployment that is there.
+pub(super) fn seldon_names(context: &Context, predictor: &Predictor) -> Option<SeldonNames> {
+    let seldon = context.stores.seldon_behind(&predictor.namespace, &predictor.service)?;
+    SeldonNames::behind(&predictor.service, &seldon.view)
 }
 
 /// The ready endpoints behind a predictor, each address once. Subsets are not told apart here.

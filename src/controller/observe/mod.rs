@@ -28,7 +28,7 @@ use self::{
     plans::Plans,
     routes::{Beside, Routes},
 };
-pub(super) use self::{pods::SeenPod, subsets::Subsets};
+pub(super) use self::{pods::KnownPod, subsets::Subsets};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.

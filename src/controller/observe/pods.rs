@@ -1,13 +1,7 @@
-//! Whose pod an address is, before it is asked for metrics.
-//!
-//! Whoever may write `EndpointSlices`, which many tenants may, could otherwise send the controller anywhere: to a node's
-//! metadata, the API server, another tenant's pod. So an address is asked only where the API server says that it is that of
-//! a running pod of the Rollout's own namespace, which the predictor's Service selects. A pod's addresses are the
-//! kubelet's to write and no tenant's.
+//! The pods of a predictor, asked for before they are scraped: whose an address is [`crate::pods`] says.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -18,10 +12,14 @@ use sluice_core::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{endpoints::ready_endpoints, subsets};
+use super::{
+    endpoints::{ready_endpoints, seldon_names},
+    subsets,
+};
 use crate::{
-    controller::{Error, context::Context, memory::Memory, stores::Claimed},
+    controller::{Error, context::Context, memory::Memory},
     metrics::Arm,
+    pods::{Behind, Claimed, SeenPod, claim},
 };
 
 /// The longest that a pod is waited for.
@@ -36,33 +34,11 @@ const CONCURRENCY: usize = 16;
 /// Pods that are remembered.
 const KEPT: usize = 1000;
 
-/// What was seen of a pod.
+/// What was seen of a pod, and when.
 #[derive(Clone, Debug)]
-pub(in crate::controller) struct SeenPod {
+pub(in crate::controller) struct KnownPod {
     at: Instant,
-    uid: Option<String>,
-    started: Option<DateTime<Utc>>,
-    addresses: Vec<IpAddr>,
-    labels: BTreeMap<String, String>,
-    host_network: bool,
-    running: bool,
-}
-
-impl SeenPod {
-    fn of(pod: Pod, at: Instant) -> Self {
-        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
-        let addresses = status.pod_ips.into_iter().flatten().filter_map(|it| it.ip.parse().ok()).collect();
-        Self {
-            at,
-            uid: pod.metadata.uid,
-            started: status.start_time.and_then(|start| DateTime::from_timestamp(start.0.as_second(), 0)),
-            addresses,
-            labels: pod.metadata.labels.unwrap_or_default(),
-            host_network: spec.host_network.unwrap_or(false),
-            // One that has ended keeps its address in the status, and loses it to others.
-            running: status.phase.as_deref() == Some("Running"),
-        }
-    }
+    pod: SeenPod,
 }
 
 /// A predictor with its ready pods and their ages, for metrics that come from the pods themselves.
@@ -84,53 +60,17 @@ pub(super) async fn arm(
         .collect::<Result<_, _>>()?;
     look_at_pods(context, namespace, &claims, memory).await?;
     let subset = subsets::labels(context, Some(plan), &predictor, memory).await;
-    if let (Some(name), None) = (&predictor.subset, &subset) {
-        // All pods of the Service would count for each of its subsets.
-        let message = format!("whose pods are of the subset {name} of {} is not known", predictor.service);
-        return Err(Trouble { kind: TroubleKind::Unavailable, message });
-    }
     let selector = context.stores.selector(&predictor.namespace, &predictor.service);
-    let mut pods = Vec::with_capacity(claims.len());
-    for (address, claimed) in claims {
-        let about = About { predictor: &predictor, address, pod: &claimed.name };
-        let seen = memory.pods.get(&*claimed.uid);
-        let seen = seen.ok_or_else(|| about.passing("a pod that is there, and it is not"))?;
-        let started = seen.started;
-        if let Err(trouble) = about.verify(&claimed.uid, seen, selector.as_ref()) {
+    let behind = Behind { predictor: &predictor, selector: selector.as_ref(), subset: subset.as_ref() };
+    let pods = behind.pods(&claims, |claimed| memory.pods.get(&*claimed.uid).map(|known| &known.pod));
+    let pods = pods.map_err(|not_asked| {
+        if let Some(uid) = not_asked.uid {
             // It may have been mended by the next look.
-            memory.pods.remove(&*claimed.uid);
-            return Err(trouble);
+            memory.pods.remove(&*uid);
         }
-        // Of two subsets of one Service each has its own pods.
-        if subset.as_ref().is_some_and(|labels| !subsets::carries(&seen.labels, labels)) {
-            continue;
-        }
-        pods.push(crate::metrics::Pod { name: claimed.name.to_string(), address, started });
-    }
-    Ok(Arm { predictor, pods })
-}
-
-/// The address and the pod that it is said to be of, as far as the slice tells.
-fn claim<'e>(
-    namespace: &str,
-    predictor: &Predictor,
-    address: &str,
-    claimed: Option<&'e Claimed>,
-) -> Result<(IpAddr, &'e Claimed), Trouble> {
-    let expected = |what: &str| refusal(predictor, address, TroubleKind::Misconfigured, what);
-    let Ok(ip) = address.parse::<IpAddr>() else { return Err(expected("the IP address of a pod")) };
-    let claimed = claimed.ok_or_else(|| expected("a targetRef with the name and the uid of a Pod"))?;
-    if predictor.namespace != namespace {
-        return Err(expected(&format!("a Service of namespace {namespace}")));
-    }
-    if &*claimed.kind != "Pod" || claimed.namespace.as_deref().is_some_and(|other| other != namespace) {
-        let found = claimed.namespace.as_deref().unwrap_or(namespace);
-        return Err(expected(&format!(
-            "the Pod of namespace {namespace} that the address belongs to, found the {} {found}/{}",
-            claimed.kind, claimed.name
-        )));
-    }
-    Ok((ip, claimed))
+        not_asked.trouble
+    })?;
+    Ok(Arm { seldon: seldon_names(context, &predictor), predictor, pods })
 }
 
 /// Asks for the pods of which nothing was seen, or not for a while. Pods are not watched, because a cluster has many.
@@ -169,7 +109,10 @@ async fn look_at_pods(
     }
     for (claimed, answer) in answers {
         match answer {
-            Ok(pod) => drop(memory.pods.insert(claimed.uid.to_string(), SeenPod::of(pod, now))),
+            Ok(pod) => {
+                let known = KnownPod { at: now, pod: pod.into() };
+                memory.pods.insert(claimed.uid.to_string(), known);
+            }
             Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&*claimed.uid)),
             Err(Error::Unreachable { .. } | Error::TimedOut { .. })
                 if age(memory, &claimed.uid).is_some_and(|age| age < SEEN_AT_MOST) => {}
@@ -180,62 +123,3 @@ async fn look_at_pods(
     }
     Ok(())
 }
-
-/// What is to be verified.
-struct About<'a> {
-    predictor: &'a Predictor,
-    address: IpAddr,
-    pod: &'a str,
-}
-
-impl About<'_> {
-    /// Whether the address is that of the pod, and the pod one that the Service selects.
-    fn verify(
-        &self,
-        uid: &str,
-        seen: &SeenPod,
-        selector: Option<&BTreeMap<String, String>>,
-    ) -> Result<(), Trouble> {
-        let pod = self.pod;
-        if seen.uid.as_deref() != Some(uid) {
-            return Err(self.passing(&format!("Pod {pod} with uid {uid}, which was replaced by another")));
-        }
-        if !seen.running {
-            return Err(self.passing(&format!("a running Pod, and {pod} is not")));
-        }
-        if seen.host_network {
-            return Err(self.lasting(&format!("an address of the Pod's own, and {pod} has its node's")));
-        }
-        if !seen.addresses.contains(&self.address) {
-            return Err(self.lasting(&format!("an address of Pod {pod}, which has others")));
-        }
-        let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
-            return Err(self.lasting("a Service that selects its pods, and it has no selector"));
-        };
-        if selector.iter().any(|(label, value)| seen.labels.get(label) != Some(value)) {
-            return Err(self.lasting(&format!("a Pod that the Service selects, which {pod} is not")));
-        }
-        Ok(())
-    }
-
-    /// As happens when pods come and go.
-    fn passing(&self, expected: &str) -> Trouble {
-        refusal(self.predictor, &self.address.to_string(), TroubleKind::Unavailable, expected)
-    }
-
-    fn lasting(&self, expected: &str) -> Trouble {
-        refusal(self.predictor, &self.address.to_string(), TroubleKind::Misconfigured, expected)
-    }
-}
-
-fn refusal(predictor: &Predictor, address: &str, kind: TroubleKind, expected: &str) -> Trouble {
-    let Predictor { namespace, service, .. } = predictor;
-    let message = format!(
-        "{address} is not scraped, which an EndpointSlice names for Service {namespace}/{service}: expected {expected}"
-    );
-    Trouble { kind, message }
-}
-
-#[cfg(test)]
-#[path = "pods_tests.rs"]
-mod tests;

@@ -14,20 +14,17 @@ use kube::{
     api::{DynamicObject, ListParams},
 };
 use serde_json::Value;
-use sluice_core::{Predictor, carrier, plan::Plan};
+use sluice_core::{Predictor, plan::Plan};
 use tokio::time::{Instant, timeout};
 
 use super::endpoints::ready_endpoints;
 use crate::{
     controller::{
-        Error,
-        context::Context,
-        memory::Memory,
-        optional::tell_of_missing_right,
-        stores::{Claimed, Endpoint},
+        Error, context::Context, memory::Memory, optional::tell_of_missing_right, stores::Endpoint,
         subject::Subject,
     },
     foreign::{ROOT_NAMESPACE, istio},
+    pods::{Claimed, Labels, carries, subset_labels},
 };
 
 /// How long the labels of a pod are believed. Those of a running pod hardly ever change.
@@ -40,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POD_LIMIT: Duration = Duration::from_secs(1);
 /// Pods that are asked for at the same time.
 const CONCURRENCY: usize = 16;
-type Labels = BTreeMap<String, String>;
 
 /// What is remembered of subsets and of the pods that may be theirs.
 #[derive(Default)]
@@ -128,11 +124,6 @@ async fn has_one(
     all_are_pods.then_some(false)
 }
 
-/// Whether a pod with some labels has all of these.
-pub(super) fn carries(pod: &Labels, labels: &Labels) -> bool {
-    labels.iter().all(|(name, value)| pod.get(name) == Some(value))
-}
-
 /// Asks for pods. Whether all was answered.
 async fn look(context: &Context, namespace: &str, claims: &[&Claimed], subsets: &mut Subsets) -> bool {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
@@ -202,8 +193,7 @@ pub(super) async fn labels(
         }
     };
     let is_generated = plan.is_some_and(|plan| plan.expose.is_some());
-    let labels = carrier::subset_labels(&context.names, predictor, &rules)
-        .or_else(|| is_generated.then(|| carrier::generated_labels(predictor)));
+    let labels = subset_labels(&context.names, predictor, &rules, is_generated);
     memory.subsets.labels.insert(predictor.clone(), (labels.clone(), now));
     labels
 }

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use k8s_openapi::api::{
-    core::v1::Service,
-    discovery::{self, v1::EndpointSlice},
-};
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::ResourceExt;
 use sluice_core::{
     api::{REQUESTED_BY, RolloutAction},
@@ -17,7 +14,10 @@ use super::{
     ActionObject,
     cache::{Entry, Name, name},
 };
-use crate::controller::subject::created;
+use crate::{
+    controller::subject::created,
+    pods::{Claimed, is_ready},
+};
 
 /// The label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -61,28 +61,6 @@ pub(in crate::controller) struct Endpoint {
     pub(in crate::controller) pod: Option<Claimed>,
 }
 
-/// Who an EndpointSlice says that an address belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::controller) struct Claimed {
-    pub(in crate::controller) kind: Box<str>,
-    pub(in crate::controller) namespace: Option<Box<str>>,
-    pub(in crate::controller) name: Box<str>,
-    pub(in crate::controller) uid: Box<str>,
-}
-
-impl Claimed {
-    /// What an endpoint says; nothing where it leaves out which object it is.
-    pub(in crate::controller) fn by(endpoint: &discovery::v1::Endpoint) -> Option<Self> {
-        let target = endpoint.target_ref.as_ref()?;
-        Some(Self {
-            kind: target.kind.as_deref().unwrap_or_default().into(),
-            namespace: target.namespace.as_deref().map(Into::into),
-            name: target.name.as_deref()?.into(),
-            uid: target.uid.as_deref()?.into(),
-        })
-    }
-}
-
 impl Slice {
     /// Nothing where it belongs to no Service.
     #[allow(clippy::needless_pass_by_value)] // the object is what is let go of
@@ -90,9 +68,7 @@ impl Slice {
         let service = name(slice.metadata.namespace.as_deref()?, slice.labels().get(SERVICE_NAME)?);
         let mut ready = Vec::new();
         for endpoint in &slice.endpoints {
-            let conditions = endpoint.conditions.as_ref();
-            // Absent means ready, says the API.
-            if !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
+            if !is_ready(endpoint) {
                 continue;
             }
             let pod = Claimed::by(endpoint);

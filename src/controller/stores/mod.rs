@@ -35,7 +35,7 @@ use self::{
     rollouts::{Concern, Thing},
 };
 pub(super) use self::{
-    kinds::{Action, Claimed, Endpoint},
+    kinds::{Action, Endpoint},
     seldon::{Seldon, SeldonObject},
     virtual_service::{VirtualService, VirtualServiceObject},
 };
@@ -291,6 +291,12 @@ impl Stores {
     /// A SeldonDeployment, if it is there.
     pub(super) fn seldon(&self, namespace: &str, deployment: &str) -> Option<Arc<Seldon>> {
         self.seldons.get(&name(namespace, deployment))
+    }
+
+    /// The SeldonDeployment of which a Service is, if it is a predictor's.
+    pub(super) fn seldon_behind(&self, namespace: &str, service: &str) -> Option<Arc<Seldon>> {
+        let (_, seldon) = self.seldons.all_of(&name(namespace, service)).into_iter().next()?;
+        Some(seldon)
     }
 
     /// The names of all SeldonDeployments, as `namespace/name`.

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use sluice_core::Predictor;
+use sluice_core::{Predictor, target::seldon::service_name};
 
 use super::LabelNames;
-use crate::metrics::exposition::Labels;
+use crate::metrics::{Arm, SeldonNames, exposition::Labels};
 
 /// Labels that say which predictor a series is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub enum ArmLabels {
         /// Carries the subset, where predictors share a Service.
         subset: Option<String>,
     },
-    /// The names of a `SeldonDeployment` and of a predictor in it, which together are the Service's: `iris-main`.
+    /// The names of a `SeldonDeployment` and of a predictor in it. Together they are the Service's, `iris-main`, or where that is
+    /// too long what it is a hash of; or the `SeldonDeployment` itself says which Service that is.
     Seldon {
         /// Carries the namespace.
         namespace: String,
@@ -51,6 +52,8 @@ pub enum Value {
     Exact(String),
     /// This and something after it.
     Prefix(String),
+    /// Anything at all.
+    Any,
 }
 
 /// What the names of Envoy's metrics about clusters begin with.
@@ -60,10 +63,8 @@ const DOMAIN: &str = "_svc_cluster_local_";
 
 impl ArmLabels {
     /// The labels with what they must have for a series to be about one of the predictors. Some more may.
-    pub fn matchers<'p>(
-        &self,
-        predictors: impl Iterator<Item = &'p Predictor> + Clone,
-    ) -> Vec<(&str, Vec<Value>)> {
+    pub fn matchers<'p>(&self, arms: impl Iterator<Item = &'p Arm> + Clone) -> Vec<(&str, Vec<Value>)> {
+        let predictors = arms.clone().map(|arm| &arm.predictor);
         let exact = |of: &dyn Fn(&'p Predictor) -> String| -> Vec<Value> {
             predictors.clone().map(|predictor| Value::Exact(of(predictor))).collect()
         };
@@ -73,10 +74,7 @@ impl ArmLabels {
                 vec![(service, exact(&|predictor| predictor.service.clone())), (namespace, namespaces)]
             }
             Self::Seldon { namespace } => {
-                let (deployments, names) = predictors
-                    .flat_map(seldon_names)
-                    .map(|(deployment, name)| (Value::Exact(deployment.into()), Value::Exact(name.into())))
-                    .unzip();
+                let (deployments, names) = arms.flat_map(seldon_names).unzip();
                 vec![("deployment_name", deployments), ("predictor_name", names), (namespace, namespaces)]
             }
             Self::RevisionPods { namespace, pod } => {
@@ -93,14 +91,10 @@ impl ArmLabels {
         }
     }
 
-    /// Which of the predictors a series is about; the labels have its name, too.
-    pub fn predictor<'p>(
-        &self,
-        labels: &Labels,
-        mut among: impl Iterator<Item = &'p Predictor>,
-    ) -> Option<&'p Predictor> {
+    /// Whose a series is, of these; the labels have its name, too.
+    pub fn whose<'p>(&self, labels: &Labels, mut among: impl Iterator<Item = &'p Arm>) -> Option<&'p Arm> {
         let is = |label: &str, wanted: &str| labels.get(label).is_some_and(|found| found == wanted);
-        among.find(|predictor| match self {
+        among.find(|Arm { predictor, seldon, .. }| match self {
             Self::Service { service, namespace, subset } => {
                 is(service, &predictor.service)
                     && is(namespace, &predictor.namespace)
@@ -111,9 +105,15 @@ impl ArmLabels {
             }
             Self::Seldon { namespace } => {
                 is(namespace, &predictor.namespace)
-                    && seldon_names(predictor).any(|(deployment, name)| {
-                        is("deployment_name", deployment) && is("predictor_name", name)
-                    })
+                    && match (seldon, labels.get("deployment_name"), labels.get("predictor_name")) {
+                        (Some(names), Some(deployment), Some(name)) => {
+                            names.deployment == *deployment && names.predictor == *name
+                        }
+                        (None, Some(deployment), Some(name)) => {
+                            service_name(deployment, name) == predictor.service
+                        }
+                        _ => false,
+                    }
             }
             Self::RevisionPods { namespace, pod } => {
                 let prefix = pod_prefix(predictor);
@@ -132,15 +132,10 @@ impl ArmLabels {
     }
 
     /// The names under which metrics are found: some have a part of the predictor's.
-    pub fn spelled<'p>(
-        &self,
-        names: &[String],
-        predictors: impl Iterator<Item = &'p Predictor>,
-    ) -> Vec<String> {
+    pub fn spelled<'p>(&self, names: &[String], arms: impl Iterator<Item = &'p Arm>) -> Vec<String> {
         match self {
             Self::CutCluster { .. } => {
-                let mut homes: Vec<String> =
-                    predictors.map(|predictor| sanitized(&predictor.namespace)).collect();
+                let mut homes: Vec<String> = arms.map(|arm| sanitized(&arm.predictor.namespace)).collect();
                 homes.sort();
                 homes.dedup();
                 let spelled = |home: &String, name: &String| {
@@ -214,14 +209,28 @@ impl ArmLabels {
     }
 }
 
-/// Every way in which a Service's name may be that of a `SeldonDeployment` and of a predictor. In one namespace only one of
-/// them can be, or two would own the Service.
-fn seldon_names(predictor: &Predictor) -> impl Iterator<Item = (&str, &str)> {
-    let service = predictor.service.as_str();
-    service
-        .match_indices('-')
-        .map(|(at, _)| (&service[..at], &service[at + 1..]))
+/// What the metrics of a predictor may call it. Where nobody has read its `SeldonDeployment` that is every way in which its
+/// Service's name may be made of two: in one namespace only one of them can be, or two would own the Service. A hash is of
+/// names that cannot be told from it: then all are asked for, and those that it is of are found among them.
+fn seldon_names(arm: &Arm) -> Vec<(Value, Value)> {
+    if let Some(SeldonNames { deployment, predictor }) = &arm.seldon {
+        return vec![(Value::Exact(deployment.clone()), Value::Exact(predictor.clone()))];
+    }
+    let service = arm.predictor.service.as_str();
+    if is_hashed(service) {
+        return vec![(Value::Any, Value::Any)];
+    }
+    let parts = service.match_indices('-').map(|(at, _)| (&service[..at], &service[at + 1..]));
+    parts
         .filter(|(deployment, name)| !deployment.is_empty() && !name.is_empty())
+        .map(|(deployment, name)| (Value::Exact(deployment.into()), Value::Exact(name.into())))
+        .collect()
+}
+
+/// Whether a Service's name is one that Seldon Core's operator gives where it would be too long.
+fn is_hashed(service: &str) -> bool {
+    let digits = |hash: &str| hash.len() == 32 && hash.bytes().all(|digit| digit.is_ascii_hexdigit());
+    service.strip_prefix("seldon-").is_some_and(digits)
 }
 
 /// What the names of a revision's pods begin with.

@@ -15,7 +15,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use sluice_core::{Predictor, api, judge::Bound};
 
 pub use self::arms::{ArmLabels, Value};
-use super::{counters::Family, exposition::Labels, exposition::number};
+use super::{Arm, counters::Family, exposition::Labels, exposition::number};
 
 /// A known set of metrics.
 #[derive(Clone, Debug)]
@@ -195,9 +195,9 @@ impl Profile {
 
 impl Group {
     /// All names of metrics that tell something about the predictors, suffixes included.
-    pub fn names<'p>(&self, predictors: impl Iterator<Item = &'p Predictor>, latency: bool) -> Vec<String> {
+    pub fn names<'p>(&self, arms: impl Iterator<Item = &'p Arm>, latency: bool) -> Vec<String> {
         let plain: Vec<String> = self.sets.iter().flat_map(|set| set.names(latency)).collect();
-        let mut names = self.arms.spelled(&plain, predictors);
+        let mut names = self.arms.spelled(&plain, arms);
         if self.target_labels {
             names.extend([UP.to_owned(), PROCESS_START.to_owned()]);
         }

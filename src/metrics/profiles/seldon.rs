@@ -25,9 +25,8 @@ pub(super) fn profile() -> Profile {
         name: "seldon",
         groups: vec![Group { sets: vec![set], fixed: BTreeMap::new(), arms, target_labels: false }],
         exposed: Exposed::ByPredictors,
-        needs: "Services named SELDONDEPLOYMENT-PREDICTOR with Seldon Core's executor before the model (no annotation \
-                seldon.io/no-engine), and a Prometheus that scrapes its port 8000 at /prometheus and says `namespace` of \
-                each target",
+        needs: "Seldon Core's executor before the model (no annotation seldon.io/no-engine), and a Prometheus that scrapes \
+                its port 8000 at /prometheus and says `namespace` of each target",
     }
 }
 
@@ -52,8 +51,11 @@ fn failed(labels: &Labels) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Expected, failed, look, scrape};
+    use sluice_core::target::seldon::service_name;
+
+    use super::super::testing::{Expected, failed, look, look_at, scrape};
     use super::*;
+    use crate::metrics::{Arm, SeldonNames};
 
     const REQUESTS: &str = "seldon_api_executor_server_requests_seconds_count";
 
@@ -121,5 +123,32 @@ mod tests {
             &[250_000],
             &[expected.clone(), Expected::new(0, 0).slower(250_000, 0), expected],
         );
+    }
+
+    /// Of more than 63 characters with the name of a predictor: the Service is called by a hash of both.
+    const LONG: &str = "iris-classifier-for-the-garden-of-the-botanical-institute-of-the-university-of-bern";
+
+    #[test]
+    fn predictors_whose_services_have_other_names_are_told_by_what_the_executor_calls_them() {
+        let long = |predictor: &str| text(predictor, r#",namespace="models""#).replace("my-iris", LONG);
+        let ours = text("canary", r#",namespace="models""#);
+        let all = long("green") + &long("blue") + &long("red") + &ours;
+        // By Python's `hashlib.md5`.
+        let hashed = Arm::of("models/seldon-978c480118b2a87ebc26733c8f9cd54d:8000".parse().unwrap());
+        let blue = service_name(LONG, "blue");
+        let blue = Arm::of(format!("models/{blue}:8000").parse().unwrap());
+        let known = |predictor: &str| {
+            Some(SeldonNames { deployment: "my-iris".to_owned(), predictor: predictor.to_owned() })
+        };
+        // By the annotation seldon.io/svc-name, one of them as another predictor would be called.
+        let named = |service: &str, predictor: &str| Arm {
+            seldon: known(predictor),
+            ..Arm::of(format!("models/{service}:8000").parse().unwrap())
+        };
+        let arms = [hashed, blue, named("the-iris", "canary"), named("my-iris-canary", "other")];
+        let expected = Expected::new(112, 7).slower(250_000, 9);
+        let none = Expected::new(0, 0).slower(250_000, 0);
+        let expected = [expected.clone(), expected.clone(), expected, none];
+        look_at(&profile(), &all, &arms, &[250_000], &expected);
     }
 }

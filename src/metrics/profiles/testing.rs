@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_core::{Predictor, judge::Bound};
+use sluice_core::judge::Bound;
 
 use super::{Profile, Role};
 use crate::metrics::{
+    Arm,
     counters::{Family, Ledger, Reading, Span},
     exposition::{self, Dialect, Labels},
     reading::{Gatherer, Observed},
@@ -47,23 +48,28 @@ pub fn failed(profile: &Profile, name: &str, pairs: &[(&str, &str)]) -> Option<b
 /// Asserts what a source that has this text says about the arms: each group is a question of its own, and of what comes
 /// back the labels alone say whose it is.
 pub fn look(profile: &Profile, text: &str, arms: &[&str], limits: &[u64], expected: &[Expected]) {
-    let predictors: Vec<Predictor> = arms.iter().map(|arm| arm.parse().unwrap()).collect();
+    let known: Vec<Arm> = arms.iter().map(|arm| Arm::of(arm.parse().unwrap())).collect();
+    look_at(profile, text, &known, limits, expected);
+}
+
+/// The same of arms of which more is known than who they are.
+pub fn look_at(profile: &Profile, text: &str, arms: &[Arm], limits: &[u64], expected: &[Expected]) {
     let found = |group: usize, labels: &Labels| {
-        let found = profile.groups[group].arms.predictor(labels, predictors.iter())?;
-        predictors.iter().position(|predictor| predictor == found)
+        let found = profile.groups[group].arms.whose(labels, arms.iter())?;
+        arms.iter().position(|arm| arm == found)
     };
     for (index, expected) in expected.iter().enumerate() {
         let seen = counted(profile, text, limits, &|labels| {
             (0..profile.groups.len()).any(|group| found(group, labels) == Some(index))
         });
-        assert_eq!(&seen, expected, "{} about {}", profile.name, arms[index]);
+        assert_eq!(&seen, expected, "{} about {}", profile.name, arms[index].predictor);
     }
     for group in &profile.groups {
         // What is asked for has what was found in it.
-        let names = group.names(predictors.iter(), true);
+        let names = group.names(arms.iter(), true);
         for sample in exposition::read(text, Dialect::Text).flatten() {
             let labels = named(&sample.name, sample.labels);
-            let Some(_) = group.arms.predictor(&labels, predictors.iter()) else { continue };
+            let Some(_) = group.arms.whose(&labels, arms.iter()) else { continue };
             if group.role(&sample.name, &labels).is_some() {
                 assert!(names.contains(&sample.name), "{} is asked for", sample.name);
             }

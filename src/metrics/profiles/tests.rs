@@ -61,7 +61,8 @@ fn predictors_of_one_service_need_a_label_for_their_subset() {
         ("destination_service_namespace", "models"),
         ("destination_version", "v2"),
     ]);
-    assert_eq!(istio.groups[0].arms.predictor(&series, [&one, &other].into_iter()), Some(&other));
+    let both = [Arm::of(one.clone()), Arm::of(other.clone())];
+    assert_eq!(istio.groups[0].arms.whose(&series, both.iter()), Some(&both[1]));
     // Envoy says the subset; a Knative revision or a predictor of Seldon's has none.
     assert_eq!(Profile::of(api::Profile::Envoy).confuses(&one, &other), None);
     for profile in [api::Profile::Kserve, api::Profile::Seldon] {

@@ -102,7 +102,8 @@ impl Recorded {
                 Err(trouble) => return Ok(Err(trouble)),
             }
         }
-        ask_ages(&mut gatherer, server, &newcomers, window, at, Instant::now() + question.timeout).await?;
+        ask_ages(gatherer.reading(), server, &newcomers, window, at, Instant::now() + question.timeout)
+            .await?;
         Ok(Ok(gatherer.finish(question.limits)))
     }
 

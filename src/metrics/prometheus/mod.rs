@@ -18,10 +18,7 @@ pub mod template;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sluice_core::{
-    Predictor,
-    judge::{Trouble, TroubleKind},
-};
+use sluice_core::judge::{Trouble, TroubleKind};
 use tokio::time::Instant;
 
 use self::{
@@ -79,7 +76,7 @@ pub async fn read(
         let all = matrix(server, answer)?;
         newcomers.extend(gather(&mut gatherer, server, all, (profile, group), named, memory)?);
     }
-    ask_ages(&mut gatherer, server, &newcomers, window, at, deadline).await?;
+    ask_ages(gatherer.reading(), server, &newcomers, window, at, deadline).await?;
     Ok(gatherer.finish(question.limits))
 }
 
@@ -106,7 +103,7 @@ fn gather<'s>(
 
 /// Asks how old the newcomers are.
 async fn ask_ages(
-    gatherer: &mut Gatherer<'_>,
+    reading: &mut Reading,
     server: &Arc<Server>,
     newcomers: &BTreeSet<String>,
     window: Duration,
@@ -120,7 +117,7 @@ async fn ask_ages(
         let promql = format!("{{{metrics},{instances}}}[{}]", selector::duration(window));
         let answer = server.query(&promql, at, deadline).await?;
         for series in matrix(server, &answer)? {
-            age(gatherer, series);
+            age(reading, series);
         }
     }
     Ok(())
@@ -133,9 +130,9 @@ pub fn selectors(
     named: &Named<'_>,
     memory: &Memory,
 ) -> Vec<String> {
-    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
+    let arms = named.iter().map(|(_, arm, _)| *arm);
     let latency = !question.limits.is_empty();
-    let selector = |group| selector::series(group, &predictors, question.labels(), memory.bounds(), latency);
+    let selector = |group| selector::series(group, &arms, question.labels(), memory.bounds(), latency);
     profile.groups.iter().map(selector).collect()
 }
 
@@ -179,9 +176,9 @@ struct Found<'a> {
 /// Takes in a series about one of the predictors; one about others is passed over.
 fn take(gatherer: &mut Gatherer<'_>, found: &Found<'_>) -> Result<(), Trouble> {
     let Found { reporter, series, named, group, exposed } = *found;
-    let predictors = named.iter().map(|(_, arm, _)| &arm.predictor);
-    let Some(predictor) = group.arms.predictor(&series.labels, predictors) else { return Ok(()) };
-    let Some((revision, arm, _)) = named.iter().find(|(_, arm, _)| arm.predictor == *predictor) else {
+    let arms = named.iter().map(|(_, arm, _)| *arm);
+    let Some(whose) = group.arms.whose(&series.labels, arms) else { return Ok(()) };
+    let Some((revision, arm, _)) = named.iter().find(|(_, arm, _)| arm.predictor == whose.predictor) else {
         return Ok(());
     };
     let name = series.labels.get("__name__").map_or("", String::as_str);
@@ -210,15 +207,15 @@ fn started(arm: &Arm, labels: &Labels) -> Option<DateTime<Utc>> {
 }
 
 /// Takes in what is known about the age of a reporter.
-fn age(gatherer: &mut Gatherer<'_>, series: &Series) {
+fn age(reading: &mut Reading, series: &Series) {
     let reporter = reporter(&series.labels);
     let is_up = series.labels.get("__name__").is_some_and(|name| name == UP);
     for (millis, value) in &series.points {
         let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
         if is_up {
-            gatherer.up(&reporter, at, *value);
+            reading.up(&reporter, at, *value);
         } else {
-            gatherer.process_started(&reporter, *value);
+            reading.process_started(&reporter, *value);
         }
     }
 }
@@ -264,12 +261,12 @@ pub async fn related(
     server: &Arc<Server>,
     question: &Question<'_>,
     group: &Group,
-    predictor: &Predictor,
+    arm: &Arm,
     deadline: Instant,
 ) -> Result<Vec<Related>, Trouble> {
     let at = server::evaluated_at(question.now);
     for everywhere in [false, true] {
-        let promql = selector::related(group, predictor, question.labels(), everywhere);
+        let promql = selector::related(group, arm, question.labels(), everywhere);
         let answer = server.query(&promql, at, deadline).await?;
         if let Answer::Vector(found) = &*answer
             && !found.is_empty()

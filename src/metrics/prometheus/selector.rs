@@ -6,9 +6,12 @@ use std::{
     time::Duration,
 };
 
-use sluice_core::{Predictor, judge::Bound};
+use sluice_core::judge::Bound;
 
-use crate::metrics::profiles::{Group, Value};
+use crate::metrics::{
+    Arm,
+    profiles::{Group, Value},
+};
 
 /// A text as it stands inside a double-quoted `PromQL` string.
 pub fn quoted(text: &str) -> String {
@@ -66,7 +69,7 @@ pub fn any_of<'v>(label: &str, values: impl IntoIterator<Item = &'v str>) -> Str
 fn any_value(label: &str, values: &[Value]) -> String {
     let exact = |value: &Value| match value {
         Value::Exact(value) => Some(value.clone()),
-        Value::Prefix(_) => None,
+        Value::Prefix(_) | Value::Any => None,
     };
     if let Some(values) = values.iter().map(exact).collect::<Option<Vec<_>>>() {
         return any_of(label, values.iter().map(String::as_str));
@@ -76,6 +79,7 @@ fn any_value(label: &str, values: &[Value]) -> String {
         .map(|value| match value {
             Value::Exact(value) => literal(value),
             Value::Prefix(value) => format!("{}.+", literal(value)),
+            Value::Any => ".+".to_owned(),
         })
         .collect();
     let all: Vec<_> = patterns.into_iter().collect();
@@ -99,16 +103,16 @@ pub fn is_label_name(text: &str) -> bool {
 /// are needed, where that is known; without `latency` none is.
 pub fn series<'p>(
     group: &Group,
-    predictors: &(impl Iterator<Item = &'p Predictor> + Clone),
+    arms: &(impl Iterator<Item = &'p Arm> + Clone),
     wanted: &BTreeMap<String, String>,
     bounds: Option<&BTreeSet<Bound>>,
     latency: bool,
 ) -> String {
-    let names = group.names(predictors.clone(), latency);
+    let names = group.names(arms.clone(), latency);
     let mut matchers = vec![any_of("__name__", names.iter().map(String::as_str))];
     matchers.extend(group.fixed.iter().map(|(label, value)| format!("{label}={}", quoted(value))));
-    let arms = group.arms.matchers(predictors.clone());
-    matchers.extend(arms.iter().map(|(label, values)| any_value(label, values)));
+    let of_arms = group.arms.matchers(arms.clone());
+    matchers.extend(of_arms.iter().map(|(label, values)| any_value(label, values)));
     matchers.extend(wanted.iter().map(|(label, value)| format!("{label}={}", quoted(value))));
     if let Some(bounds) = bounds {
         let spelled = group.les(bounds.iter().copied());
@@ -120,20 +124,15 @@ pub fn series<'p>(
 }
 
 /// A query for the series that there are of a group's counters of requests, by the labels that matter.
-pub fn related(
-    group: &Group,
-    predictor: &Predictor,
-    wanted: &BTreeMap<String, String>,
-    everywhere: bool,
-) -> String {
-    let arms = group.arms.matchers([predictor].into_iter());
+pub fn related(group: &Group, arm: &Arm, wanted: &BTreeMap<String, String>, everywhere: bool) -> String {
+    let arms = group.arms.matchers([arm].into_iter());
     let of_arms = arms.iter().map(|(label, _)| *label);
     let all = of_arms.chain(group.fixed.keys().chain(wanted.keys()).map(String::as_str)).chain(["__name__"]);
     let labels: BTreeSet<&str> = all.collect();
     let requests: Vec<String> = group.sets.iter().map(|set| set.requests.to_owned()).collect();
-    let names = group.arms.spelled(&requests, [predictor].into_iter());
+    let names = group.arms.spelled(&requests, [arm].into_iter());
     let mut matchers = vec![any_of("__name__", names.iter().map(String::as_str))];
-    let home = Value::Exact(predictor.namespace.clone());
+    let home = Value::Exact(arm.predictor.namespace.clone());
     let of_home = arms.iter().filter(|(_, values)| !everywhere && *values == [home.clone()]);
     matchers.extend(of_home.map(|(label, values)| any_value(label, values)));
     let labels: Vec<&str> = labels.into_iter().collect();
@@ -142,7 +141,7 @@ pub fn related(
 
 #[cfg(test)]
 mod tests {
-    use sluice_core::api;
+    use sluice_core::{Predictor, api};
 
     use super::*;
     use crate::metrics::profiles::Profile;
@@ -186,7 +185,7 @@ mod tests {
     #[test]
     fn one_selector_covers_both_arms_and_only_the_needed_buckets() {
         let istio = &Profile::of(api::Profile::Istio).groups[0];
-        let arms = [Predictor::new("models", "iris-v1", 8000), Predictor::new("models", "iris-v2", 8000)];
+        let arms = ["iris-v1", "iris-v2"].map(|service| Arm::of(Predictor::new("models", service, 8000)));
         let wanted = BTreeMap::from([("route".to_owned(), "a\"b".to_owned())]);
         let bounds = BTreeSet::from([Bound(250_000), Bound(500)]);
         assert_eq!(
@@ -202,7 +201,8 @@ mod tests {
 
     #[test]
     fn arms_are_asked_for_as_each_profile_names_them() {
-        let arms = [Predictor::new("models", "my-iris", 8000), Predictor::new("models", "iris.v2", 80)];
+        let arms = [("my-iris", 8000), ("iris.v2", 80)];
+        let arms = arms.map(|(service, port)| Arm::of(Predictor::new("models", service, port)));
         let asked = |profile: api::Profile, group: usize| {
             series(&Profile::of(profile).groups[group], &arms.iter(), &BTreeMap::new(), None, false)
         };
@@ -213,6 +213,13 @@ mod tests {
                 r#"seldon_api_executor_server_requests_seconds_count","#,
                 r#"deployment_name="my",predictor_name="iris",namespace="models"}"#
             )
+        );
+        let hashed = Predictor::new("models", "seldon-978c480118b2a87ebc26733c8f9cd54d", 8000);
+        let seldon = &Profile::of(api::Profile::Seldon).groups[0];
+        let of_hashed = series(seldon, &[Arm::of(hashed)].iter(), &BTreeMap::new(), None, false);
+        assert!(
+            of_hashed.ends_with(r#",deployment_name=~".+",predictor_name=~".+",namespace="models"}"#),
+            "{of_hashed}"
         );
         let new = asked(api::Profile::Kserve, 0);
         assert!(

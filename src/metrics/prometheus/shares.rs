@@ -1,19 +1,23 @@
 //! Two counters of each arm, one of which counts a part of what the other one counts: their increases since the previous
 //! look, differenced per series like the counters of requests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use sluice_core::judge::{Both, Counts, Measurement, Trouble, TroubleKind};
 use tokio::time::Instant;
 
 use super::{
-    FIRST_WINDOW, Series, Template, filled, matrix, reporter, selector, server, server::Server, started,
-    tells_apart, window,
+    FIRST_WINDOW, Series, Template, ask_ages, filled, matrix, reporter, selector, server, server::Server,
+    started, tells_apart, window,
 };
 use crate::metrics::{
     Arm, Query, Question,
     counters::{Cell, Family, Ledger, Point, Reading, Reporter, Span, first_look},
+    doubles::Doubles,
     reading::describe,
 };
 
@@ -21,6 +25,8 @@ use crate::metrics::{
 #[derive(Clone, Debug, Default)]
 pub struct Shares {
     previous: Option<Previous>,
+    /// When they could last not be read.
+    missed: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug)]
@@ -56,19 +62,34 @@ impl Shares {
         if self.previous.as_ref().is_some_and(|previous| previous.asked != asked || at < previous.at) {
             self.previous = None;
         }
-        let window = selector::duration(window(at, self.previous.as_ref().map(|previous| previous.at)));
-        let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{window}]")).collect();
+        let window = window(at, self.previous.as_ref().map(|previous| previous.at));
+        let range = selector::duration(window);
+        let ranges: Vec<String> = asked.iter().map(|selector| format!("{selector}[{range}]")).collect();
         let answers = ranges.iter().map(|promql| server.query(promql, at, deadline));
         let answers = futures::future::try_join_all(answers).await?;
-        let mut reading = Reading::default();
+        let mut gathered = Gathered::default();
+        let mut newcomers = BTreeSet::new();
         for (index, answer) in answers.iter().enumerate() {
             let arm = arms[index / 2];
             let family = Family::Requests { failed: index % 2 == 0 };
             for series in matrix(server, answer)? {
-                take(&mut reading, arm, family, series).map_err(|trouble| server.in_words(&trouble))?;
+                let reporter =
+                    gathered.take(arm, family, series).map_err(|trouble| server.in_words(&trouble))?;
+                if self.previous.as_ref().is_some_and(|previous| !previous.ledger.knows(&reporter)) {
+                    newcomers.extend(series.labels.get("instance").cloned());
+                }
             }
         }
+        let Gathered { mut reading, doubles } = gathered;
+        // The first wrong answers of a pod that is young would else be taken for what it always had.
+        ask_ages(&mut reading, server, &newcomers, window, at, deadline).await?;
+        reading.doubles = doubles.merge(&mut reading.cells);
         Ok(Read { asked, reading })
+    }
+
+    /// They could not be read.
+    pub fn missed(&mut self, now: DateTime<Utc>) {
+        self.missed = Some(now);
     }
 
     /// The increase since the previous look, if there was one.
@@ -83,8 +104,9 @@ impl Shares {
         };
         let span = Span::since(previous.first, question.step_start, now);
         let advance = previous.ledger.advance(&reading, span);
-        if advance.fresh.is_empty() {
-            let newest = reading.reporters.values().filter_map(Reporter::newest).max();
+        let newest = reading.reporters.values().filter_map(Reporter::newest).max();
+        // A source that is back shows what it gathered before it was away: that comes with the first sample after.
+        if advance.fresh.is_empty() || newest < self.missed {
             // Between two scrapes there is nothing new, and nothing is wrong.
             let kind = match newest {
                 Some(newest) if now - newest < FIRST_WINDOW => TroubleKind::Baseline,
@@ -129,27 +151,44 @@ fn selectors(
     arms.into_iter().flat_map(both).map(fill).collect()
 }
 
-fn take(reading: &mut Reading, arm: &Arm, family: Family, series: &Series) -> Result<(), Trouble> {
-    let name = series.labels.get("__name__").map_or("", String::as_str);
-    let described = describe(name, &series.labels);
-    if !series.histograms.is_empty() {
-        let message = format!("has native histograms in {described}: expected a counter");
-        return Err(Trouble { kind: TroubleKind::BadQuery, message });
-    }
-    let reporter = reporter(&series.labels);
-    let who = reading.reporters.entry(reporter.clone()).or_default();
-    who.container_started = who.container_started.or_else(|| started(arm, &series.labels));
-    let cell = Cell { arm: arm.predictor.revision().into(), reporter, family, series: described };
-    for (millis, value) in &series.points {
-        let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
-        who.seen.insert(at);
-        // A counter that is no number is of a process that ended.
-        if value.is_finite() {
-            let point = Point { at, total: *value, within: BTreeMap::new(), native: None };
-            reading.cells.entry(cell.clone()).or_default().push(point);
+/// What was read of all counters so far.
+#[derive(Default)]
+struct Gathered {
+    reading: Reading,
+    doubles: Doubles,
+}
+
+impl Gathered {
+    /// Takes in a series, and says who exposes it.
+    fn take(&mut self, arm: &Arm, family: Family, series: &Series) -> Result<Arc<str>, Trouble> {
+        let name = series.labels.get("__name__").map_or("", String::as_str);
+        let described = describe(name, &series.labels);
+        let bad = |message: String| Trouble { kind: TroubleKind::BadQuery, message };
+        if !series.histograms.is_empty() {
+            return Err(bad(format!("has native histograms in {described}: expected a counter")));
         }
+        let reporter = reporter(&series.labels);
+        let who = self.reading.reporter(&reporter);
+        who.container_started = who.container_started.or_else(|| started(arm, &series.labels));
+        let revision = arm.predictor.revision().into();
+        let cell = Cell { arm: revision, reporter: reporter.clone(), family, series: described.clone() };
+        self.doubles.met(&cell, &series.labels);
+        for (millis, value) in &series.points {
+            let Some(at) = DateTime::from_timestamp_millis(*millis) else { continue };
+            self.reading.saw(&reporter, at);
+            if *value < 0.0 {
+                return Err(bad(format!(
+                    "says that {described} is {value}: expected a counter, which is never below 0"
+                )));
+            }
+            // A counter that is no number is of a process that ended.
+            if value.is_finite() {
+                let point = Point { at, total: *value, within: BTreeMap::new(), native: None };
+                self.reading.cells.entry(cell.clone()).or_default().push(point);
+            }
+        }
+        Ok(reporter)
     }
-    Ok(())
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a cast of a float saturates

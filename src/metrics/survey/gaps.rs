@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        Metrics, Question,
+        Arm, Metrics, Question,
+        counters::Reading,
         exposition::Labels,
         named,
         profiles::{Group, Profile},
@@ -85,9 +86,7 @@ impl Metrics {
             let expected = in_flight || !is_canary;
             if seen.counters == 0 {
                 let gap = match question.metrics {
-                    MetricsPlan::Source { .. } => {
-                        self.unseen(question, profile, &arm.predictor, deadline).await
-                    }
+                    MetricsPlan::Source { .. } => self.unseen(question, profile, arm, deadline).await,
                     MetricsPlan::Scrape { .. } => {
                         not_exposed(question, profile, &arm.predictor, arm.pods.len())
                     }
@@ -108,22 +107,17 @@ impl Metrics {
     }
 
     /// Why a source has no series about a predictor: by those that it has.
-    async fn unseen(
-        &self,
-        question: &Question<'_>,
-        profile: &Profile,
-        predictor: &Predictor,
-        deadline: Instant,
-    ) -> Gap {
+    async fn unseen(&self, question: &Question<'_>, profile: &Profile, arm: &Arm, deadline: Instant) -> Gap {
+        let predictor = &arm.predictor;
         let Ok(server) = self.server(question.metrics) else {
             return no_metric(profile, predictor);
         };
         let mut others = BTreeSet::new();
         for group in &profile.groups {
-            match prometheus::related(server, question, group, predictor, deadline).await {
+            match prometheus::related(server, question, group, arm, deadline).await {
                 Err(trouble) => return of_trouble(&trouble, question),
                 Ok(found) => {
-                    if let Some(gap) = other_labels(question, group, predictor, &found) {
+                    if let Some(gap) = other_labels(question, group, arm, &found) {
                         return gap;
                     }
                     others.extend(found.into_iter().map(|related| shown(&related.labels)));
@@ -170,13 +164,8 @@ fn other_predictors(profile: &Profile, predictor: &Predictor, others: &BTreeSet<
 }
 
 /// There are series about the predictor, and they lack a label that is asked for.
-fn other_labels(
-    question: &Question<'_>,
-    group: &Group,
-    predictor: &Predictor,
-    found: &[Related],
-) -> Option<Gap> {
-    let about = |related: &&Related| group.arms.predictor(&related.labels, [predictor].into_iter()).is_some();
+fn other_labels(question: &Question<'_>, group: &Group, arm: &Arm, found: &[Related]) -> Option<Gap> {
+    let about = |related: &&Related| group.arms.whose(&related.labels, [arm].into_iter()).is_some();
     let ours: Vec<&Related> = found.iter().filter(about).collect();
     let differs = |(label, value): (&String, &String)| {
         let values: BTreeSet<&str> =
@@ -196,7 +185,7 @@ fn other_labels(
         )
     };
     Some(Gap {
-        what: format!("the series about {predictor} have {label}={values}, and none has {value:?}"),
+        what: format!("the series about {} have {label}={values}, and none has {value:?}", arm.predictor),
         advice: whose,
         matters: true,
     })
@@ -247,6 +236,27 @@ fn idle(question: &Question<'_>, survey: &Survey) -> Vec<Gap> {
         matters: false,
     })
     .collect()
+}
+
+/// Arms that are recorded twice, and by whom.
+pub(super) fn doubled(reading: &Reading, question: &Question<'_>) -> Vec<Gap> {
+    let doubled = named(question).into_iter().filter_map(|(revision, arm, _)| {
+        let of_arm = reading.doubles.iter().filter(|(double, _)| double.arm == revision);
+        let by: BTreeSet<&str> =
+            of_arm.flat_map(|(double, kept)| [&*double.reporter, &*kept.reporter]).collect();
+        let by: Vec<_> = by.into_iter().take(SHOWN).collect();
+        (!by.is_empty()).then(|| Gap {
+            what: format!(
+                "requests of {} are recorded more than once, by {}",
+                arm.predictor,
+                by.join(" and ")
+            ),
+            advice: "each counts once all the same; see which of the scrape jobs, or of the servers, can go"
+                .to_owned(),
+            matters: false,
+        })
+    });
+    doubled.collect()
 }
 
 fn shown(labels: &Labels) -> String {

@@ -112,6 +112,7 @@ impl Metrics {
             gaps: Vec::new(),
         };
         survey.gaps = self.gaps(question, &profile, &survey, in_flight, deadline).await;
+        survey.gaps.extend(gaps::doubled(&counted.reading, question));
         survey
     }
 

@@ -29,7 +29,7 @@ async fn fake(matrix: serde_json::Value, vector: serde_json::Value) -> String {
 }
 
 fn arm(service: &str) -> Arm {
-    Arm { predictor: sluice_core::Predictor::new("models", service, 8000), pods: Vec::new() }
+    Arm::of(sluice_core::Predictor::new("models", service, 8000))
 }
 
 fn series(
@@ -92,6 +92,24 @@ async fn both_arms_are_counted_over_the_last_minutes_with_the_query_of_a_look() 
     assert!(survey.asked[0].contains("istio_requests_total") && survey.asked[0].ends_with("[300s]"));
     assert_eq!(survey.gaps, []);
     assert_eq!((survey.until - survey.since).num_seconds(), 300);
+}
+
+#[tokio::test]
+async fn what_two_jobs_have_scraped_counts_once_and_is_told() {
+    let now = Utc::now();
+    let matrix = serde_json::json!([
+        series("iris-v1", &[("job", "a")], &[(120, "100"), (60, "160"), (0, "200")], now),
+        series("iris-v1", &[("job", "b")], &[(110, "110"), (50, "164"), (1, "199")], now),
+        series("iris-v2", &[("job", "a")], &[(60, "0"), (0, "30")], now),
+    ]);
+    let survey = survey(&fake(matrix, serde_json::json!([])).await, now, &[], true).await;
+    let counts = survey.counts.unwrap();
+    assert_eq!((counts.stable.requests, counts.canary.requests), (100, 30));
+    let [gap] = &survey.gaps[..] else { panic!("{:?}", survey.gaps) };
+    assert!(
+        !gap.matters && gap.what.contains("iris-v1:8000 are recorded more than once, by /a/gateway and"),
+        "{gap:?}"
+    );
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn arm(service: &str) -> Arm {
-    Arm { predictor: Predictor::new("models", service, 8000), pods: Vec::new() }
+    Arm::of(Predictor::new("models", service, 8000))
 }
 
 fn plan(profile: api::Profile) -> MetricsPlan {

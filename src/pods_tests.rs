@@ -21,11 +21,11 @@ fn pod(change: impl FnOnce(&mut Value)) -> SeenPod {
         },
     });
     change(&mut pod);
-    SeenPod::of(serde_json::from_value(pod).unwrap(), Instant::now())
+    SeenPod::from(serde_json::from_value::<Pod>(pod).unwrap())
 }
 
 fn verify(address: &str, seen: &SeenPod, selector: &Value) -> Result<(), Trouble> {
-    let selector: Option<BTreeMap<String, String>> = serde_json::from_value(selector.clone()).unwrap();
+    let selector: Option<Labels> = serde_json::from_value(selector.clone()).unwrap();
     let predictor = predictor();
     let about = About { predictor: &predictor, address: address.parse().unwrap(), pod: "iris-0" };
     about.verify("u", seen, selector.as_ref())
@@ -97,4 +97,31 @@ fn a_slice_has_to_say_whose_address_it_is() {
     }
     let ours = of("Pod", "models");
     assert!(claim("models", &predictor(), ADDRESS, ours.as_ref()).is_ok());
+}
+
+#[test]
+fn of_two_subsets_each_has_the_pods_with_its_labels() {
+    let claimed =
+        |name: &str| Claimed { kind: "Pod".into(), namespace: None, name: name.into(), uid: "u".into() };
+    let (ours, others) = (claimed("iris-0"), claimed("iris-1"));
+    let claims = [(ADDRESS.parse().unwrap(), &ours), ("fd00::3".parse().unwrap(), &others)];
+    let (second, third) = (pod(|_| ()), pod(|pod| pod["metadata"]["labels"]["version"] = json!("3")));
+    let seen = |claimed: &Claimed| Some(if &*claimed.name == "iris-0" { &second } else { &third });
+    let selector = Labels::from([("app".to_owned(), "iris".to_owned())]);
+    let names = |subset: Option<&str>, labels: Option<Labels>| {
+        let predictor = Predictor { subset: subset.map(str::to_owned), ..predictor() };
+        let behind = Behind { predictor: &predictor, selector: Some(&selector), subset: labels.as_ref() };
+        let pods = behind.pods(&claims, seen).map_err(|not_asked| not_asked.trouble.message)?;
+        Ok::<_, String>(pods.into_iter().map(|pod| pod.name).collect::<Vec<_>>())
+    };
+    let version = |version: &str| Some(Labels::from([("version".to_owned(), version.to_owned())]));
+    assert_eq!(names(None, None).unwrap(), ["iris-0", "iris-1"]);
+    assert_eq!(names(Some("v2"), version("2")).unwrap(), ["iris-0"]);
+    assert_eq!(names(Some("v3"), version("3")).unwrap(), ["iris-1"]);
+    assert_eq!(
+        names(Some("all"), Some(Labels::new())).unwrap().len(),
+        2,
+        "a subset without labels is all of it"
+    );
+    assert_eq!(names(Some("v4"), None).unwrap_err(), "whose pods are of the subset v4 of iris is not known");
 }
