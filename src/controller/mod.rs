@@ -12,6 +12,7 @@ mod events;
 mod freezes;
 mod generate;
 mod kinds;
+mod log;
 mod memory;
 mod observe;
 mod optional;
@@ -25,6 +26,7 @@ mod stores;
 mod subject;
 mod telemetry;
 mod wiring;
+mod writes;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -14,11 +14,12 @@ use super::{
     Error,
     act::{self, Done},
     context::{Common, Context},
-    events, freezes,
+    events, freezes, log,
     memory::Memory,
     observe::{self, Observation},
     persist,
     subject::{RolloutObject, Subject, is_newer},
+    writes,
 };
 
 /// Decisions that follow from one another at once, like "adopted" and "started"; more come after a pause.
@@ -133,11 +134,17 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
             (state, change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
         }
     }
-    let (decision, checkpoint) = match change {
+    let (mut decision, checkpoint) = match change {
         Change::Decision(decision) => (Some(decision), false),
         Change::Checkpoint => (None, true),
         Change::Nothing => (None, false),
     };
+    if let Some(decision) = &mut decision {
+        if decision.kind == DecisionKind::Started {
+            seen.plans.pin();
+        }
+        (decision.writes, decision.more_writes) = writes::intended(context, subject, &seen, &state);
+    }
     // What was done before it could be recorded is recorded now, also where something else is decided already.
     let is_recorded = |seq| subject.status.decisions.iter().any(|decision| decision.seq == seq);
     // What has its number is the same once more: nothing was done of it.
@@ -145,7 +152,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     let is_late = |seq| subject.status.seq < seq && seq <= state.seq && !is_recorded(seq) && !is_anew(seq);
     let late = memory.unrecorded.clone().filter(|late| is_late(late.seq));
     let news: Vec<&Decision> = late.iter().chain(&decision).collect();
-    let status = status(subject, &mut seen, &state, &news);
+    let status = status(subject, &seen, &state, &news);
 
     // Stage 3: it is recorded.
     let now = Instant::now();
@@ -179,7 +186,7 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     let acted = act::act(context, subject, memory, &seen, &state, decision.is_some()).await;
     if let Some(decision) = &decision {
         context.telemetry.decided(decision, seen.at.elapsed());
-        log(subject, decision);
+        log::decided(subject, decision, recorded.is_ok(), &acted);
     }
     if let Err(error) = recorded {
         // What was done is told by the stamp; what was not is decided again, on the same look.
@@ -232,11 +239,8 @@ fn is_behind(seen: &Observation) -> bool {
 
 /// The status for what was decided. The current spec is pinned where a rollout starts, and stays so until its canary has
 /// left the routes.
-fn status(subject: &Subject, seen: &mut Observation, state: &State, news: &[&Decision]) -> RolloutStatus {
+fn status(subject: &Subject, seen: &Observation, state: &State, news: &[&Decision]) -> RolloutStatus {
     let starts = news.iter().any(|decision| decision.kind == DecisionKind::Started);
-    if starts {
-        seen.plans.pin();
-    }
     let plan = seen.plans.in_force(state);
     // Nearly always nothing is to be added to what is there, and it is large.
     let mut before = Cow::Borrowed(&subject.status);
@@ -315,20 +319,4 @@ fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
         }
         Some(_) | None => wake,
     }
-}
-
-fn log(subject: &Subject, decision: &Decision) {
-    tracing::info!(
-        rollout = subject.display(),
-        seq = decision.seq,
-        kind = ?decision.kind,
-        reason = %decision.reason,
-        revision = decision.revision,
-        from_weight = decision.from_weight,
-        weight = decision.weight,
-        beside = (!decision.beside.is_nothing()).then(|| decision.given().to_string()),
-        by = decision.by,
-        "{}",
-        decision.message
-    );
 }
