@@ -7,6 +7,7 @@ mod act;
 mod backoff;
 mod clock;
 mod context;
+mod decide;
 mod error;
 mod events;
 mod freezes;
