@@ -52,3 +52,16 @@ fn chosen<'s>(status: &'s RolloutStatus, args: &ExplainArgs) -> Result<&'s Decis
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::view::fixtures::explained;
+
+    #[test]
+    fn as_json_a_decision_has_both_arms_the_rule_the_evidence_the_interval_and_what_was_written() {
+        let status = explained().status.unwrap();
+        let args = ExplainArgs { name: "iris".into(), ..ExplainArgs::default() };
+        insta::assert_snapshot!(output::json(chosen(&status, &args).unwrap()).unwrap());
+    }
+}

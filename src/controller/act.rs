@@ -43,6 +43,27 @@ struct Slotted<'s> {
     desired: Option<&'s Setting>,
 }
 
+/// What is to be written, and the traffic that is wanted.
+pub(super) struct Intended {
+    pub(super) outlook: Outlook,
+    pub(super) desired: Option<Setting>,
+}
+
+/// The difference between the world as it was seen and what is desired for `state`; nothing where no plan counts.
+pub(super) fn intended(
+    context: &Context,
+    subject: &Subject,
+    seen: &Observation,
+    state: &State,
+) -> Option<Intended> {
+    let plan = seen.plans.in_force(state)?;
+    let plan = &standing(plan, subject, seen, state);
+    let outlook = observe::with_world(context, subject, &seen.objects, |world| {
+        observe::outlook(context, subject, world, plan, state, &seen.rules)
+    });
+    Some(Intended { outlook, desired: machine::desired(Some(plan), state) })
+}
+
 /// Applies the difference between the world and what is desired, routes first: traffic may wait for them. `decided` says
 /// that a decision was just recorded, or could not be; without one a difference is drift.
 ///
@@ -56,13 +77,8 @@ pub(super) async fn act(
     state: &State,
     decided: bool,
 ) -> Result<Done, Error> {
-    let routes = match seen.plans.in_force(state) {
-        Some(plan) => {
-            let plan = &standing(plan, subject, seen, state);
-            let outlook = observe::with_world(context, subject, &seen.objects, |world| {
-                observe::outlook(context, subject, world, plan, state, &seen.rules)
-            });
-            let desired = machine::desired(Some(plan), state);
+    let routes = match intended(context, subject, seen, state) {
+        Some(Intended { outlook, desired }) => {
             let into = Slotted { slots: &seen.slots, desired: desired.as_ref() };
             move_traffic(context, subject, memory, outlook, decided, &into).await
         }

@@ -7,11 +7,13 @@ mod act;
 mod backoff;
 mod clock;
 mod context;
+mod decide;
 mod error;
 mod events;
 mod freezes;
 mod generate;
 mod kinds;
+mod log;
 mod memory;
 mod observe;
 mod optional;
@@ -25,6 +27,7 @@ mod stores;
 mod subject;
 mod telemetry;
 mod wiring;
+mod writes;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

@@ -1,12 +1,12 @@
 //! observe → decide → persist → act, once per decision.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use kube::{ResourceExt, runtime::controller::Action};
 use sluice_core::{
-    api::{Decision, DecisionKind, Reason, RolloutStatus},
-    machine::{self, Change, Refusal, Stage, State},
+    api::{Reason, RolloutStatus},
+    machine::{self, Refusal, Stage, State},
 };
 use tokio::time::Instant;
 
@@ -14,7 +14,8 @@ use super::{
     Error,
     act::{self, Done},
     context::{Common, Context},
-    events, freezes,
+    decide::{Decided, decide, keep_look, status},
+    events, log,
     memory::Memory,
     observe::{self, Observation},
     persist,
@@ -119,77 +120,45 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     }
 
     // Stage 2: what follows from it.
-    let (mut state, mut change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
-    if let Change::Decision(decision) = &change
-        && machine::may_grow(decision)
-    {
-        // A cache may be behind. Nothing grows that was not asked for once more.
-        let frozen = freezes::read_afresh(context, subject).await;
-        if frozen.is_err() {
-            memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
-        }
-        if let Some(frozen) = frozen? {
-            seen.facts.frozen = Some(frozen);
-            (state, change) = machine::step(seen.plans.in_force(&seen.state), &seen.state, &seen.facts);
-        }
-    }
-    let (decision, checkpoint) = match change {
-        Change::Decision(decision) => (Some(decision), false),
-        Change::Checkpoint => (None, true),
-        Change::Nothing => (None, false),
-    };
-    // What was done before it could be recorded is recorded now, also where something else is decided already.
-    let is_recorded = |seq| subject.status.decisions.iter().any(|decision| decision.seq == seq);
-    // What has its number is the same once more: nothing was done of it.
-    let is_anew = |seq| decision.as_ref().is_some_and(|decision| decision.seq == seq);
-    let is_late = |seq| subject.status.seq < seq && seq <= state.seq && !is_recorded(seq) && !is_anew(seq);
-    let late = memory.unrecorded.clone().filter(|late| is_late(late.seq));
-    let news: Vec<&Decision> = late.iter().chain(&decision).collect();
-    let status = status(subject, &mut seen, &state, &news);
+    let decided = decide(context, subject, memory, &mut seen).await?;
+    let status = status(subject, &seen, &decided);
 
     // Stage 3: it is recorded.
-    let now = Instant::now();
-    let due = !news.is_empty()
-        || checkpoint
-        || machine::worth_writing(&subject.status, &status, memory.since_written(now));
+    let due = decided.is_due()
+        || machine::worth_writing(&subject.status, &status, memory.since_written(Instant::now()));
     let recorded = if due {
-        record(context, subject, memory, state.clone(), &status).await
+        record(context, subject, memory, decided.state.clone(), &status).await
     } else {
-        memory.grow(&subject.status, state.clone());
+        memory.grow(&subject.status, decided.state.clone());
         Ok(())
     };
-    // A decision that only takes traffic away is acted on even if it could not be recorded: the stamp tells the rest.
-    let takes_away = decision.as_ref().is_some_and(machine::only_takes_away);
-    match &recorded {
-        Ok(()) => memory.unrecorded = None,
-        Err(error) if !takes_away || matches!(error, Error::Conflict { .. }) => {
-            // What the look saw is gone from the counters. Where nothing was decided on it, it is evidence all the same;
-            // else the next turn judges it again.
-            if decision.is_none() && !matches!(error, Error::Conflict { .. }) {
-                memory.grow(&subject.status, state);
-            } else {
-                keep_look(memory, &mut seen, takes_away);
-            }
-            return recorded.map(|()| Next::Again);
+    let unrecorded = match recorded {
+        Ok(()) => {
+            memory.unrecorded = None;
+            None
         }
-        Err(_) => {}
-    }
+        Err(error) if decided.is_done_without_record(&error) => Some(error),
+        Err(error) => {
+            keep_for_the_next_turn(memory, subject, &mut seen, decided, &error);
+            return Err(error);
+        }
+    };
 
     // Stage 4: it is done.
-    let acted = act::act(context, subject, memory, &seen, &state, decision.is_some()).await;
-    if let Some(decision) = &decision {
+    let acted = act::act(context, subject, memory, &seen, &decided.state, decided.decision.is_some()).await;
+    if let Some(decision) = &decided.decision {
         context.telemetry.decided(decision, seen.at.elapsed());
-        log(subject, decision);
+        log::decided(subject, decision, unrecorded.is_none(), &acted);
     }
-    if let Err(error) = recorded {
+    if let Some(error) = unrecorded {
         // What was done is told by the stamp; what was not is decided again, on the same look.
         if !matches!(acted, Ok(Done::All)) {
-            keep_look(memory, &mut seen, takes_away);
+            keep_look(memory, &mut seen, decided.takes_away());
         }
-        memory.unrecorded = decision;
+        memory.unrecorded = decided.decision;
         return Err(error);
     }
-    for news in news {
+    for news in decided.news() {
         events::decided(context, subject, news).await;
     }
     let done = match acted? {
@@ -199,61 +168,62 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     };
     context.telemetry.reconciled(&subject.uid, &status);
     if due {
-        events::refused(context, subject, &subject.status, &status).await;
-        events::unguarded(context, subject, &subject.status, &status).await;
-        let said = seen.facts.metrics.as_ref();
-        events::metrics(context, subject, &subject.status, &status, said).await;
+        tell_what_is_new(context, subject, &seen, &status).await;
     }
+    next(context, subject, memory, &seen, &decided, done).await
+}
+
+/// What could not be recorded and is not done. What the look saw is gone from the counters: where nothing was decided on it,
+/// it is evidence all the same; else the next turn judges it again.
+fn keep_for_the_next_turn(
+    memory: &mut Memory,
+    subject: &Subject,
+    seen: &mut Observation,
+    decided: Decided,
+    error: &Error,
+) {
+    if decided.decision.is_none() && !matches!(error, Error::Conflict { .. }) {
+        memory.grow(&subject.status, decided.state);
+    } else {
+        keep_look(memory, seen, decided.takes_away());
+    }
+}
+
+/// Events of what is no decision.
+async fn tell_what_is_new(context: &Context, subject: &Subject, seen: &Observation, status: &RolloutStatus) {
+    events::refused(context, subject, &subject.status, status).await;
+    events::unguarded(context, subject, &subject.status, status).await;
+    events::metrics(context, subject, &subject.status, status, seen.facts.metrics.as_ref()).await;
+}
+
+/// What comes after a turn of which all could be written. `done` says whether the world is as desired.
+async fn next(
+    context: &Context,
+    subject: &Subject,
+    memory: &mut Memory,
+    seen: &Observation,
+    decided: &Decided,
+    done: bool,
+) -> Result<Next, Error> {
+    let state = &decided.state;
     if subject.deleted && done && matches!(state.stage, Stage::Released | Stage::Pending) {
         persist::remove_finalizer(context, subject).await?;
         return Ok(Next::Gone);
     }
-    if decision.is_some() {
+    if decided.decision.is_some() {
         return Ok(Next::Again);
     }
-    let next = Next::Sleep(sleep(&seen, &state, memory));
+    let next = Next::Sleep(sleep(seen, state, memory));
     if !state.in_flight() && state.retiring.is_empty() && seen.facts.refusal.is_none() {
         memory.rest();
     }
     Ok(next)
 }
 
-/// Keeps what was seen, because what it led to could not be written.
-fn keep_look(memory: &mut Memory, seen: &mut Observation, takes_away: bool) {
-    memory.unused_look = seen.facts.look.take().map(|look| (seen.state.canary.clone(), look));
-    memory.unused_look_stays = takes_away;
-}
-
 /// Whether the routes show a later decision than the Rollout as it was read.
 fn is_behind(seen: &Observation) -> bool {
     let stamp = seen.facts.traffic.as_ref().and_then(|traffic| traffic.stamp.as_ref());
     stamp.is_some_and(|stamp| stamp.uid == seen.facts.uid && stamp.seq > seen.state.seq)
-}
-
-/// The status for what was decided. The current spec is pinned where a rollout starts, and stays so until its canary has
-/// left the routes.
-fn status(subject: &Subject, seen: &mut Observation, state: &State, news: &[&Decision]) -> RolloutStatus {
-    let starts = news.iter().any(|decision| decision.kind == DecisionKind::Started);
-    if starts {
-        seen.plans.pin();
-    }
-    let plan = seen.plans.in_force(state);
-    // Nearly always nothing is to be added to what is there, and it is large.
-    let mut before = Cow::Borrowed(&subject.status);
-    let (last, earlier) = news.split_last().map_or((None, &[][..]), |(last, earlier)| (Some(*last), earlier));
-    if !earlier.is_empty() {
-        before.to_mut().decisions.extend(earlier.iter().map(|decision| (*decision).clone()));
-    }
-    let mut status = machine::report(plan, state, &seen.facts, subject.generation, &before, last);
-    if starts {
-        status.pinned = subject.spec.clone().ok().map(|mut spec| {
-            spec.paused = false;
-            Box::new(spec)
-        });
-    } else if !state.in_flight() && state.retiring.is_empty() {
-        status.pinned = None;
-    }
-    status
 }
 
 async fn record(
@@ -315,20 +285,4 @@ fn sleep(seen: &Observation, state: &State, memory: &Memory) -> Duration {
         }
         Some(_) | None => wake,
     }
-}
-
-fn log(subject: &Subject, decision: &Decision) {
-    tracing::info!(
-        rollout = subject.display(),
-        seq = decision.seq,
-        kind = ?decision.kind,
-        reason = %decision.reason,
-        revision = decision.revision,
-        from_weight = decision.from_weight,
-        weight = decision.weight,
-        beside = (!decision.beside.is_nothing()).then(|| decision.given().to_string()),
-        by = decision.by,
-        "{}",
-        decision.message
-    );
 }

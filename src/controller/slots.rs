@@ -20,6 +20,13 @@ pub(super) struct Slots {
     pub(super) not_carried_out: Option<String>,
 }
 
+impl Slots {
+    /// Name of the SeldonDeployment.
+    pub(super) fn name(&self) -> &str {
+        self.deployment.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+    }
+}
+
 /// A SeldonDeployment as it is now, past every cache: what is written names its version.
 pub(super) async fn read(context: &Context, namespace: &str, name: &str) -> Result<Value, Error> {
     let what = format!("reading SeldonDeployment {namespace}/{name}");
@@ -41,7 +48,7 @@ pub(super) async fn write(
     desired: Option<&Setting>,
 ) -> Result<(), Error> {
     let namespace = &effect.object.0;
-    let name = slots.deployment.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let name = slots.name();
     let what = format!("writing SeldonDeployment {namespace}/{name}");
     let patch = carrier::written_back(&slots.deployment, &slots.shown, &effect.patch)
         .map_err(|message| Error::Refused { what: what.clone(), code: 422, message })?;
@@ -57,15 +64,23 @@ pub(super) async fn write(
     Ok(())
 }
 
+/// The operator's VirtualService as it is, and the patch that takes the canary's weight away there; nothing where it has none.
+pub(super) fn lowering(
+    context: &Context,
+    subject: &Subject,
+    object: &ObjectName,
+    desired: &Setting,
+) -> Option<(Value, json_patch::Patch)> {
+    let route = context.stores.virtual_service(object)?.to_value()?;
+    let patch = super::observe::with_world(context, subject, &std::collections::BTreeMap::new(), |world| {
+        carrier::lowered(world, &route, desired)
+    })?;
+    Some((route, patch))
+}
+
 /// What the operator will do, at once. If it cannot be done the operator does it.
 async fn lower(context: &Context, subject: &Subject, object: &ObjectName, desired: &Setting) {
-    let Some(route) = context.stores.virtual_service(object).and_then(|cached| cached.to_value()) else {
-        return;
-    };
-    let lowered = super::observe::with_world(context, subject, &std::collections::BTreeMap::new(), |world| {
-        carrier::lowered(world, &route, desired)
-    });
-    let Some(patch) = lowered else { return };
+    let Some((_, patch)) = lowering(context, subject, object, desired) else { return };
     let (namespace, name) = object;
     let api: Api<VirtualServiceObject> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("writing VirtualService {namespace}/{name}");

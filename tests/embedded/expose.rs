@@ -126,6 +126,9 @@ async fn a_generated_route_is_the_rollouts_own_and_goes_through_the_steps() {
         }],
     });
     same(&object["spec"], &spec, "the generated spec");
+    let change = json!({"field": "spec.http[0].route[0].weight", "of": "iris-v1.models.svc.cluster.local", "to": "100"});
+    let write = json!({"kind": "VirtualService", "namespace": "models", "name": "iris", "created": true, "changes": [change]});
+    same(&world.status()["decisions"][0]["writes"], &json!([write]), "what is said to be written");
     world.want("iris-v2").await;
     world.stands("Healthy", "Live").await;
     gives(&world, 100).await;

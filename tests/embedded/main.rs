@@ -20,6 +20,7 @@ mod mutants;
 mod oracle;
 mod outage;
 mod outages;
+mod records;
 mod refusals;
 mod rehearsed;
 mod replicas;

@@ -18,6 +18,7 @@ mod share;
 mod status;
 mod steps;
 mod words;
+mod written;
 
 pub use action::{ActionPhase, ActionStatus, Do, RolloutAction, RolloutActionSpec};
 pub use checks::{Check, Direction, ErrorsCheck, LatencyCheck, QueryCheck, VersusStable};
@@ -36,6 +37,7 @@ pub use status::{
 };
 pub use steps::{Match, Ramp, Step, Sticky, StickyCookie, StringMatch};
 pub use words::{Phase, Reason};
+pub use written::{FieldChange, MOST_CHANGES, MOST_WRITES, WriteRecord, WrittenKind};
 
 /// API group of all kinds.
 pub const GROUP: &str = "sluice.dev";

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
-use super::{Beside, Condition, Given, Phase, Reason, RolloutSpec};
+use super::{Beside, Condition, Given, Phase, Reason, RolloutSpec, WriteRecord, written::is_zero};
 use crate::{
     Predictor,
     judge::Verdict,
@@ -54,7 +54,7 @@ pub struct RolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// What was decided, oldest first, the newest 20.
+    /// What was decided, oldest first: the newest 20, as far as there is room; the newest is always whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 20))]
     pub decisions: Vec<Decision>,
@@ -196,6 +196,16 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
     #[schemars(length(max = 32))]
     pub checks: Vec<CheckRecord>,
+    /// What it writes, and into which objects; nothing where all was there already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "readable_ones")]
+    #[schemars(length(max = 17))]
+    pub writes: Vec<WriteRecord>,
+    /// How many more objects it writes than there is room for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_writes: u32,
+    /// Whether `checks` and `writes` were taken off later, because the status has room for those of the newest decisions only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abridged: bool,
 }
 
 impl Decision {
@@ -311,6 +321,10 @@ pub struct CheckRecord {
     /// Name of the check.
     #[schemars(length(max = 63))]
     pub name: String,
+    /// What it asks for, in words; on the record of a decision.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub rule: String,
     /// What it said.
     pub verdict: Verdict,
     /// Why, in a sentence with the numbers.

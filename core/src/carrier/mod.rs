@@ -11,6 +11,7 @@ mod permit;
 mod rules;
 mod see;
 mod slots;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use rules::{accept_rules, accept_subset, generated_labels, rule_names, rules
 pub use see::see;
 use serde_json::Value;
 pub use slots::{accept_slots, as_route, deployment_of, lowered, not_carried_out, written_back};
+pub use written::{changed, created};
 
 use crate::{
     plan::{Plan, PlannedRoute},

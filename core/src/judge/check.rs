@@ -115,6 +115,7 @@ fn record(check: &PlannedCheck, limit: Opinion, compared: Option<Opinion>, failu
     let message = fit(message, LONGEST_MESSAGE);
     CheckRecord {
         name: check.name.clone(),
+        rule: String::new(),
         verdict,
         message,
         canary,

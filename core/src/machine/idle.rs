@@ -82,6 +82,8 @@ fn retire(turn: &mut Turn<'_>) -> Option<Decision> {
     let message = format!("{leaving} left the route{warning}");
     Some(Decision {
         revision: Some(leaving.revision()),
+        // Those of another canary in flight are not what it was decided on.
+        checks: Vec::new(),
         ..turn.decide(DecisionKind::Retired, Reason::Live, message, None, |state| {
             state.retiring.remove(at);
             if state.canary.as_ref() != Some(&leaving) || !state.in_flight() {

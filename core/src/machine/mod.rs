@@ -10,6 +10,7 @@ mod guard;
 mod idle;
 mod people;
 mod progress;
+mod record;
 mod report;
 mod safety;
 mod sight;
@@ -21,7 +22,8 @@ mod tests;
 
 pub use desired::{desired, in_force, stamp, wake, with_step};
 pub use facts::{Asked, Facts, Frozen, Refusal, SeenTraffic};
-pub use report::{KEPT_DECISIONS, report, worth_writing};
+pub use record::{KEPT_DECISIONS, MOST_BYTES};
+pub use report::{report, worth_writing};
 pub use sight::arms;
 pub use state::{
     Handled, KEPT_ACTIONS, KEPT_REVISIONS, Outcome, Pause, Retiring, RevisionOutcome, Stage, State,

@@ -302,7 +302,7 @@ fn enter_step(
 ) -> Decision {
     let promoting = turn.plan.is_some_and(|plan| index >= plan.promotion());
     let kind = if promoting { DecisionKind::Promoting } else { DecisionKind::Entered };
-    let checks = turn.state.checks.clone();
+    let checks = turn.judged();
     let decision = turn.decide(kind, reason, message, by, |state| {
         Turn::enter(state, StepState { index, losses, ..StepState::default() });
     });

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::guard::{Guard, guard};
 use super::turn::{Turn, number};
-use super::{Facts, Outcome, Refusal, Stage, State, StepState, idle, progress, sight};
+use super::{Facts, Outcome, Refusal, Stage, State, StepState, idle, progress, record, sight};
 use crate::{
     api::{
         Condition, ConditionStatus, ConditionType, Decision, GoDuration, Phase, Reason, RolloutStatus,
@@ -20,8 +20,6 @@ use crate::{
 /// What the API takes for a message and a step's name, in characters.
 const LONGEST_MESSAGE: usize = 2048;
 const LONGEST_STEP_NAME: usize = 63;
-/// How many decisions are kept in a status.
-pub const KEPT_DECISIONS: usize = 20;
 /// Clocks and evidence alone are written down at most this often.
 const CHECKPOINT: Duration = Duration::from_mins(1);
 
@@ -36,10 +34,7 @@ pub fn report(
     decision: Option<&Decision>,
 ) -> RolloutStatus {
     let turn = Turn::new(plan, state, facts);
-    let mut decisions = before.decisions.clone();
-    decisions.extend(decision.cloned());
-    let superfluous = decisions.len().saturating_sub(KEPT_DECISIONS);
-    decisions.drain(..superfluous);
+    let decisions = record::with(&before.decisions, decision);
     let (phase, reason, message) = steady(&turn, before, stand(&turn, &decisions));
     let message = fit(message, LONGEST_MESSAGE);
     let mut conditions = conditions(&turn, phase, reason, &message, generation, &before.conditions);

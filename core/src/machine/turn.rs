@@ -6,7 +6,7 @@ use super::{
 use super::{facts::Asked, idle, people, progress, safety, sight};
 use crate::{
     Predictor,
-    api::{ActionPhase, Decision, DecisionKind, Given, GoDuration, Reason},
+    api::{ActionPhase, CheckRecord, Decision, DecisionKind, Given, GoDuration, Reason},
     plan::Plan,
     text::fit,
 };
@@ -17,6 +17,8 @@ const LONGEST_MESSAGE: usize = 2048;
 pub(super) const LONGEST_ANSWER: usize = 1024;
 /// What it takes for a person's name.
 pub(super) const LONGEST_NAME: usize = 256;
+/// What it takes for what a check asks for.
+const LONGEST_RULE: usize = 256;
 
 /// What a turn changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +121,7 @@ impl<'a> Turn<'a> {
         Self { plan, facts, state: state.clone(), given_up: None }
     }
 
-    /// Records a decision: `change` is what it does to the state.
+    /// Records a decision: `change` is what it does to the state. What it writes is known to who sees the objects.
     pub(super) fn decide(
         &mut self,
         kind: DecisionKind,
@@ -151,8 +153,23 @@ impl<'a> Turn<'a> {
             from_beside: from.beside,
             beside: given.beside,
             by: by.map(|asked| fit(asked.by.as_deref().unwrap_or("someone"), LONGEST_NAME)),
-            checks: self.state.checks.clone(),
+            // At rest they are of a rollout that is over, and nothing is decided on them.
+            checks: if was_in_flight { self.judged() } else { Vec::new() },
+            writes: Vec::new(),
+            more_writes: 0,
+            abridged: false,
         }
+    }
+
+    /// What the checks said, for the record: with what they ask for, which an edit of the spec may change later.
+    pub(super) fn judged(&self) -> Vec<CheckRecord> {
+        let planned = self.plan.map(|plan| plan.checks.as_slice()).unwrap_or_default();
+        let records = self.state.checks.iter().map(|record| {
+            let check = planned.iter().find(|check| check.name == record.name);
+            let rule = check.map_or_else(String::new, |check| fit(check.in_words(), LONGEST_RULE));
+            CheckRecord { rule, ..record.clone() }
+        });
+        records.collect()
     }
 
     /// Ends the rollout in flight: stable has all, the canary retires, and what became of it is remembered.

@@ -10,6 +10,7 @@ mod metrics;
 mod query;
 mod steps;
 mod versus;
+mod words;
 
 use std::time::Duration;
 

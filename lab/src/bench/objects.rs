@@ -231,9 +231,19 @@ impl Names {
                 "4 of 1204 (0.332%) of the canary's requests took longer than 250ms, at most 1% may take longer than 250ms; stable: 9 of 4816 (0.187%)",
             ),
         ];
+        let change = |index: usize, of: String, weights: [u64; 2]| {
+            let [from, to] = weights.map(|weight| weight.to_string());
+            json!({"field": format!("spec.http[0].route[{index}].weight"), "of": of, "from": from, "to": to})
+        };
+        let changes =
+            [change(0, self.stable(), [100 - from, 100 - to]), change(1, self.canary(), [from, to])];
+        let write = json!({
+            "kind": "VirtualService", "namespace": self.namespace, "name": self.name, "changes": changes,
+        });
         json!({
             "seq": seq, "at": at, "kind": kind, "reason": reason, "message": message, "revision": canary,
             "step": (2..9).contains(&(seq % 10)).then(|| seq % 10 - 1), "fromWeight": from, "weight": to, "checks": checks,
+            "writes": [write],
         })
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use kube::ResourceExt;
 use sluice_core::{
-    api::{CheckRecord, Decision, DecisionKind, EffectRecord, Rollout, RolloutStatus},
+    api::{CheckRecord, Decision, DecisionKind, EffectRecord, Rollout, RolloutStatus, WriteRecord},
     judge::Verdict,
 };
 
@@ -77,10 +77,16 @@ fn told(kind: DecisionKind) -> &'static str {
 }
 
 fn checks(decision: &Decision, screen: &Screen) -> Vec<String> {
+    let mut lines = vec![title("WHAT THE CHECKS SAID", "", screen)];
+    if decision.abridged {
+        let gone = "It is not on record any more, nor is what was written: the status has room for that of the newest decisions. \
+                    The log of the controller has it.";
+        lines.extend(indented(gone, 2, screen));
+        return lines;
+    }
     if decision.checks.is_empty() {
         return Vec::new();
     }
-    let mut lines = vec![title("WHAT THE CHECKS SAID", "", screen)];
     for check in &decision.checks {
         let (mark, paint) = mark(check.verdict);
         let advisory = if check.advisory { ", advisory" } else { "" };
@@ -95,6 +101,9 @@ fn checks(decision: &Decision, screen: &Screen) -> Vec<String> {
 
 fn sentences(check: &CheckRecord) -> Vec<String> {
     let mut sentences = vec![plain(&check.message)];
+    if !check.rule.is_empty() {
+        sentences.push(format!("The rule: {}.", plain(&check.rule)));
+    }
     if check.canary.is_some() && check.stable.is_some() {
         sentences.push(format!("Counted: canary {}, stable {}.", arm(check.canary), arm(check.stable)));
     }
@@ -159,11 +168,34 @@ fn written(decision: &Decision, screen: &Screen) -> Vec<String> {
     };
     let mut lines = vec![title("WHAT WAS WRITTEN", "", screen)];
     lines.extend(indented(&change, 2, screen));
+    lines.extend(decision.writes.iter().flat_map(|write| object(write, screen)));
+    if decision.more_writes > 0 {
+        lines.extend(indented(&format!("And {} more objects.", decision.more_writes), 2, screen));
+    }
     let record = format!(
-        "It is decision {} of the status, and on the stamp of the VirtualService that shows it.",
+        "It was put down as decision {} of the status before it was written, and is on the stamp of what shows it.",
         decision.seq
     );
     lines.extend(indented(&record, 2, screen));
+    lines
+}
+
+/// What is written into one object.
+fn object(write: &WriteRecord, screen: &Screen) -> Vec<String> {
+    let what = plain(&write.to_string());
+    let what = match (write.created, write.changes.is_empty()) {
+        (true, true) => format!("{what} is created."),
+        (true, false) => format!("{what} is created, with"),
+        (false, true) => format!("{what}: the stamp and nothing else."),
+        (false, false) => format!("{what}:"),
+    };
+    let mut lines = indented(&what, 2, screen);
+    for change in &write.changes {
+        lines.extend(indented(&plain(&change.to_string()), 4, screen));
+    }
+    if write.more_changes > 0 {
+        lines.extend(indented(&format!("and {} more fields", write.more_changes), 4, screen));
+    }
     lines
 }
 
@@ -184,6 +216,8 @@ fn meanwhile(status: &RolloutStatus, decision: &Decision, screen: &Screen) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use sluice_core::api::WrittenKind;
+
     use super::*;
     use crate::cli::view::fixtures::{beside, explained, now, screen};
 
@@ -201,6 +235,41 @@ mod tests {
         let status = rollout.status.clone().unwrap();
         let last = status.decisions.last().unwrap();
         insta::assert_snapshot!(explanation(&rollout, &status, last, now(), &screen(80)));
+    }
+
+    #[test]
+    fn a_decision_that_was_abridged_says_so() {
+        let mut rollout = explained();
+        let status = rollout.status.as_mut().unwrap();
+        let first = &mut status.decisions[0];
+        (first.abridged, first.checks) = (true, Vec::new());
+        let status = status.clone();
+        let text = explanation(&rollout, &status, &status.decisions[0], now(), &screen(None));
+        assert!(text.contains("not on record any more"), "{text}");
+    }
+
+    #[test]
+    fn what_is_created_and_what_there_is_no_room_for_is_told() {
+        let mut rollout = explained();
+        let status = rollout.status.as_mut().unwrap();
+        let last = status.decisions.last_mut().unwrap();
+        let mut rule =
+            WriteRecord { kind: WrittenKind::DestinationRule, created: true, ..last.writes[0].clone() };
+        rule.changes.clear();
+        let stamped = WriteRecord { changes: Vec::new(), ..last.writes[0].clone() };
+        last.writes[0].more_changes = 3;
+        last.writes.extend([rule, stamped]);
+        last.more_writes = 2;
+        let status = status.clone();
+        let text = explanation(&rollout, &status, status.decisions.last().unwrap(), now(), &screen(None));
+        for line in [
+            "    and 3 more fields",
+            "  DestinationRule models/iris is created.",
+            "  VirtualService models/iris: the stamp and nothing else.",
+            "  And 2 more objects.",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -132,6 +132,17 @@ pub(crate) fn rolled_back(name: &str) -> Rollout {
     rollout(name, 7000, &status)
 }
 
+/// What is written into the VirtualService for these weights: index and version of the destination, before and after.
+fn written(weights: [(usize, &str, u8, u8); 2]) -> Value {
+    let change = |(at, version, from, to): (usize, &str, u8, u8)| {
+        json!({
+            "field": format!("spec.http[0].route[{at}].weight"), "of": format!("iris-{version}"),
+            "from": from.to_string(), "to": to.to_string(),
+        })
+    };
+    json!({ "kind": "VirtualService", "namespace": "models", "name": "iris", "changes": weights.map(change) })
+}
+
 /// Taken out of traffic because it failed more often than stable.
 pub(crate) fn explained() -> Rollout {
     let mut one = rolled_back("iris");
@@ -140,8 +151,12 @@ pub(crate) fn explained() -> Rollout {
     last.revision = Some("models/iris-v2:8000".into());
     last.reason = sluice_core::api::Reason::CheckFailed;
     last.step = Some(3);
-    let effect = json!({ "ratio": 46.08, "from": 10.0, "worse": 1e9, "better": 0.0, "needed": 100.0, "maxRatio": 1.0, "clearRatio": 2.0 });
+    let effect = json!({ "ratio": 46.08, "from": 10.0, "to": 212.0, "worse": 1e9, "better": 0.0, "needed": 100.0, "maxRatio": 1.0, "clearRatio": 2.0 });
     last.checks[0].effect = Some(serde_json::from_value(effect).unwrap());
+    last.checks[0].rule =
+        "at most 1% of the requests fail; no evidence that it fails more often than stable".into();
+    last.checks[0].failures = 1;
+    last.writes = vec![serde_json::from_value(written([(0, "v1", 80, 100), (1, "v2", 20, 0)])).unwrap()];
     one
 }
 

@@ -1,6 +1,7 @@
 //! Guarantee 15: "Each decision is recorded before traffic grows, exactly once."
 //!
-//! In the status that a controller writes: what was recorded stays, but for the oldest of 20; a number that grows is that of
+//! In the status that a controller writes: what was recorded stays, but for the oldest of 20, and where all would be longer
+//! than 96 KiB but for the numbers of the oldest, and them; a number that grows is that of
 //! a decision that is recorded in the same commit, one more than the one before it, or of a stamp that was taken over
 //! (decided when the record failed); more weight needs a decision that says from what to what. In the VirtualService: the
 //! canary grows only with the number of a decision that was recorded before.
@@ -17,6 +18,8 @@ pub(super) struct Record;
 
 /// How many decisions a status keeps.
 const KEPT: usize = 20;
+/// How many bytes of JSON it keeps of them. The checker's JSON may be a little longer or shorter than the controller's.
+const ROOM: usize = 90 * 1024;
 
 impl Guarantee for Record {
     fn commit(&mut self, seen: &Seen<'_>, found: &mut Found<'_>) {
@@ -62,8 +65,13 @@ fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
     }
     // Of what was there only the oldest may be gone, and only where the list is full.
     let gone = if new.len() < KEPT { 0 } else { (old.len() + 1).saturating_sub(KEPT) + change.news.len() };
+    let all = old.iter().chain(&change.news);
+    let no_room = all.map(|decision| decision.to_string().len()).sum::<usize>() > ROOM;
     for decision in old.iter().skip(gone) {
-        if !new.contains(decision) {
+        let is_cut = || {
+            no_room && (is_abridged(decision, &new) || numbers.first() > decision["seq"].as_u64().as_ref())
+        };
+        if !new.contains(decision) && !is_cut() {
             found.push(format!("decision {} is not on record any more, or another one", decision["seq"]));
         }
     }
@@ -93,6 +101,16 @@ fn status(seen: &Seen<'_>, change: &StatusChange<'_>) -> Vec<String> {
         found.push(format!("the setting grows from {from} to {to} without a decision that says so"));
     }
     found
+}
+
+/// Whether one of `new` is `decision` without what it was decided on and what it wrote, and says so.
+fn is_abridged(decision: &Value, new: &[&Value]) -> bool {
+    let mut short = decision.clone();
+    if let Some(fields) = short.as_object_mut() {
+        fields.retain(|name, _| !matches!(name.as_str(), "checks" | "writes" | "moreWrites"));
+        fields.insert("abridged".to_owned(), true.into());
+    }
+    new.contains(&&short)
 }
 
 /// Whether a VirtualService shows the number.
