@@ -67,16 +67,20 @@ pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) ->
 pub fn not_carried_out(shown: &Value, virtual_service: &Value) -> Option<String> {
     let wanted = shown["spec"]["http"].as_array().into_iter().flatten().map(by_subset).next()?;
     let routes = virtual_service["spec"]["http"].as_array().into_iter().flatten();
-    let mut routes = routes.filter(|route| route["route"].is_array()).map(by_subset);
-    let behind = routes.find(|seen| *seen != wanted)?;
+    let mut routes = routes.filter(|route| route["route"].is_array()).map(by_subset).peekable();
     let weights = |all: &BTreeMap<String, i64>| {
         let each: Vec<String> = all.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
         each.join(", ")
     };
+    // Where there is no route at all nobody gets anything, whatever the SeldonDeployment says.
+    let there = if routes.peek().is_none() {
+        "no http route".to_owned()
+    } else {
+        weights(&routes.find(|seen| *seen != wanted)?)
+    };
     Some(format!(
-        "Seldon Core's operator has not written it to the VirtualService yet ({} there, {} is wanted), which it does when all \
-         deployments are ready",
-        weights(&behind),
+        "Seldon Core's operator has not written it to the VirtualService yet ({there} there, {} is wanted), which it does when \
+         all deployments are ready",
         weights(&wanted)
     ))
 }
@@ -261,6 +265,11 @@ mod tests {
         assert!(behind.contains("(main 100 there, green 25, main 75 is wanted)"), "{behind}");
         let alone = object(json!([{"route": [entry("main", 0)]}]));
         assert!(not_carried_out(&shown, &alone).is_some());
+        // Where nothing leads anywhere nothing is carried out.
+        for nowhere in [object(json!([])), object(json!([{"redirect": {}}])), json!({"spec": {}})] {
+            let behind = not_carried_out(&shown, &nowhere).unwrap();
+            assert!(behind.contains("(no http route there, green 25, main 75 is wanted)"), "{behind}");
+        }
         let shown = as_route(&deployment([100, 0]), "iris", &HostNames::default());
         assert_eq!(not_carried_out(&shown, &alone), None);
     }
