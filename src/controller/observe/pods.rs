@@ -5,9 +5,8 @@
 //! a running pod of the Rollout's own namespace, which the predictor's Service selects. A pod's addresses are the
 //! kubelet's to write and no tenant's.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -18,7 +17,11 @@ use sluice_core::{
 };
 use tokio::time::{Instant, timeout};
 
-use super::{endpoints::ready_endpoints, subsets};
+use super::{
+    endpoints::ready_endpoints,
+    seen::{Labels, SeenPod, Whole},
+    subsets,
+};
 use crate::{
     controller::{Error, context::Context, memory::Memory, stores::Claimed},
     metrics::Arm,
@@ -33,37 +36,6 @@ const SEEN_FOR: Duration = Duration::from_secs(30);
 const SEEN_AT_MOST: Duration = Duration::from_mins(5);
 /// Pods that are asked for at the same time.
 const CONCURRENCY: usize = 16;
-/// Pods that are remembered.
-const KEPT: usize = 1000;
-
-/// What was seen of a pod.
-#[derive(Clone, Debug)]
-pub(in crate::controller) struct SeenPod {
-    at: Instant,
-    uid: Option<String>,
-    started: Option<DateTime<Utc>>,
-    addresses: Vec<IpAddr>,
-    labels: BTreeMap<String, String>,
-    host_network: bool,
-    running: bool,
-}
-
-impl SeenPod {
-    fn of(pod: Pod, at: Instant) -> Self {
-        let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
-        let addresses = status.pod_ips.into_iter().flatten().filter_map(|it| it.ip.parse().ok()).collect();
-        Self {
-            at,
-            uid: pod.metadata.uid,
-            started: status.start_time.and_then(|start| DateTime::from_timestamp(start.0.as_second(), 0)),
-            addresses,
-            labels: pod.metadata.labels.unwrap_or_default(),
-            host_network: spec.host_network.unwrap_or(false),
-            // One that has ended keeps its address in the status, and loses it to others.
-            running: status.phase.as_deref() == Some("Running"),
-        }
-    }
-}
 
 /// A predictor with its ready pods and their ages, for metrics that come from the pods themselves.
 ///
@@ -93,16 +65,16 @@ pub(super) async fn arm(
     let mut pods = Vec::with_capacity(claims.len());
     for (address, claimed) in claims {
         let about = About { predictor: &predictor, address, pod: &claimed.name };
-        let seen = memory.pods.get(&*claimed.uid);
-        let seen = seen.ok_or_else(|| about.passing("a pod that is there, and it is not"))?;
-        let started = seen.started;
-        if let Err(trouble) = about.verify(&claimed.uid, seen, selector.as_ref()) {
+        let seen = memory.pods.get(&claimed.uid).and_then(|seen| Some((seen, seen.whole.as_ref()?)));
+        let (seen, whole) = seen.ok_or_else(|| about.passing("a pod that is there, and it is not"))?;
+        let started = whole.started;
+        if let Err(trouble) = about.verify(&claimed.uid, seen, whole, selector.as_ref()) {
             // It may have been mended by the next look.
-            memory.pods.remove(&*claimed.uid);
+            memory.pods.remove(&claimed.uid);
             return Err(trouble);
         }
         // Of two subsets of one Service each has its own pods.
-        if subset.as_ref().is_some_and(|labels| !subsets::carries(&seen.labels, labels)) {
+        if subset.as_ref().is_some_and(|labels| !seen.carries(labels)) {
             continue;
         }
         pods.push(crate::metrics::Pod { name: claimed.name.to_string(), address, started });
@@ -133,7 +105,7 @@ fn claim<'e>(
     Ok((ip, claimed))
 }
 
-/// Asks for the pods of which nothing was seen, or not for a while. Pods are not watched, because a cluster has many.
+/// Asks for the pods of which nothing was seen, or not all, or not for a while.
 ///
 /// # Errors
 /// Where one could not be asked for, and what was seen of it is too old.
@@ -144,8 +116,12 @@ async fn look_at_pods(
     memory: &mut Memory,
 ) -> Result<(), Trouble> {
     let now = Instant::now();
-    let age =
-        |memory: &Memory, uid: &str| memory.pods.get(uid).map(|seen| now.saturating_duration_since(seen.at));
+    // What is forgotten is asked for again.
+    memory.pods.make_room(now);
+    let age = |memory: &Memory, uid: &str| {
+        let seen = memory.pods.get(uid).filter(|seen| seen.whole.is_some());
+        seen.map(|seen| now.saturating_duration_since(seen.at))
+    };
     let mut due: Vec<&Claimed> = claims.iter().map(|(_, claimed)| *claimed).collect();
     due.retain(|claimed| age(memory, &claimed.uid).is_none_or(|age| age >= SEEN_FOR));
     due.dedup();
@@ -164,13 +140,10 @@ async fn look_at_pods(
         })
         .collect();
     let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
-    if memory.pods.len() > KEPT {
-        memory.pods.clear();
-    }
     for (claimed, answer) in answers {
         match answer {
-            Ok(pod) => drop(memory.pods.insert(claimed.uid.to_string(), SeenPod::of(pod, now))),
-            Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&*claimed.uid)),
+            Ok(pod) => memory.pods.insert(&claimed.uid, SeenPod::of(pod, now)),
+            Err(Error::Refused { code: 404, .. }) => memory.pods.remove(&claimed.uid),
             Err(Error::Unreachable { .. } | Error::TimedOut { .. })
                 if age(memory, &claimed.uid).is_some_and(|age| age < SEEN_AT_MOST) => {}
             Err(error) => {
@@ -194,25 +167,26 @@ impl About<'_> {
         &self,
         uid: &str,
         seen: &SeenPod,
-        selector: Option<&BTreeMap<String, String>>,
+        whole: &Whole,
+        selector: Option<&Labels>,
     ) -> Result<(), Trouble> {
         let pod = self.pod;
         if seen.uid.as_deref() != Some(uid) {
             return Err(self.passing(&format!("Pod {pod} with uid {uid}, which was replaced by another")));
         }
-        if !seen.running {
+        if !whole.running {
             return Err(self.passing(&format!("a running Pod, and {pod} is not")));
         }
-        if seen.host_network {
+        if whole.host_network {
             return Err(self.lasting(&format!("an address of the Pod's own, and {pod} has its node's")));
         }
-        if !seen.addresses.contains(&self.address) {
+        if !whole.addresses.contains(&self.address) {
             return Err(self.lasting(&format!("an address of Pod {pod}, which has others")));
         }
         let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
             return Err(self.lasting("a Service that selects its pods, and it has no selector"));
         };
-        if selector.iter().any(|(label, value)| seen.labels.get(label) != Some(value)) {
+        if !seen.carries(selector) {
             return Err(self.lasting(&format!("a Pod that the Service selects, which {pod} is not")));
         }
         Ok(())

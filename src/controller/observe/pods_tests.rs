@@ -25,10 +25,10 @@ fn pod(change: impl FnOnce(&mut Value)) -> SeenPod {
 }
 
 fn verify(address: &str, seen: &SeenPod, selector: &Value) -> Result<(), Trouble> {
-    let selector: Option<BTreeMap<String, String>> = serde_json::from_value(selector.clone()).unwrap();
+    let selector: Option<Labels> = serde_json::from_value(selector.clone()).unwrap();
     let predictor = predictor();
     let about = About { predictor: &predictor, address: address.parse().unwrap(), pod: "iris-0" };
-    about.verify("u", seen, selector.as_ref())
+    about.verify("u", seen, seen.whole.as_ref().unwrap(), selector.as_ref())
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_pod_of_the_service_is_asked_at_each_of_its_addresses() {
     for address in [ADDRESS, "fd00::3", "fd00:0::0:3"] {
         assert_eq!(verify(address, &pod(|_| ()), &selector), Ok(()), "{address}");
     }
-    assert_eq!(pod(|_| ()).started.unwrap().to_rfc3339(), "2026-03-14T15:09:26+00:00");
+    assert_eq!(pod(|_| ()).whole.unwrap().started.unwrap().to_rfc3339(), "2026-03-14T15:09:26+00:00");
 }
 
 #[test]
