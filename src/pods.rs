@@ -75,6 +75,16 @@ impl From<Pod> for SeenPod {
     }
 }
 
+impl SeenPod {
+    pub(crate) fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
 /// The address and the pod that it is said to be of, as far as the slice tells.
 ///
 /// # Errors

@@ -20,8 +20,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a point is added to the history.
 const POINT_EVERY: Duration = Duration::from_millis(500);
-/// The longest that a release may take: several times what it needs.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The longest that a release may take: several times what it needs, also on a busy machine.
+const LIMIT: Duration = Duration::from_secs(90);
 /// The share of its requests that the bad release fails once it is broken.
 const BROKEN: f64 = 0.2;
 /// The weight at which it breaks.

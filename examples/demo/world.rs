@@ -317,7 +317,7 @@ fn rollout(real: bool) -> Value {
             ],
             "checks": [
                 {"name": "errors", "errors": {"max": "1%", "minRequests": 20}, "consecutiveFailures": 2},
-                {"name": "p99", "latency": {"quantile": 0.99, "max": "100ms", "minRequests": 20}, "consecutiveFailures": 2},
+                {"name": "p99", "latency": {"quantile": 0.99, "max": "250ms", "minRequests": 20}, "consecutiveFailures": 2},
             ],
             "metrics": metrics,
             "interval": "500ms",

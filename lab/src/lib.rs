@@ -5,10 +5,12 @@
 //! is told to, [`gateway`], which obeys VirtualServices, [`prometheus`], which scrapes them and misbehaves when it is told
 //! to, and [`scene`], which sets up a world of them through any [`kube::Client`]; [`invariants`] reads what was committed
 //! and says which guarantee was broken, and [`bench`] measures the controller's program on the real one.
-//! [`operator`] plays Seldon Core's, [`binomial`] says which counts chance explains, and [`up`] leaves the real laboratory running for a person.
+//! [`operator`] plays Seldon Core's, [`binomial`] says which counts chance explains, [`cargo`] builds programs that are run as
+//! they are, and [`up`] leaves the real laboratory running for a person.
 
 pub mod bench;
 pub mod binomial;
+pub mod cargo;
 pub mod embedded;
 pub mod exposition;
 pub mod faults;

@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
-use sluice_lab::real::{Users, wait};
+use serde_json::Value;
+use sluice_lab::real::{Users, of_group, wait};
+use sluice_lab::{bench, cargo};
 
 /// Nothing takes this long; a busy machine may.
 const LIMIT: Duration = Duration::from_mins(3);
@@ -33,6 +35,19 @@ fn value<'a>(text: &'a str, word: &str) -> &'a str {
 
 fn address(url: &str) -> SocketAddr {
     url.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+async fn client(kubeconfig: &str) -> kube::Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    kube::Client::try_from(config.unwrap()).unwrap()
+}
+
+/// The Rollouts of the namespace that comes with it.
+fn rollouts(client: kube::Client) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("sluice.dev", "v1alpha1", "Rollout");
+    Api::namespaced_with(client, "models", &ApiResource::from_gvk(&kind))
 }
 
 /// Processes of this machine whose command line names the folder.
@@ -59,10 +74,7 @@ async fn it_comes_up_for_the_machine_around_it_and_goes_down() {
     let text = said(&up);
     assert!(up.status.success(), "{text}");
     assert!(text.contains("The laboratory is up"), "{text}");
-    let kubeconfig = Kubeconfig::read_from(value(&text, "export KUBECONFIG=")).unwrap();
-    let config =
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    let client = kube::Client::try_from(config).unwrap();
+    let client = client(value(&text, "export KUBECONFIG=")).await;
     Api::<Namespace>::all(client.clone()).get("models").await.unwrap();
     let gateway = address(value(&text, "gateway"));
     let answer = Users::infer(gateway, "iris.example.com", "iris").ask(1).await.remove(0);
@@ -77,9 +89,7 @@ async fn it_comes_up_for_the_machine_around_it_and_goes_down() {
     .unwrap();
     let apply = lab(folder, &["apply", folder.join("good.yaml").to_str().unwrap()]).output().unwrap();
     assert_eq!(said(&apply), "Rollout iris applied\n");
-    let kind = GroupVersionKind::gvk("sluice.dev", "v1alpha1", "Rollout");
-    let rollouts: Api<DynamicObject> = Api::namespaced_with(client, "models", &ApiResource::from_gvk(&kind));
-    rollouts.get("iris").await.unwrap();
+    rollouts(client).get("iris").await.unwrap();
 
     let again = lab(folder, &["up", "--no-controller"]).output().unwrap();
     let again = said(&again);
@@ -90,6 +100,74 @@ async fn it_comes_up_for_the_machine_around_it_and_goes_down() {
     assert!(down.status.success() && said(&down).contains("is down"), "{}", said(&down));
     assert!(TcpStream::connect(gateway).is_err(), "nobody listens any more");
     assert_eq!(processes(folder), [""; 0]);
+}
+
+/// Waits until the Rollout `iris` is in a phase and `iris-v2` answers everybody.
+async fn ends(rollouts: &Api<DynamicObject>, phase: &str, reason: &str, gateway: SocketAddr) {
+    wait::until(LIMIT, format!("iris is {phase} ({reason})"), || async {
+        let rollout = rollouts.get("iris").await.map_err(|error| error.to_string())?;
+        let status = &rollout.data["status"];
+        let stands = status["phase"] == phase && status["reason"] == reason;
+        if stands { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await
+    .unwrap();
+    // The route is written a moment after the status, and Envoy hears of it a moment later.
+    wait::until(LIMIT, "iris-v2 answers everybody", || async {
+        let answers = Users::infer(gateway, "iris.example.com", "iris").ask(20).await;
+        let all = answers.iter().all(|answer| (answer.status, answer.by.as_str()) == (200, "iris-v2"));
+        if all { Ok(()) } else { Err(format!("{answers:?}")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_controller_promotes_the_good_release_and_rolls_the_bad_one_back() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let program = cargo::build_programs(bench::repository()).unwrap().join("sluice");
+    let program = program.to_str().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path();
+    let up = lab(folder, &["up", "--controller", program]).output().unwrap();
+    let text = said(&up);
+    assert!(up.status.success() && text.contains("Sluice's controller has its leases"), "{text}");
+    assert!(!text.contains("No controller runs"), "{text}");
+    let process: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("process.json")).unwrap()).unwrap();
+    let leader = u32::try_from(process["pid"].as_u64().unwrap()).unwrap();
+    let running = of_group(leader);
+    for part in
+        ["etcd", "kube-apiserver", "kube-controller-manager", "pilot-discovery", "envoy", "prometheus"]
+    {
+        assert!(running.iter().any(|line| line.contains(part)), "no {part} in {running:#?}");
+    }
+
+    let kubeconfig = value(&text, "export KUBECONFIG=");
+    let rollouts = rollouts(client(kubeconfig).await);
+    let gateway = address(value(&text, "gateway"));
+    // The good one in a hurry: it is about its end, and the bad one's is as early as it can be.
+    let good = std::fs::read_to_string(folder.join("good.yaml")).unwrap();
+    assert!(good.contains("for: 20s"), "{good}");
+    std::fs::write(folder.join("quick.yaml"), good.replace("for: 20s", "for: 2s")).unwrap();
+    let apply = |file: &str| {
+        let apply = lab(folder, &["apply", folder.join(file).to_str().unwrap()]).output().unwrap();
+        assert_eq!(said(&apply), "Rollout iris applied\n");
+    };
+    apply("quick.yaml");
+    ends(&rollouts, "Healthy", "Live", gateway).await;
+    apply("bad.yaml");
+    ends(&rollouts, "RolledBack", "CheckFailed", gateway).await;
+    // As it says what to try.
+    assert!(text.contains(&format!("{program} get iris -n models --watch")), "{text}");
+    let get =
+        Command::new(program).args(["get", "iris", "-n", "models"]).env("KUBECONFIG", kubeconfig).output();
+    let get = get.unwrap();
+    assert!(get.status.success() && said(&get).contains("RolledBack"), "{}", said(&get));
+
+    let down = lab(folder, &["down"]).output().unwrap();
+    assert!(down.status.success() && said(&down).contains("is down"), "{}", said(&down));
+    assert_eq!(of_group(leader), [""; 0], "what is left of it");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use sluice_core::{
 use tokio::time::Instant;
 
 use super::{
-    observe::{KnownPod, Subsets},
+    observe::{Pods, Subsets},
     stores::VirtualService,
     subject::{RolloutObject, Subject},
 };
@@ -46,9 +46,9 @@ pub(super) struct Memory {
     epoch: Option<Instant>,
     /// Raw counters.
     pub(super) counters: metrics::Memory,
-    /// What was seen of pods, by uid.
-    pub(super) pods: BTreeMap<String, KnownPod>,
-    /// What is known of subsets and of whose pods are theirs.
+    /// What was seen of pods.
+    pub(super) pods: Pods,
+    /// What is known of subsets.
     pub(super) subsets: Subsets,
     /// What the API server answered to our last writes: newer than the caches for a moment.
     pub(super) rollout: Option<Arc<RolloutObject>>,
@@ -104,7 +104,7 @@ impl Memory {
     /// Rollouts rest.
     pub(super) fn rest(&mut self) {
         self.counters = metrics::Memory::default();
-        self.pods = BTreeMap::new();
+        self.pods = Pods::default();
         self.subsets = Subsets::default();
         self.queries = BTreeMap::new();
         self.unused_look = None;

@@ -365,6 +365,20 @@ async fn expose_generates_the_route_and_moves_it() {
     same(&spec["http"][0]["retries"]["perTryTimeout"], &json!("2s"), "the annotations");
 }
 
+#[tokio::test(start_paused = true)]
+async fn delegate_moves_what_a_virtual_service_in_git_delegates() {
+    let world = applied("delegate").await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    let kinds = ["Adopted", "Started", "Entered", "Entered", "Promoting", "Promoted"];
+    same(&crate::expose::canary_weights(&world, "iris-v2"), &vec![0, 10, 50, 100], "the canary's weights");
+    same(&oracle::kinds(&world.api), &kinds.iter().map(ToString::to_string).collect(), "the decisions");
+    same(&stable(&world), &"iris-v2".into(), "stable");
+    let history = world.api.history();
+    let of_git = history.iter().filter(|write| write.resource == "virtualservices" && write.name == "web");
+    same(&of_git.count(), &1, "writes of the VirtualService in Git");
+}
+
 /// The pods' labels, as Seldon Core's operator gives them.
 async fn labelled(world: &World) {
     for predictor in ["main", "green"] {
@@ -439,6 +453,7 @@ fn every_example_is_run_here_or_asks_prometheus() {
         "ab-test",
         "blue-green",
         "canary",
+        "delegate",
         "expose",
         "gated",
         "observe-only",

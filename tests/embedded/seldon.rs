@@ -362,3 +362,29 @@ async fn a_step_that_traffic_cannot_say_is_refused_where_the_operator_owns_the_r
     tokio::time::sleep(Duration::from_secs(30)).await;
     same(&traffic(&world), &vec![[100, 0]], "the traffic in the SeldonDeployment");
 }
+
+/// Checks would see that nobody asks; without any, time alone would end the step.
+#[tokio::test(start_paused = true)]
+async fn a_route_that_leads_nowhere_carries_nothing_out() {
+    let (world, _served, works) = operated().await;
+    let operator = operator(&world, &works);
+    let _users = users(&world, "/seldon/models/iris");
+    let mut rollout = slotted(json!([{"weight": 25, "for": "20s"}]));
+    rollout["spec"].as_object_mut().unwrap().remove("checks");
+    world.create(rollout).await;
+    let _sluice = world.controller();
+    world
+        .sees("a quarter is in place", |status| {
+            status["weight"] == 25 && status["reason"] == "StepInProgress"
+        })
+        .await;
+    works.store(false, Ordering::Relaxed);
+    world.patch_virtual_service(json!({"spec": {"http": []}})).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
+    same(&traffic(&world), &vec![[100, 0], [75, 25]], "the traffic in the SeldonDeployment");
+    let message = world.status()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("(no http route there, green 25, main 75 is wanted)"), "{message}");
+    works.store(true, Ordering::Relaxed);
+    world.stands("Healthy", "Live").await;
+    operator.abort();
+}

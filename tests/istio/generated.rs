@@ -1,20 +1,14 @@
-//! Routes that Sluice generates, under load: a whole one, one that a VirtualService in Git delegates to, and those of the
-//! predictors of a SeldonDeployment.
+//! Routes that Sluice generates, under load: a whole one, and those of the predictors of a SeldonDeployment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use sluice_lab::real::{AuditEntry, Users};
+use sluice_lab::real::Users;
 
 use crate::lab::{CONTROLLER, GATEWAY, Lab};
-use crate::shares::{Observed, none_failed, share_is, share_is_over};
+use crate::shares::{Observed, none_failed, share_is_over};
 use crate::world::{IRIS, World, same};
-
-/// How often the tool applies what is in Git.
-const EVERY: Duration = Duration::from_secs(2);
 
 /// A Rollout with a generated route in place of one of the user's.
 pub fn exposed(world: &World<'_>, target: Value, expose: Value) -> Value {
@@ -32,7 +26,7 @@ pub fn service(name: &str) -> Value {
     json!({"service": {"name": name}})
 }
 
-async fn two_versions(world: &mut World<'_>) -> Result<()> {
+pub async fn two_versions(world: &mut World<'_>) -> Result<()> {
     world.serve("v1").await?;
     world.serve("v2").await?;
     world.scraped().await
@@ -53,64 +47,6 @@ pub async fn a_generated_route_is_promoted(lab: &Arc<Lab>) -> Result<()> {
     same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 30, 100])?;
     share_is_over(&observed, &users, "iris-v2", 30, 600)?;
     none_failed(&users.stop().await)?;
-    world.end(controller)
-}
-
-pub async fn nobody_fights_over_a_delegate(lab: &Arc<Lab>) -> Result<()> {
-    let mut world = World::empty(lab, "delegated").await?;
-    two_versions(&mut world).await?;
-    let controller = world.controller()?;
-    let in_git = json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "web"},
-        "spec": {
-            "hosts": [world.host()], "gateways": [GATEWAY],
-            "http": [{
-                "match": [{"uri": {"prefix": "/"}}],
-                "delegate": {"name": IRIS, "namespace": world.namespace},
-            }],
-        },
-    });
-    let routes: Api<DynamicObject> = world.virtual_services();
-    let apply = async || {
-        let params = PatchParams::apply("argocd-controller").force();
-        routes.patch("web", &params, &Patch::Apply(&in_git)).await
-    };
-    apply().await?;
-    world.create_rollout(&exposed(&world, service("iris-v1"), json!({"delegate": true}))).await?;
-    world.routed().await?;
-    let users = world.users().rate(150.0).start();
-    let observed = Observed::of_route(lab, &world.host(), "http");
-    world.want("v2").await?;
-    let tool = async {
-        let mut applied = 0;
-        loop {
-            if let Err(error) = apply().await {
-                return Err::<(), _>(anyhow!("after {applied} times: {error}"));
-            }
-            applied += 1;
-            tokio::time::sleep(EVERY).await;
-        }
-    };
-    tokio::select! {
-        failed = tool => failed?,
-        done = async {
-            world.obeyed(&observed, "iris-v2", 100).await?;
-            world.phase("Healthy", "Live").await.map(drop)
-        } => done?,
-    }
-    same("what Envoy did", &observed.sequence("iris-v2"), &vec![0, 30, 100])?;
-    share_is(&observed, &users, "iris-v2", 30)?;
-    none_failed(&users.stop().await)?;
-    let writes = world.audit.writes_of(CONTROLLER)?;
-    let of = |name: &str| -> Vec<&AuditEntry> {
-        let ours = |write: &&AuditEntry| write.namespace == world.namespace && write.name == name;
-        writes.iter().filter(|write| write.resource == "virtualservices").filter(ours).collect()
-    };
-    ensure!(of("web").is_empty(), "what is in Git was written: {:?}", of("web"));
-    let decided = world.status().await?["seq"].as_u64().unwrap_or(0);
-    let written = of(IRIS).len() as u64;
-    // One for each decision, and one more to take the loser off the route.
-    ensure!(written <= decided + 1, "{written} writes for {decided} decisions: {writes:?}");
     world.end(controller)
 }
 

@@ -14,6 +14,7 @@
 mod connections;
 mod controller;
 mod crash;
+mod delegates;
 mod forms;
 mod generated;
 mod gitops;
@@ -76,8 +77,13 @@ fn main() -> anyhow::Result<ExitCode> {
             another_revision_takes_over,
             a_deletion_gives_all_back,
         ],
-        generated: [
+        delegates: [
             nobody_fights_over_a_delegate,
+            the_example_of_a_delegate_is_released_by_a_commit,
+            istiod_drops_what_conflicts_and_says_nothing,
+            what_istiod_would_drop_is_refused,
+        ],
+        generated: [
             predictors_of_a_seldon_deployment_change_places,
             a_shadow_of_a_seldon_deployment_becomes_stable_without_a_restart,
             a_generated_route_is_promoted,
@@ -94,7 +100,14 @@ fn main() -> anyhow::Result<ExitCode> {
             a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back,
         ],
         subsets: [a_subset_gets_users_when_its_own_pods_are_ready],
-        strategies: [canary, blue_green, ab_test, shadow, shadow_then_promote],
+        strategies: [
+            canary,
+            blue_green,
+            blue_green_goes_back_at_once,
+            ab_test,
+            shadow,
+            shadow_then_promote,
+        ],
         refusals: [
             mistakes_about_a_generated_route_move_nothing,
             mistakes_about_a_persons_route_move_nothing,

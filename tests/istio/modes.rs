@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use crate::lab::{LIMIT, Lab};
 use crate::shares::{MISS, none_failed, share_is_over};
-use crate::world::{IRIS, World, same};
+use crate::world::{IRIS, ROUTE, World, same};
 
 /// Requests of a moment, one of each sort, in which nobody may be counted as one of the wrong arm.
 const SLACK: u64 = 5;
+/// Requests after which all of Envoy's workers have what its main thread shows.
+const UNTIL_ALL_KNOW: u64 = 40;
 
 fn beta() -> Value {
     json!([{"headers": {"x-group": {"exact": "beta"}}}])
@@ -151,34 +153,56 @@ pub async fn a_hash_keeps_a_user_on_its_arm_and_nobody_goes_back(lab: &Arc<Lab>)
     world.end(controller)
 }
 
+/// Waits until Envoy copies this percentage of the users' requests to `iris-v2`, and until `iris-v1` has had so many more of
+/// them; of these the other one got as many as chance explains.
+pub async fn copies_are(world: &World<'_>, percentage: f64, requests: u64) -> Result<()> {
+    let counts = || [world.predictor("v1"), world.predictor("v2")].map(|one| one.served().total());
+    let more = async |count: u64| {
+        let before = counts();
+        wait::until(LIMIT, format!("{count} more requests"), || {
+            let now = counts();
+            std::future::ready(if now[0] >= before[0] + count { Ok(()) } else { Err(format!("{now:?}")) })
+        })
+        .await?;
+        let after = counts();
+        anyhow::Ok((after[0] - before[0], after[1] - before[1]))
+    };
+    let expected = format!("iris-v2.{}.svc.cluster.local", world.namespace);
+    wait::until(LIMIT, format!("Envoy copies {percentage}%"), async || {
+        let seen =
+            world.shared.gateway.mirrors(&world.host(), ROUTE).await.map_err(|error| error.to_string())?;
+        match &seen[..] {
+            [(cluster, copied)] if cluster.ends_with(&expected) && (copied - percentage).abs() < 1e-3 => {
+                Ok(())
+            }
+            _ => Err(format!("{seen:?}")),
+        }
+    })
+    .await?;
+    // Its workers learn of it one by one.
+    more(UNTIL_ALL_KNOW).await?;
+    let (asked, copies) = more(requests).await?;
+    let likely = binomial::interval(asked, percentage / 100.0, MISS);
+    let near = likely.start().saturating_sub(SLACK)..=likely.end() + SLACK;
+    println!("{}: {copies} copies of {asked} requests at {percentage}%", world.namespace);
+    ensure!(near.contains(&copies), "{copies} copies of {asked} requests, and likely is {likely:?}");
+    Ok(())
+}
+
 pub async fn a_mirror_gets_its_percentage_and_never_answers(lab: &Arc<Lab>) -> Result<()> {
     let world = World::new(lab, "shadow").await?;
     // What the canary makes of the copies is nobody's business.
     world.predictor("v2").set_errors(1.0);
     let users = world.users().rate(150.0).start();
     let controller = world.controller()?;
-    let mut rollout = world.rollout("v2", json!([{"mirror": 30, "for": "1s", "minRequests": 800}]));
+    let mut rollout = world.rollout("v2", json!([{"mirror": 30, "for": "1s", "approve": true}]));
     rollout["spec"]["checks"] = json!([]);
     rollout["spec"]["finish"] = json!("KeepStable");
     world.create_rollout(&rollout).await?;
+    copies_are(&world, 30.0, 2000).await?;
     let counts = || [world.predictor("v1"), world.predictor("v2")].map(|one| one.served().total());
-    let more_than = async |what: &str, before: u64, count: u64, of: usize| {
-        wait::until(LIMIT, what.to_owned(), || {
-            let now = counts()[of];
-            std::future::ready(if now >= before + count { Ok(()) } else { Err(now.to_string()) })
-        })
-        .await
-    };
-    more_than("the first copies have arrived", 0, 20, 1).await?;
-    let before = counts();
-    more_than("two thousand requests later", before[0], 2000, 0).await?;
-    let after = counts();
-    let (requests, copies) = (after[0] - before[0], after[1] - before[1]);
-    let likely = binomial::interval(requests, 0.3, MISS);
-    let near = likely.start().saturating_sub(SLACK)..=likely.end() + SLACK;
-    println!("{copies} copies of {requests} requests");
-    ensure!(near.contains(&copies), "{copies} copies of {requests} requests, and likely is {likely:?}");
 
+    world.says(&["approve", IRIS, "--reason", "counted"]).await?;
     world.phase("Healthy", "Observed").await?;
     // What was sent before the end may still arrive; then there are no copies any more.
     let mut last = counts();

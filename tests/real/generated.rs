@@ -13,13 +13,13 @@ use crate::oracle::Recording;
 use crate::world::{World, same, same_json};
 
 /// The examples that are run here.
-pub const EXAMPLES: [&str; 4] = ["expose", "seldon", "seldon-operator", "seldon-shadow"];
+pub const EXAMPLES: [&str; 5] = ["delegate", "expose", "seldon", "seldon-operator", "seldon-shadow"];
 
 /// What a controller writes where it owns the routes.
 const WRITTEN: [&str; 4] = ["rollouts", "virtualservices", "destinationrules", "events"];
 
 /// The Rollout of an example, in a hurry and without checks: nobody measures here.
-fn hurried(rollout: &Value) -> Value {
+pub fn hurried(rollout: &Value) -> Value {
     let mut rollout = quick(rollout.clone());
     if let Some(spec) = rollout["spec"].as_object_mut() {
         spec.remove("checks");
@@ -50,7 +50,9 @@ async fn created(world: &World<'_>, example: &str) -> Result<()> {
             "Service" => {}
             "Rollout" => {
                 let mut rollout = hurried(&object);
-                if let Some(expose) = rollout["spec"].get_mut("expose") {
+                // A delegate has none, and routes of an operator's are no business of ours.
+                let expose = rollout["spec"].get_mut("expose").filter(|expose| expose["delegate"] != true);
+                if let Some(expose) = expose {
                     expose["gateways"] = json!(["served"]);
                 }
                 world.create_rollout(&rollout).await?;
@@ -66,7 +68,7 @@ async fn created(world: &World<'_>, example: &str) -> Result<()> {
 }
 
 /// Waits until there is, or is not, an object of a name.
-async fn is_there(api: &Api<DynamicObject>, name: &str, there: bool) -> Result<()> {
+pub async fn is_there(api: &Api<DynamicObject>, name: &str, there: bool) -> Result<()> {
     wait::until(LIMIT, format!("{name} is there: {there}"), async || {
         let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
         if found.is_some() == there { Ok(()) } else { Err(format!("{found:?}")) }
@@ -119,8 +121,28 @@ pub async fn the_example_expose_is_served_and_goes_with_its_rollout(lab: &Lab) -
     controller.stop().await
 }
 
+pub async fn the_example_delegate_is_owned_beside_what_is_in_git(lab: &Lab) -> Result<()> {
+    let mut world = World::empty(lab, "generated-delegate").await?;
+    world.serve("v1").await?;
+    world.serve("v2").await?;
+    created(&world, "delegate").await?;
+    let routes = world.virtual_services();
+    let in_git = routes.get("web").await?.metadata.resource_version;
+    let controller = world.controller()?;
+    world.phase("Healthy", "Live").await?;
+    let host = format!("iris-v2.{}.svc.cluster.local", world.namespace);
+    let route = gives(&routes, "iris", &json!([[host, 100]])).await?;
+    let bound = ["hosts", "gateways"].map(|field| route.data["spec"][field].clone());
+    same_json("hosts and gateways of its own", &json!(bound), &json!([null, null]))?;
+    world.delete_rollout().await?;
+    is_there(&routes, "iris", false).await?;
+    let after = routes.get("web").await?.metadata.resource_version;
+    ensure!(after == in_git, "the VirtualService in Git was written: {in_git:?}, and now {after:?}");
+    controller.stop().await
+}
+
 /// What Seldon Core's operator makes of the predictors, as far as the controller looks at it.
-async fn operated(world: &World<'_>) -> Result<()> {
+pub async fn operated(world: &World<'_>) -> Result<()> {
     gateway(world).await?;
     for predictor in ["iris-main", "iris-green"] {
         let service = json!({

@@ -407,7 +407,8 @@ fn fits(delegator: &Value, route: &PlannedRoute, shown: &Value) -> Result<(), Re
 fn conflict(root: &Value, leaf: &Value) -> Option<String> {
     let matches = |route: &Value| route["match"].as_array().cloned().unwrap_or_default();
     let (roots, leaves) = (matches(root), matches(leaf));
-    // Istio drops a route as soon as one pair of matches conflicts.
+    // Istio keeps what of a route is within one of several matches, and drops the rest: who comes in by another of them gets no
+    // answer, or the wrong arm's. So one pair that conflicts is too many.
     roots.iter().find_map(|root| leaves.iter().find_map(|leaf| match_conflict(root, leaf)))
 }
 
@@ -421,7 +422,17 @@ fn match_conflict(root: &Value, leaf: &Value) -> Option<String> {
             found.map(|(key, _)| format!("{field}[{key}]"))
         })
     };
-    plain.map(str::to_owned).or_else(nested)
+    plain.map(str::to_owned).or_else(nested).or_else(|| beside_conflict(root, leaf).map(str::to_owned))
+}
+
+/// The same of what is no condition on a text: istiod takes neither over from the one who delegates.
+fn beside_conflict(root: &Value, leaf: &Value) -> Option<&'static str> {
+    let ignores_case = |of: &Value| of["ignoreUriCase"] == true;
+    let namespace = |of: &Value| of["sourceNamespace"].as_str().unwrap_or_default().to_owned();
+    if ignores_case(root) != ignores_case(leaf) {
+        return Some("ignoreUriCase");
+    }
+    (!namespace(root).is_empty() && namespace(root) != namespace(leaf)).then_some("sourceNamespace")
 }
 
 /// As istiod compares a match of the one who delegates with one of the delegate.
@@ -429,8 +440,12 @@ fn text_conflict(root: &Value, leaf: &Value) -> bool {
     let is =
         |value: &Value, kind: &str| value[kind].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let any = |value: &Value| ["exact", "prefix", "regex"].iter().any(|kind| is(value, kind).is_some());
-    if !any(root) || !any(leaf) {
+    if root.is_null() || leaf.is_null() {
         return false;
+    }
+    // One that only asks that there is something is no narrower, nor wider, than any other.
+    if !any(root) || !any(leaf) {
+        return true;
     }
     if is(root, "regex").is_some() || is(leaf, "regex").is_some() {
         return true;

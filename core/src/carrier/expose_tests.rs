@@ -332,12 +332,32 @@ fn matches_that_istio_would_drop_are_refused() {
         (&within, json!([{"uri": {"prefix": "/other/"}}]), "uri"),
         (&within, json!([{"uri": {"exact": "/iris/v1/"}}]), "uri"),
         (&plain, json!([{"headers": {"seldon": {"regex": ".*"}}}]), "headers[seldon]"),
+        (&plain, json!([{"headers": {"seldon": {}}}]), "headers[seldon]"),
+        (&within, json!([{"uri": {"prefix": "/iris/"}, "ignoreUriCase": true}]), "ignoreUriCase"),
+        (&within, json!([{"sourceNamespace": "web"}]), "sourceNamespace"),
+        // One of two is enough: who comes in by it would get no answer.
+        (&within, json!([{"uri": {"prefix": "/iris/"}}, {"uri": {"prefix": "/other/"}}]), "uri"),
     ] {
         let refusal = accepts(expose, &matches).unwrap_err();
         assert_eq!(refusal.reason, Reason::DelegateConflict);
         let expected = format!("VirtualService web/root delegates to models/iris with a match of {field}");
         assert!(refusal.message.contains(&expected), "{}", refusal.message);
     }
+}
+
+#[test]
+fn a_match_of_a_step_is_compared_like_all_others() {
+    let spec = json!({
+        "target": {"service": {"name": "iris-v2"}}, "expose": {"delegate": true},
+        "steps": [{"weight": 5}, {"match": [{"headers": {"x-user": {"prefix": "a"}}}]}],
+    });
+    let plan = Plan::named(&serde_json::from_value(spec).unwrap(), "models", "iris").unwrap();
+    let root = delegator(&json!([{"match": [{"headers": {"x-user": {}}}], "delegate": to_iris()}]));
+    let refusal =
+        with_world(&[], |world| accept_generated(world, &plan, UID, Some(&setting(0)), Some(&[root])));
+    let refusal = refusal.unwrap_err();
+    assert_eq!(refusal.reason, Reason::DelegateConflict, "{}", refusal.message);
+    assert!(refusal.message.contains("a match of headers[x-user]"), "{}", refusal.message);
 }
 
 #[test]

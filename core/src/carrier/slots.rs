@@ -66,15 +66,18 @@ pub fn as_route(deployment: &Value, virtual_service: &str, names: &HostNames) ->
 /// it makes new pods for it.
 pub fn not_carried_out(shown: &Value, virtual_service: &Value) -> Option<String> {
     let wanted = shown["spec"]["http"].as_array().into_iter().flatten().map(by_subset).next()?;
-    let behind = weights(virtual_service).into_iter().find(|seen| *seen != wanted)?;
     let told = |all: &BTreeMap<String, i64>| {
         let each: Vec<String> = all.iter().map(|(name, weight)| format!("{name} {weight}")).collect();
         each.join(", ")
     };
+    // Where there is no route at all nobody gets anything, whatever the SeldonDeployment says.
+    let there = match weights(virtual_service).as_slice() {
+        [] => "no http route".to_owned(),
+        routes => told(routes.iter().find(|seen| **seen != wanted)?),
+    };
     Some(format!(
-        "Seldon Core's operator has not written it to the VirtualService yet ({} there, {} is wanted), which it does when all \
-         deployments are ready",
-        told(&behind),
+        "Seldon Core's operator has not written it to the VirtualService yet ({there} there, {} is wanted), which it does when \
+         all deployments are ready",
         told(&wanted)
     ))
 }
@@ -265,6 +268,11 @@ mod tests {
         assert!(behind.contains("(main 100 there, green 25, main 75 is wanted)"), "{behind}");
         let alone = object(json!([{"route": [entry("main", 0)]}]));
         assert!(not_carried_out(&shown, &alone).is_some());
+        // Where nothing leads anywhere nothing is carried out.
+        for nowhere in [object(json!([])), object(json!([{"redirect": {}}])), json!({"spec": {}})] {
+            let behind = not_carried_out(&shown, &nowhere).unwrap();
+            assert!(behind.contains("(no http route there, green 25, main 75 is wanted)"), "{behind}");
+        }
         let shown = as_route(&deployment([100, 0]), "iris", &HostNames::default());
         assert_eq!(not_carried_out(&shown, &alone), None);
     }

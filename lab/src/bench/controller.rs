@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 use super::machine::Observed;
+use crate::cargo;
 use crate::real::process::{Process, free_ports};
 use crate::real::{Cluster, wait};
 
@@ -141,40 +142,13 @@ pub fn version(program: &Path) -> Result<String> {
 
 /// Builds the release program with cargo, where [`beside_this`] says.
 pub fn build(repository: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    // What cargo told this program about itself is not about the other one: build scripts that look at it, that of `ring`
-    // among them, would run anew each time, and all that needs them be compiled anew.
-    for (name, _) in std::env::vars_os() {
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
-        if ours {
-            command.env_remove(name);
-        }
-    }
-    let status = command
-        .args(["build", "--release", "--package", "sluice", "--bin", "sluice", "--target-dir"])
-        .arg(target_folder()?)
-        .current_dir(repository)
-        .stdin(Stdio::null())
-        // The bench's own output is JSON.
-        .stdout(Stdio::from(std::io::stderr()))
-        .status();
-    let status = status.context("run cargo; name the program by --controller where there is none")?;
-    ensure!(status.success(), "cargo build: {status}");
-    Ok(())
+    let built = cargo::build(repository, &["--release", "--package", "sluice", "--bin", "sluice"]);
+    built.context("build the controller; name its program by --controller where that cannot be")
 }
 
-/// The release program in the target folder that this one is in.
+/// Where the release program of the same build is.
 pub fn beside_this() -> Result<PathBuf> {
-    Ok(target_folder()?.join("release").join("sluice"))
-}
-
-fn target_folder() -> Result<PathBuf> {
-    let this = std::env::current_exe()?;
-    let folder = this.ancestors().nth(2).context("this program is in no target folder")?;
-    Ok(folder.to_owned())
+    Ok(cargo::target_folder()?.join("release").join("sluice"))
 }
 
 #[cfg(test)]

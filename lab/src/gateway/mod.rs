@@ -2,11 +2,11 @@
 //! sends each request where they say.
 //!
 //! It knows of an http route: `match` (uri, method, authority, headers, withoutHeaders, queryParams), `route` with
-//! weights, `mirror`, `mirrors` and percentages, `rewrite.uri`; then any ready endpoint of the destination's Service.
-//! Weights are dealt out by smooth weighted round robin, so that 1,000 requests at 75/25 are exactly 750 and 250, as
-//! long as the weights stay. It does not know of `gateways` (it obeys every VirtualService that names a host of the
-//! request), subsets (all endpoints of the host serve all of its subsets), retries, timeouts, faults, delegates, and
-//! header changes but those of a destination's answers; it is no reference for those.
+//! weights, `mirror`, `mirrors` and percentages, `rewrite.uri`, `delegate`; then any ready endpoint of the destination's
+//! Service. Weights are dealt out by smooth weighted round robin, so that 1,000 requests at 75/25 are exactly 750 and 250,
+//! as long as the weights stay. It does not know of `gateways` (it obeys every VirtualService that names a host of the
+//! request), subsets (all endpoints of the host serve all of its subsets), retries, timeouts, faults, and header changes but
+//! those of a destination's answers; it is no reference for those.
 //!
 //! It exports Istio's metric names on an address of its own: as a source sees requests, copies left out, and as proxies
 //! beside the predictors would, copies counted like requests.
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use crate::http::Server;
 
 mod balance;
+mod delegate;
 mod load;
 mod metrics;
 mod route;

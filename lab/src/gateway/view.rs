@@ -16,7 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
-use super::route;
+use super::{delegate, route};
 
 /// The cluster domain, as in nearly every cluster.
 const DOMAIN: &str = "svc.cluster.local";
@@ -86,9 +86,19 @@ impl View {
         });
         let best = fitting.first()?.0;
         fitting.iter().take_while(|(fit, _)| *fit == best).find_map(|(_, vs)| {
-            let route = route::find(&vs.data["spec"], asked)?;
-            Some((Found { namespace: vs.namespace().unwrap_or_default(), name: vs.name_any() }, route))
+            let namespace = vs.namespace().unwrap_or_default();
+            let spec = delegate::resolved(&vs.data["spec"], &namespace, |namespace, name| {
+                self.spec(namespace, name)
+            });
+            let route = route::find(&spec, asked)?;
+            Some((Found { namespace, name: vs.name_any() }, route))
         })
+    }
+
+    /// The spec of a VirtualService.
+    fn spec(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
+        let at = ObjectRef::new_with(name, self.kind.clone()).within(namespace);
+        self.virtual_services.get(&at).map(|vs| vs.data["spec"].clone())
     }
 
     /// The ready endpoints of a Service's port (its only one, where none is given), in a stable order. `None` when

@@ -64,6 +64,7 @@ pub use cluster::{Audit, AuditEntry, Authors, Cluster, History, Options, apply_y
 pub use error::Error;
 pub use istio::{Envoy, Istio};
 pub use kubelet::Kubelet;
+pub use process::of_group;
 pub use prometheus::{Guard, Histograms, Prometheus, Sample, Target};
 pub use proxy::Proxy;
 pub use users::{Answer, Answers, Users};

@@ -121,6 +121,28 @@ impl Drop for Process {
     }
 }
 
+/// The command lines of the processes of a process group: of the one that leads it and of all that came of it, unless they
+/// left the group.
+pub fn of_group(leader: u32) -> Vec<String> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = entries.filter(|entry| {
+        fs::read_to_string(entry.join("stat")).is_ok_and(|stat| group_in(&stat) == Some(leader))
+    });
+    let line = |entry: PathBuf| {
+        let line = fs::read(entry.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ")
+    };
+    ours.map(line).collect()
+}
+
+/// From a line of proc(5), where the program's name is in parentheses and may contain anything; nothing where only what is
+/// left of a process is there.
+fn group_in(stat: &str) -> Option<u32> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.nth(1)?.parse().ok() }
+}
+
 /// The last lines of a log, as far as it can be read.
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -180,6 +202,34 @@ mod tests {
         assert!(entry.exists());
         drop(process);
         assert!(!entry.exists());
+    }
+
+    #[test]
+    fn a_group_has_what_its_leader_started() {
+        use std::os::unix::process::CommandExt;
+        let script = ["-c", "sleep 600 & exec sleep 601"];
+        let mut leader = Command::new("/bin/sh").args(script).process_group(0).spawn().unwrap();
+        let group = leader.id();
+        let both = ["sleep 600 ", "sleep 601 "].map(str::to_owned);
+        let started = std::time::Instant::now();
+        loop {
+            let mut seen = of_group(group);
+            seen.sort();
+            if seen == both {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_mins(1), "{seen:?}");
+            std::thread::yield_now();
+        }
+        let told = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status().unwrap();
+        assert!(told.success());
+        leader.wait().unwrap();
+        while !of_group(group).is_empty() {
+            assert!(started.elapsed() < Duration::from_mins(1), "somebody is left");
+            std::thread::yield_now();
+        }
+        assert_eq!(group_in("7 (a) b) Z 1 8 9"), None, "nobody runs there any more");
+        assert_eq!(group_in("7 (a) b) S 1 8 9"), Some(8));
     }
 
     #[test]

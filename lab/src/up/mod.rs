@@ -197,13 +197,18 @@ pub fn down(at: &At) -> Result<ExitCode> {
 
 /// Ends the process that stays, and with it all it runs; returns when nobody answers any more.
 async fn end(place: &Place) -> Result<()> {
-    if let Some(running) = place.running() {
-        let told = Command::new("kill").args(["-TERM", &running.pid.to_string()]).status()?;
+    let group = place.running().map(|running| running.pid);
+    if let Some(leader) = group {
+        let told = Command::new("kill").args(["-TERM", &leader.to_string()]).status()?;
         // It may have ended by itself in between.
         ensure!(told.success() || place.running().is_none(), "kill: {told}");
+        // One that it was just starting may not have asked yet to end with it. Nobody else may be there.
+        let _ =
+            Command::new("kill").args(["-TERM", "--", &format!("-{leader}")]).stderr(Stdio::null()).status();
     }
     real::wait::until(ENDS_WITHIN, "the laboratory has ended", || {
-        let ended = place.running().is_none() && !place.answers();
+        let gone = group.is_none_or(|leader| real::of_group(leader).is_empty());
+        let ended = gone && place.running().is_none() && !place.answers();
         std::future::ready(if ended { Ok(()) } else { Err("it runs") })
     })
     .await?;

@@ -6,6 +6,7 @@ mod metrics;
 mod plans;
 mod pods;
 mod routes;
+mod seen;
 mod seldon;
 mod subsets;
 
@@ -28,7 +29,7 @@ use self::{
     plans::Plans,
     routes::{Beside, Routes},
 };
-pub(super) use self::{pods::KnownPod, subsets::Subsets};
+pub(super) use self::{seen::Pods, subsets::Subsets};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.

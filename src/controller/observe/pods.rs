@@ -14,12 +14,13 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     endpoints::{ready_endpoints, seldon_names},
+    seen::KnownPod,
     subsets,
 };
 use crate::{
     controller::{Error, context::Context, memory::Memory},
     metrics::Arm,
-    pods::{Behind, Claimed, SeenPod, claim},
+    pods::{Behind, Claimed, claim},
 };
 
 /// The longest that a pod is waited for.
@@ -31,15 +32,6 @@ const SEEN_FOR: Duration = Duration::from_secs(30);
 const SEEN_AT_MOST: Duration = Duration::from_mins(5);
 /// Pods that are asked for at the same time.
 const CONCURRENCY: usize = 16;
-/// Pods that are remembered.
-const KEPT: usize = 1000;
-
-/// What was seen of a pod, and when.
-#[derive(Clone, Debug)]
-pub(in crate::controller) struct KnownPod {
-    at: Instant,
-    pod: SeenPod,
-}
 
 /// A predictor with its ready pods and their ages, for metrics that come from the pods themselves.
 ///
@@ -62,18 +54,18 @@ pub(super) async fn arm(
     let subset = subsets::labels(context, Some(plan), &predictor, memory).await;
     let selector = context.stores.selector(&predictor.namespace, &predictor.service);
     let behind = Behind { predictor: &predictor, selector: selector.as_ref(), subset: subset.as_ref() };
-    let pods = behind.pods(&claims, |claimed| memory.pods.get(&*claimed.uid).map(|known| &known.pod));
+    let pods = behind.pods(&claims, |claimed| memory.pods.get(&claimed.uid)?.seen());
     let pods = pods.map_err(|not_asked| {
         if let Some(uid) = not_asked.uid {
             // It may have been mended by the next look.
-            memory.pods.remove(&*uid);
+            memory.pods.remove(&uid);
         }
         not_asked.trouble
     })?;
     Ok(Arm { seldon: seldon_names(context, &predictor), predictor, pods })
 }
 
-/// Asks for the pods of which nothing was seen, or not for a while. Pods are not watched, because a cluster has many.
+/// Asks for the pods of which nothing was seen, or not all, or not for a while.
 ///
 /// # Errors
 /// Where one could not be asked for, and what was seen of it is too old.
@@ -84,8 +76,12 @@ async fn look_at_pods(
     memory: &mut Memory,
 ) -> Result<(), Trouble> {
     let now = Instant::now();
-    let age =
-        |memory: &Memory, uid: &str| memory.pods.get(uid).map(|seen| now.saturating_duration_since(seen.at));
+    // What is forgotten is asked for again.
+    memory.pods.make_room(now);
+    let age = |memory: &Memory, uid: &str| {
+        let seen = memory.pods.get(uid).filter(|known| known.seen().is_some());
+        seen.map(|seen| now.saturating_duration_since(seen.at))
+    };
     let mut due: Vec<&Claimed> = claims.iter().map(|(_, claimed)| *claimed).collect();
     due.retain(|claimed| age(memory, &claimed.uid).is_none_or(|age| age >= SEEN_FOR));
     due.dedup();
@@ -104,16 +100,10 @@ async fn look_at_pods(
         })
         .collect();
     let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
-    if memory.pods.len() > KEPT {
-        memory.pods.clear();
-    }
     for (claimed, answer) in answers {
         match answer {
-            Ok(pod) => {
-                let known = KnownPod { at: now, pod: pod.into() };
-                memory.pods.insert(claimed.uid.to_string(), known);
-            }
-            Err(Error::Refused { code: 404, .. }) => drop(memory.pods.remove(&*claimed.uid)),
+            Ok(pod) => memory.pods.insert(&claimed.uid, KnownPod::whole(pod, now)),
+            Err(Error::Refused { code: 404, .. }) => memory.pods.remove(&claimed.uid),
             Err(Error::Unreachable { .. } | Error::TimedOut { .. })
                 if age(memory, &claimed.uid).is_some_and(|age| age < SEEN_AT_MOST) => {}
             Err(error) => {

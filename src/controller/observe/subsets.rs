@@ -17,14 +17,14 @@ use serde_json::Value;
 use sluice_core::{Predictor, plan::Plan};
 use tokio::time::{Instant, timeout};
 
-use super::endpoints::ready_endpoints;
+use super::{endpoints::ready_endpoints, seen::KnownPod};
 use crate::{
     controller::{
         Error, context::Context, memory::Memory, optional::tell_of_missing_right, stores::Endpoint,
         subject::Subject,
     },
     foreign::{ROOT_NAMESPACE, istio},
-    pods::{Claimed, Labels, carries, subset_labels},
+    pods::{Claimed, Labels, subset_labels},
 };
 
 /// How long the labels of a pod are believed. Those of a running pod hardly ever change.
@@ -38,11 +38,9 @@ const POD_LIMIT: Duration = Duration::from_secs(1);
 /// Pods that are asked for at the same time.
 const CONCURRENCY: usize = 16;
 
-/// What is remembered of subsets and of the pods that may be theirs.
+/// What is remembered of subsets.
 #[derive(Default)]
 pub(in crate::controller) struct Subsets {
-    /// The labels of pods by uid, and since when they are known.
-    pods: BTreeMap<Box<str>, (Labels, Instant)>,
     /// The labels of subsets, and since when they are known; none where no DestinationRule has the subset.
     labels: BTreeMap<Predictor, (Option<Labels>, Instant)>,
     /// What was last found out, for while it cannot be.
@@ -66,7 +64,7 @@ pub(super) async fn ready(
         return endpoints.len();
     }
     let Some(labels) = labels(context, plan, predictor, memory).await else { return endpoints.len() };
-    match has_one(context, predictor, &endpoints, &labels, &mut memory.subsets).await {
+    match has_one(context, predictor, &endpoints, &labels, memory).await {
         Some(found) => {
             let found = usize::from(found);
             memory.subsets.last.insert(predictor.clone(), found);
@@ -84,7 +82,7 @@ async fn has_one(
     predictor: &Predictor,
     endpoints: &[Endpoint],
     labels: &Labels,
-    subsets: &mut Subsets,
+    memory: &mut Memory,
 ) -> Option<bool> {
     if labels.is_empty() {
         return Some(true);
@@ -95,37 +93,40 @@ async fn has_one(
     // Of what is no pod, as a virtual machine, nobody knows the labels.
     let all_are_pods = claims.len() == endpoints.len();
     claims.dedup();
-    subsets.forget_all_but(&claims);
-    let known = |subsets: &Subsets, claimed: &Claimed| subsets.pods.get(&claimed.uid).cloned();
-    let is_of_it = |known: &(Labels, Instant)| carries(&known.0, labels);
-    let fresh = |known: &(Labels, Instant)| now.saturating_duration_since(known.1) < BELIEVED;
+    memory.pods.make_room(now);
+    let fresh = |seen: &KnownPod| now.saturating_duration_since(seen.at) < BELIEVED;
     let (believed, due): (Vec<&Claimed>, Vec<&Claimed>) =
-        claims.iter().partition(|claimed| known(subsets, claimed).is_some_and(|known| fresh(&known)));
-    let any = |subsets: &Subsets, claims: &[&Claimed]| {
-        claims.iter().any(|claimed| known(subsets, claimed).is_some_and(|known| is_of_it(&known)))
+        claims.iter().partition(|claimed| known(memory, claimed).is_some_and(fresh));
+    let any = |memory: &Memory, claims: &[&Claimed]| {
+        claims.iter().any(|claimed| known(memory, claimed).is_some_and(|seen| seen.carries(labels)))
     };
-    if any(subsets, &believed) {
+    if any(memory, &believed) {
         return Some(true);
     }
     // What was known for long is rather true than not.
-    let supposed = any(subsets, &due).then_some(true);
-    if subsets.patience.is_some_and(|until| until > now) && !due.is_empty() {
+    let supposed = any(memory, &due).then_some(true);
+    if memory.subsets.patience.is_some_and(|until| until > now) && !due.is_empty() {
         return supposed;
     }
     for some in due.chunks(CONCURRENCY) {
-        if !look(context, &predictor.namespace, some, subsets).await {
-            subsets.patience = Some(now + PATIENCE);
+        if !look(context, &predictor.namespace, some, memory).await {
+            memory.subsets.patience = Some(now + PATIENCE);
             return supposed;
         }
-        if any(subsets, some) {
+        if any(memory, some) {
             return Some(true);
         }
     }
     all_are_pods.then_some(false)
 }
 
+/// What was seen of a pod, and not of another that took its name.
+fn known<'m>(memory: &'m Memory, claimed: &Claimed) -> Option<&'m KnownPod> {
+    memory.pods.get(&claimed.uid).filter(|known| known.uid() == Some(&*claimed.uid))
+}
+
 /// Asks for pods. Whether all was answered.
-async fn look(context: &Context, namespace: &str, claims: &[&Claimed], subsets: &mut Subsets) -> bool {
+async fn look(context: &Context, namespace: &str, claims: &[&Claimed], memory: &mut Memory) -> bool {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let pods = &pods;
     // Collected first: a stream that holds the closure is a future that the compiler cannot show to be `Send`.
@@ -143,10 +144,9 @@ async fn look(context: &Context, namespace: &str, claims: &[&Claimed], subsets: 
         match answer {
             // One that took the name of another is asked for when the slices have heard of it.
             Ok(pod) if pod.metadata.uid.as_deref() == Some(&*claimed.uid) => {
-                let labels = pod.metadata.labels.unwrap_or_default();
-                subsets.pods.insert(claimed.uid.clone(), (labels, Instant::now()));
+                memory.pods.insert(&claimed.uid, KnownPod::named(pod.metadata, Instant::now()));
             }
-            Ok(_) | Err(Error::Refused { code: 404, .. }) => drop(subsets.pods.remove(&claimed.uid)),
+            Ok(_) | Err(Error::Refused { code: 404, .. }) => memory.pods.remove(&claimed.uid),
             Err(error) => {
                 tell_of_missing_right(&error);
                 all = false;
@@ -154,15 +154,6 @@ async fn look(context: &Context, namespace: &str, claims: &[&Claimed], subsets: 
         }
     }
     all
-}
-
-impl Subsets {
-    /// Of the pods of two Services, or of one that changes, no more is kept than is of use.
-    fn forget_all_but(&mut self, claims: &[&Claimed]) {
-        if self.pods.len() > 2 * claims.len() + CONCURRENCY {
-            self.pods.retain(|uid, _| claims.iter().any(|claimed| claimed.uid == *uid));
-        }
-    }
 }
 
 // === labels of subsets ===

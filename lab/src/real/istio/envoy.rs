@@ -139,6 +139,14 @@ impl Envoy {
         Ok(weights(&dump, host, route))
     }
 
+    /// What it copies at present of the requests that a route takes, found as [`weights`](Self::weights) finds it: by
+    /// destination cluster the percentage.
+    pub async fn mirrors(&self, host: &str, route: &str) -> Result<Vec<(String, f64)>> {
+        let page = self.page("/config_dump?resource=dynamic_route_configs").await?;
+        let dump: Value = serde_json::from_str(&page).map_err(|error| Error::Istio(error.to_string()))?;
+        Ok(mirrors(&dump, host, route))
+    }
+
     /// The same of connections: of those to a port and, if that is given, for a host as clients name it (SNI).
     pub async fn connection_weights(&self, port: u16, sni: Option<&str>) -> Result<Vec<(String, u64)>> {
         let page = self.page("/config_dump?resource=dynamic_listeners").await?;
@@ -152,15 +160,31 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn weights(dump: &Value, host: &str, route: &str) -> Vec<(String, u64)> {
+    named(dump, host, route).map(|found| divided(&found["route"])).unwrap_or_default()
+}
+
+fn mirrors(dump: &Value, host: &str, route: &str) -> Vec<(String, f64)> {
+    let policies = named(dump, host, route).map(|found| items(&found["route"]["request_mirror_policies"]));
+    let read = |policy: &Value| {
+        let share = &policy["runtime_fraction"]["default_value"];
+        // As protobuf has it, what is the default is left out.
+        let of = match share["denominator"].as_str().unwrap_or("HUNDRED") {
+            "MILLION" => 1e6,
+            "TEN_THOUSAND" => 1e4,
+            _ => 1e2,
+        };
+        let cluster = policy["cluster"].as_str().unwrap_or_default().to_owned();
+        (cluster, 100.0 * share["numerator"].as_f64().unwrap_or(0.0) / of)
+    };
+    policies.into_iter().flatten().map(read).collect()
+}
+
+/// The route of a name in the first virtual host of a domain that has it.
+fn named<'d>(dump: &'d Value, host: &str, route: &str) -> Option<&'d Value> {
     let configs = items(&dump["configs"]).flat_map(|config| items(&config["route_config"]["virtual_hosts"]));
     let hosts = configs.filter(|found| items(&found["domains"]).any(|domain| domain == host));
-    let Some(found) = hosts
-        .flat_map(|found| items(&found["routes"]))
-        .find(|found| found["name"].as_str().unwrap_or_default() == route)
-    else {
-        return Vec::new();
-    };
-    divided(&found["route"])
+    let mut routes = hosts.flat_map(|found| items(&found["routes"]));
+    routes.find(|found| found["name"].as_str().unwrap_or_default() == route)
 }
 
 /// What something that leads to one cluster, or to several by weight, sends where.
@@ -214,6 +238,25 @@ mod tests {
         assert_eq!(of("a.example.com", "other"), [100]);
         assert_eq!(of("a.example.com", ""), [100]);
         assert_eq!(of("b.example.com", "primary"), [0; 0]);
+    }
+
+    #[test]
+    fn copies_are_read_in_percent() {
+        let policy = |cluster: &str, share: Value| json!({"cluster": cluster, "runtime_fraction": {"default_value": share}});
+        let policies = json!([
+            policy("outbound|8000||iris-v2", json!({"numerator": 125_000, "denominator": "MILLION"})),
+            policy("outbound|8000||iris-v3", json!({"numerator": 100})),
+        ]);
+        let routes = json!([
+            {"name": "primary", "route": {"cluster": "outbound|8000||iris-v1", "request_mirror_policies": policies}},
+            {"name": "other", "route": {"cluster": "outbound|8000||iris-v1"}},
+        ]);
+        let hosts = json!([{"domains": ["a.example.com"], "routes": routes}]);
+        let dump = json!({"configs": [{"route_config": {"virtual_hosts": hosts}}]});
+        let of = |route| mirrors(&dump, "a.example.com", route);
+        let expected = [("outbound|8000||iris-v2", 12.5), ("outbound|8000||iris-v3", 100.0)];
+        assert_eq!(of("primary"), expected.map(|(cluster, percentage)| (cluster.to_owned(), percentage)));
+        assert_eq!(of("other"), []);
     }
 
     #[test]
