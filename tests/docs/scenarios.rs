@@ -65,6 +65,10 @@ fn plain(schema: &Value) -> Value {
     if let Some(words) = object.get_mut("enum").and_then(Value::as_array_mut) {
         words.retain(|word| !word.is_null());
     }
+    // That unknown fields are refused makes no map of an object.
+    if object.get("additionalProperties") == Some(&json!(false)) {
+        object.remove("additionalProperties");
+    }
     for below in ["items", "additionalProperties"] {
         if let Some(schema) = object.get(below).cloned() {
             object.insert(below.to_owned(), plain(&schema));
@@ -89,7 +93,7 @@ fn below(schema: &Value, path: &str, into: &mut Vec<Field>) {
             _ => String::new(),
         };
         let description = field["description"].as_str().unwrap_or_default().replace('\n', " ");
-        let kind = fields::kind(field);
+        let kind = fields::kind(field).replace("number or objects", "numbers or objects");
         into.push(Field { path: path.clone(), kind, default, description, schema: field.clone() });
         if ELSEWHERE.contains(&path.as_str()) {
             continue;

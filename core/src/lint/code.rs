@@ -185,7 +185,7 @@ impl Code {
                 "The API has it, and this version does not do it yet. The controller refuses the Rollout."
             }
             Self::UnknownField => {
-                "No version that is this one or older has the field: it is misspelt, or from a later one. The API server drops \
+                "This version does not know the field: it is misspelt, or from a later version. The API server drops \
                  it, and the controller refuses the Rollout where it finds it."
             }
         }
