@@ -11,7 +11,7 @@ use crate::{read, root, written};
 fn field(code: Code) -> &'static str {
     match code {
         Code::NoSteps => "spec.steps",
-        Code::LargeFirstStep => "spec.steps[0].weight",
+        Code::LargeFirstStep | Code::Invalid => "spec.steps[0].weight",
         Code::StepWithoutEnd | Code::StepTooShort => "spec.steps[0].for",
         Code::FallingWeight => "spec.steps[1].weight",
         Code::UsersDrawnAnew => "spec.steps[1].sticky",
@@ -23,7 +23,6 @@ fn field(code: Code) -> &'static str {
         Code::WithoutMeaning => "spec.annotations[seldon.io/istio-retries-timeout]",
         Code::RequestsOutOfReach => "spec.checks[0].errors.minRequests",
         Code::ProofOutOfReach => "spec.checks[0].errors.versusStable.prove",
-        Code::Invalid => "spec.steps[0].weight",
         Code::Unsupported => "spec.target.deployment",
         Code::UnknownField => "spec.checks[0].consecutiveFailure",
     }

@@ -19,13 +19,13 @@ fn findings(load: Option<Load>, change: impl FnOnce(&mut Value)) -> Vec<Finding>
     lint(&plan, &spec, load)
 }
 
-fn at(rate: f64) -> Option<Load> {
-    Some(Load { rate, matching: Share::new(0.1).unwrap() })
+fn at(rate: f64) -> Load {
+    Load { rate, matching: Share::new(0.1).unwrap() }
 }
 
 /// Field and problem of what is found where there are enough requests.
 fn found(change: impl FnOnce(&mut Value)) -> Vec<String> {
-    told(&findings(at(100.0), change))
+    told(&findings(Some(at(100.0)), change))
 }
 
 fn told(findings: &[Finding]) -> Vec<String> {
@@ -34,7 +34,7 @@ fn told(findings: &[Finding]) -> Vec<String> {
 
 /// What is found at so many requests a second: sort, field, problem and advice.
 fn found_at(rate: f64, change: impl FnOnce(&mut Value)) -> Vec<(Code, String, String, String)> {
-    let found = findings(at(rate), change).into_iter();
+    let found = findings(Some(at(rate)), change).into_iter();
     found.map(|finding| (finding.code, finding.path, finding.problem, finding.advice)).collect()
 }
 
