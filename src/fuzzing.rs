@@ -32,7 +32,7 @@ pub fn rollout(data: &[u8]) {
     }
     if let Ok(plan) = plan {
         assert!(plan.steps.len() <= 100 * manifest.spec.steps.len(), "{} steps", plan.steps.len());
-        for finding in lint::lint(&plan, &manifest.spec) {
+        for finding in lint::lint(&plan, &manifest.spec, None) {
             assert!(finding.path.starts_with("spec"), "{finding:?}");
         }
     }

@@ -22,9 +22,9 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn rehearsed(scenario: &str) -> Output {
+fn rehearsed(rollout: &str, scenario: &str) -> Output {
     let scenario = format!("examples/scenarios/{scenario}.yaml");
-    run(&["simulate", "-f", "examples/canary.yaml", "--scenario", &scenario])
+    run(&["simulate", "-f", rollout, "--scenario", &scenario])
 }
 
 #[test]
@@ -37,13 +37,36 @@ fn the_classic_scenarios_end_as_they_should() {
         ("incident", 8, "RolledBack after"),
         ("outage", 0, "Promoted after"),
         ("lost-pods", 8, "RolledBack after 5m: CanaryLost"),
+        ("gate", 0, "Promoted after 40m"),
+        ("aborted", 8, "Aborted after 7m: Aborted"),
+        ("batches", 8, "RolledBack after 1"),
     ] {
-        let output = rehearsed(scenario);
+        let rollout = if scenario == "gate" { "examples/gated.yaml" } else { "examples/canary.yaml" };
+        let output = rehearsed(rollout, scenario);
         assert_eq!(output.status.code(), Some(code), "{scenario}: {}{}", out(&output), err(&output));
         assert!(out(&output).contains(ending), "{scenario}: {}", out(&output));
     }
     let all = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scenarios")).unwrap();
-    assert_eq!(all.count(), 7, "each scenario is here");
+    assert_eq!(all.count(), 10, "each scenario is here");
+}
+
+#[test]
+fn a_gate_that_nobody_opens_is_no_promotion() {
+    let output = rehearsed("examples/gated.yaml", "good");
+    assert_eq!(output.status.code(), Some(9), "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("Waiting"), "{}", out(&output));
+}
+
+#[test]
+fn the_recipe_for_batches_promotes_what_a_limit_rolls_back() {
+    let recipes = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/recipes.md")).unwrap();
+    let recipe = recipes.split("```yaml\n").find(|block| block.contains("name: scoring,")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rollout.yaml");
+    fs::write(&file, recipe.split("```").next().unwrap()).unwrap();
+    let output = rehearsed(file.to_str().unwrap(), "batches");
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("Promoted after 1h20m"), "{}", out(&output));
 }
 
 #[test]
@@ -116,7 +139,14 @@ fn a_plan_shows_steps_costs_and_the_virtual_service_at_each_step() {
 
 #[test]
 fn lint_finds_nothing_in_the_examples_and_names_what_is_wrong() {
-    assert_eq!(out(&run(&["lint", "-f", "examples/canary.yaml", "--strict"])), "iris: nothing was found\n");
+    let strict = ["lint", "-f", "examples/canary.yaml", "--strict"];
+    assert_eq!(out(&run(&[&strict[..], &["--rate", "100"]].concat())), "iris: nothing was found\n");
+    // What nobody can tell without the rate is no risk.
+    let without_rate = run(&strict);
+    assert_eq!(without_rate.status.code(), Some(0), "{}", out(&without_rate));
+    assert!(
+        out(&without_rate).starts_with("iris: nothing was found\nnote  spec.steps[0].for  step-too-short\n")
+    );
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rollout.yaml");
     let lint = |yaml: &str, args: &[&str]| {
@@ -132,7 +162,7 @@ fn lint_finds_nothing_in_the_examples_and_names_what_is_wrong() {
     };
     let risky = lint(&rollout("{weight: 60, for: 5m}"), &[]);
     assert_eq!(risky.status.code(), Some(0), "{}", err(&risky));
-    assert!(out(&risky).starts_with("risk  spec.steps[0].weight\n"), "{}", out(&risky));
+    assert!(out(&risky).starts_with("risk  spec.steps[0].weight  large-first-step\n"), "{}", out(&risky));
     assert_eq!(lint(&rollout("{weight: 60, for: 5m}"), &["--strict"]).status.code(), Some(10));
     let wrong = lint(&rollout("{weight: 101, for: 5m}"), &["-o", "json"]);
     assert_eq!(wrong.status.code(), Some(10));
@@ -141,6 +171,22 @@ fn lint_finds_nothing_in_the_examples_and_names_what_is_wrong() {
     let unknown = lint(&rollout("{weight: 5, fro: 5m}"), &[]);
     assert_eq!(unknown.status.code(), Some(10));
     assert!(out(&unknown).contains("fro"), "{}", out(&unknown));
+}
+
+#[test]
+fn a_rate_that_is_none_is_refused() {
+    for (flags, expected) in [
+        (&["--rate", "many"][..], "a number of requests a second is expected, like 100"),
+        (&["--rate=-1"], "0 to 1000000000 is expected"),
+        (&["--rate", "NaN"], "0 to 1000000000 is expected"),
+        (&["--rate", "1e12"], "0 to 1000000000 is expected"),
+        (&["--rate", "2", "--matching", "101%"], "is not a share"),
+        (&["--matching", "5%"], "--rate <N>"),
+    ] {
+        let output = run(&[&["lint", "-f", "examples/canary.yaml"], flags].concat());
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {}", out(&output));
+        assert!(err(&output).contains(expected), "{flags:?}: {}", err(&output));
+    }
 }
 
 #[test]

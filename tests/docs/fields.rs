@@ -1,6 +1,6 @@
 //! The tables of fields, made from the schema.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Value, json};
 use sluice_core::{
@@ -8,7 +8,7 @@ use sluice_core::{
     plan::{self, Plan},
 };
 
-use crate::{read, root, schema};
+use crate::{read, root, schema, written};
 
 /// What the API has from the start and this version refuses with `Unsupported`.
 const NOT_YET: [&str; 3] =
@@ -46,7 +46,7 @@ fn fields(schema: &Value, path: &str, required: bool, into: &mut BTreeMap<String
 }
 
 /// The type of a field with its limits, in words.
-fn kind(schema: &Value) -> String {
+pub(crate) fn kind(schema: &Value) -> String {
     if let Some(words) = schema["enum"].as_array() {
         let words: Vec<String> =
             words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
@@ -178,18 +178,7 @@ fn with_tables(text: &str) -> String {
 fn the_reference_has_every_field_as_the_schema_has_it() {
     let path = root("docs/reference.md");
     let text = read(&path);
-    let expected = with_tables(&text);
-    if text == expected {
-        return;
-    }
-    if std::env::var_os("SLUICE_WRITE_DOCS").is_some() {
-        fs::write(&path, expected).unwrap();
-        return;
-    }
-    let differs = text.lines().zip(expected.lines()).find(|(is, should)| is != should);
-    panic!(
-        "docs/reference.md is stale ({differs:?}): SLUICE_WRITE_DOCS=1 cargo test --test docs writes it anew"
-    );
+    written(&path, &text, &with_tables(&text));
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! The documentation says what the code does.
 //!
-//! The tables of fields in `docs/reference.md` are made from the schema: `SLUICE_WRITE_DOCS=1 cargo test --test docs`
+//! The tables of fields in `docs/reference.md` and `docs/scenarios.md` are made from the schemas, and the findings in
+//! `docs/lint.md` by the command: `SLUICE_WRITE_DOCS=1 cargo test --test docs`
 //! writes them anew. Everything else in the documents and in `examples/` is read here and compared with the code: words,
 //! flags, exit codes, names of metrics, manifests, commands, links.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod commands;
 mod fields;
+mod lint;
 mod manifests;
+mod scenarios;
 mod words;
 
 use std::{
@@ -33,6 +36,22 @@ pub(crate) fn read(path: &Path) -> String {
 /// The reference.
 pub(crate) fn reference() -> String {
     read(&root("docs/reference.md"))
+}
+
+/// Fails where a document is not as it would be made; with `SLUICE_WRITE_DOCS` it is made anew.
+pub(crate) fn written(path: &Path, text: &str, expected: &str) {
+    if text == expected {
+        return;
+    }
+    if std::env::var_os("SLUICE_WRITE_DOCS").is_some() {
+        fs::write(path, expected).unwrap();
+        return;
+    }
+    let differs = text.lines().zip(expected.lines()).find(|(is, should)| is != should);
+    panic!(
+        "{} is stale ({differs:?}): SLUICE_WRITE_DOCS=1 cargo test --test docs writes it anew",
+        path.display()
+    );
 }
 
 /// README, everything in `docs/`, and every example.

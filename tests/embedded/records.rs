@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
@@ -105,15 +105,15 @@ async fn a_decision_says_what_was_then_written() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_to_predictors_and_to_the_route_of_their_operator_is_said() {
-    let (world, [_main, green], works) = seldon::operated().await;
-    let operator = seldon::operator(&world, &works);
+    let (world, [_main, green]) = seldon::operated().await;
+    let operator = seldon::operator(&world);
     let _users = users(&world, "/seldon/models/iris");
     world.create(seldon::slotted(json!([{"weight": 50, "for": "10m"}]))).await;
     let _sluice = world.controller();
     world.sees("half is decided", |status| status["weight"] == 50).await;
     let settled = |status: &Value| status["reason"] == "StepInProgress";
     world.sees("half is on the route", settled).await;
-    works.store(false, Ordering::Relaxed);
+    operator.stand_still();
     green.predictor.set_errors(0.5);
     world.stands("RolledBack", "CheckFailed").await;
     let of = |kind: &str| {
@@ -135,7 +135,6 @@ async fn what_is_written_to_predictors_and_to_the_route_of_their_operator_is_sai
     let (kind, changes) = &back[1];
     same(&kind.as_str(), &"VirtualService", "what else the rollback writes to");
     assert!(changes.iter().any(|line| line.ends_with("50 -> 0")), "{changes:?}");
-    operator.abort();
 }
 
 /// What was logged, a line each.

@@ -366,8 +366,8 @@ async fn a_step_that_traffic_cannot_say_is_refused_where_the_operator_owns_the_r
 /// Checks would see that nobody asks; without any, time alone would end the step.
 #[tokio::test(start_paused = true)]
 async fn a_route_that_leads_nowhere_carries_nothing_out() {
-    let (world, _served, works) = operated().await;
-    let operator = operator(&world, &works);
+    let (world, _served) = operated().await;
+    let operator = operator(&world);
     let _users = users(&world, "/seldon/models/iris");
     let mut rollout = slotted(json!([{"weight": 25, "for": "20s"}]));
     rollout["spec"].as_object_mut().unwrap().remove("checks");
@@ -378,13 +378,12 @@ async fn a_route_that_leads_nowhere_carries_nothing_out() {
             status["weight"] == 25 && status["reason"] == "StepInProgress"
         })
         .await;
-    works.store(false, Ordering::Relaxed);
+    operator.stand_still();
     world.patch_virtual_service(json!({"spec": {"http": []}})).await;
     tokio::time::sleep(Duration::from_mins(2)).await;
     same(&traffic(&world), &vec![[100, 0], [75, 25]], "the traffic in the SeldonDeployment");
     let message = world.status()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("(no http route there, green 25, main 75 is wanted)"), "{message}");
-    works.store(true, Ordering::Relaxed);
+    operator.go_on();
     world.stands("Healthy", "Live").await;
-    operator.abort();
 }

@@ -186,7 +186,7 @@ fn weights(value: &Value, path: &str, all: &mut Vec<FieldChange>) {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let below = format!("{path}[{index}]");
-                if path.ends_with(".route") && item.get("destination").is_some() {
+                if item.get("destination").is_some() && path.rsplit('.').next() == Some("route") {
                     let alone = items.len() == 1;
                     let weight = if alone { 100 } else { item["weight"].as_i64().unwrap_or(0) };
                     all.push(FieldChange {
@@ -219,6 +219,7 @@ mod tests {
         json!({"destination": {"host": host}, "weight": weight})
     }
 
+    #[allow(clippy::needless_pass_by_value)] // parts of the result
     fn virtual_service(http: Value, annotations: Value) -> Value {
         json!({
             "metadata": {"name": "iris", "namespace": "models", "resourceVersion": "7", "annotations": annotations},

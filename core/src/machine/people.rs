@@ -17,6 +17,7 @@ use crate::{
 const NO_STABLE: &str = "stable has no ready endpoint: it cannot take the traffic back";
 
 /// What becomes of an action.
+#[allow(clippy::large_enum_variant)] // it lives for a moment
 enum Answer {
     /// It is done by a decision.
     Decided(Decision),

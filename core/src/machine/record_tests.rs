@@ -46,7 +46,7 @@ fn longest(name: &str, schema: &Value, letter: char) -> Value {
         Some("string") => {
             let most =
                 schema["maxLength"].as_u64().unwrap_or_else(|| panic!("{name} is a text without a limit"));
-            String::from_iter((0..most).map(|_| letter)).into()
+            (0..most).map(|_| letter).collect::<String>().into()
         }
         Some("integer") if schema["maximum"] == 65535.0 => json!(u16::MAX),
         Some("integer") => match name {
@@ -118,7 +118,7 @@ fn notes() -> Value {
     let check = |at: u64| {
         let versus = json!({"maxRatio": 1.5, "confidence": "99%"});
         let name = format!("{at:0>63}");
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             json!({"name": name, "latency": {"quantile": 0.99, "max": format!("{}ms", 3 + at * 37), "versusStable": versus}})
         } else {
             json!({"name": name, "errors": {"max": "1%", "versusStable": versus}})

@@ -5,6 +5,7 @@
 mod checks;
 mod error;
 mod expose;
+mod load;
 mod matches;
 mod metrics;
 mod query;
@@ -18,6 +19,7 @@ pub use checks::{PlannedCheck, Rule};
 pub use error::{PlanError, PlanErrors, PlanWarning};
 pub(crate) use expose::MESH;
 pub use expose::{PlannedExpose, Retries, TlsMode};
+pub use load::{Divided, Load};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
 pub use steps::{PlannedStep, PlannedSticky};

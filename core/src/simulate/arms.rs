@@ -6,10 +6,7 @@ use super::{
     chance::{Chance, float},
     scenario::{Arm, Latency},
 };
-use crate::{
-    api::Given,
-    judge::{Bound, Counts},
-};
+use crate::judge::{Bound, Counts};
 
 /// The logarithm of the 99th percentile of a log-normal distribution lies so many standard deviations above that of its
 /// median.
@@ -22,16 +19,6 @@ const ERRORS: usize = 1;
 const SORTS: usize = 2;
 /// The first sort that is free for others: after those of stable, of the canary, of copies, and of stable before.
 pub(super) const FREE_SORTS: usize = 4 * SORTS;
-
-/// How `requests` users' requests are divided while the canary gets `given`: those of stable, those of the canary, and the
-/// copies.
-pub(super) fn divided(requests: f64, matching: f64, given: &Given) -> (f64, f64, f64) {
-    let matched = if given.beside.matches.is_empty() { 0.0 } else { requests * matching };
-    let rest = requests - matched;
-    let weighted = rest * f64::from(given.weight) / 100.0;
-    let stable = rest - weighted;
-    (stable, matched + weighted, stable * given.beside.mirror.fraction())
-}
 
 /// What an arm answers to about so many requests.
 pub(super) fn answers(
@@ -81,22 +68,7 @@ fn longer(latency: Latency, bound: Bound) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{Beside, GoDuration, Percent};
-
-    #[test]
-    fn requests_are_divided_as_a_setting_says() {
-        let given = |weight, matches: &[&str], mirror| Given {
-            weight,
-            beside: Beside {
-                matches: matches.iter().map(|one| (*one).to_owned()).collect(),
-                mirror: Percent::of(mirror).unwrap(),
-            },
-        };
-        assert_eq!(divided(100.0, 0.1, &given(25, &[], 0.0)), (75.0, 25.0, 0.0));
-        assert_eq!(divided(100.0, 0.1, &given(0, &["beta"], 0.0)), (90.0, 10.0, 0.0));
-        assert_eq!(divided(100.0, 0.1, &given(50, &["beta"], 0.0)), (45.0, 55.0, 0.0));
-        assert_eq!(divided(100.0, 0.1, &given(0, &[], 50.0)), (100.0, 0.0, 50.0));
-    }
+    use crate::api::GoDuration;
 
     #[test]
     fn latencies_have_the_quantiles_that_were_asked_for() {

@@ -1,5 +1,6 @@
 //! What queries answer in a rehearsal.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chance::{Chance, float};
@@ -9,7 +10,7 @@ use crate::{
 };
 
 /// What the query of a check answers: one number, or one for each arm.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a number or a map of canary, stable and spread is expected")]
 pub enum Answer {
     /// The same about both.
@@ -19,7 +20,7 @@ pub enum Answer {
 }
 
 /// What a query answers about each arm.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Each {
     /// About the canary.
@@ -27,8 +28,9 @@ pub struct Each {
     /// About stable.
     pub stable: f64,
     /// How much answers vary from look to look where chance has a part in it: their standard deviation, as a share of
-    /// the number.
+    /// the number. Without chance all are alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "0%"))]
     pub spread: Option<Share>,
 }
 

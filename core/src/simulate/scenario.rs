@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::queries::Answer;
@@ -13,13 +14,15 @@ const LONGEST: Duration = Duration::from_hours(30 * 24);
 const MOST_REQUESTS: f64 = 1e9;
 
 /// What happens while a rollout runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// Requests a second, of all users.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub requests: f64,
-    /// The share of them that a step's `match` meets; none where nothing is said.
+    /// The share of them that a step's `match` meets.
     #[serde(default)]
+    #[schemars(extend("default" = "0%"))]
     pub matching: Option<Share>,
     /// The predictor that users have.
     #[serde(default)]
@@ -27,14 +30,16 @@ pub struct Scenario {
     /// The one that wants to replace it.
     #[serde(default)]
     pub canary: Arm,
-    /// What the query of a check answers, by the name of the check.
+    /// What the query of a check answers, by the name of the check; nothing about checks that are not named.
     #[serde(default)]
     pub queries: BTreeMap<String, Answer>,
-    /// Errors come in clumps of so many: retries, bursts, clients that send in batches. 1 where nothing is said.
+    /// Errors come in clumps of so many: retries, bursts, clients that send in batches.
     #[serde(default)]
+    #[schemars(range(min = 1), extend("default" = 1))]
     pub clump: Option<u32>,
-    /// When it is over, whatever has become of the rollout; a day where nothing is said.
+    /// When it is over, whatever has become of the rollout: `720h` at most.
     #[serde(default)]
+    #[schemars(extend("default" = "24h"))]
     pub lasts: Option<GoDuration>,
     /// What happens on the way, at any time after the start, in any order.
     #[serde(default)]
@@ -42,55 +47,58 @@ pub struct Scenario {
 }
 
 /// How a predictor does.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Arm {
-    /// The share of its answers that are errors; none where nothing is said.
+    /// The share of its answers that are errors.
     #[serde(default)]
+    #[schemars(extend("default" = "0%"))]
     pub errors: Option<Share>,
-    /// How long it takes.
+    /// How long it takes. Without it there is no histogram: checks on latency stay `Inconclusive`.
     #[serde(default)]
     pub latency: Option<Latency>,
-    /// How many ready endpoints it has; one where nothing is said.
+    /// How many ready endpoints it has; with 0 it answers nobody, and gets no requests.
     #[serde(default)]
+    #[schemars(extend("default" = 1))]
     pub ready: Option<u32>,
 }
 
 /// How long a predictor takes: a log-normal distribution by two of its quantiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Latency {
-    /// Half of the requests take longer.
+    /// Half of the requests take longer; above 0.
     pub median: GoDuration,
-    /// One of a hundred takes longer.
+    /// One of a hundred takes longer; above `median`.
     pub p99: GoDuration,
 }
 
 /// Something that happens: all that is given changes at once.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
-    /// Time after the start.
+    /// Time after the start; not after the end.
     pub at: GoDuration,
-    /// Requests a second.
+    /// Requests a second, from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     pub requests: Option<f64>,
-    /// What is different about stable.
+    /// What is different about stable from then on; all else stays as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<Arm>,
-    /// What is different about the canary.
+    /// What is different about the canary from then on; all else stays as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Arm>,
-    /// What queries answer.
+    /// What queries answer from then on, by the name of the check; all others stay as they were.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub queries: BTreeMap<String, Answer>,
-    /// Whether the metrics can be had.
+    /// Whether the metrics can be had from then on. What is answered meanwhile is seen when they are back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<bool>,
-    /// What a person asks for.
+    /// What a person asks for, of the step that the status shows then.
     #[serde(default, rename = "do", skip_serializing_if = "Option::is_none")]
     pub what: Option<Do>,
-    /// Whether everything is frozen.
+    /// Whether everything is frozen from then on: nothing grows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<bool>,
 }

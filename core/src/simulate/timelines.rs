@@ -153,3 +153,90 @@ fn metrics_that_are_away_promote_nothing_and_roll_nothing_back() {
     ]});
     is("failed unseen", &nothing, &failed, &[(110, RolledBack, 0)]);
 }
+
+/// A comparison of errors needs evidence of 100, whose logarithm is 4.605. Each look of ten seconds has 1,000 requests, so at
+/// 10% the canary has 100 and stable 900, and at 50% each has 500. Of Prometheus comes what stable answered before, ten
+/// errors in every look, so that φ is 1 and the first look counts.
+fn compared(more: &Value) -> Value {
+    let mut versus = json!({});
+    versus.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"checks": [{"name": "errors", "errors": {"versusStable": versus}}], "inconclusive": {"limit": "10m"}})
+}
+
+fn errors(stable: &str, canary: &str) -> Value {
+    json!({"stable": {"errors": stable}, "canary": {"errors": canary}})
+}
+
+#[test]
+fn errors_against_stables() {
+    let plain = compared(&json!({}));
+    let promoted = [(60, Entered, 50), (120, Promoting, 100), (140, Promoted, 100)];
+    // Of (3, 9) failed requests ln E is 0.37 at 20 s, and 4.02 at 60 s, after five looks: no reason to stay, and none to go.
+    // The first look of the second step, (15, 5) of (500, 500), makes it 6.46.
+    is("three times stable's", &plain, &errors("1%", "3%"), &[(60, Entered, 50), (80, RolledBack, 0)]);
+    // 1.5 times are all right: 1.16 at 60 s, 3.79 at 100 s, 4.70 at 110 s.
+    let tolerant = compared(&json!({"maxRatio": 1.5}));
+    is("three times, of 1.5", &tolerant, &errors("1%", "3%"), &[(60, Entered, 50), (110, RolledBack, 0)]);
+    // Twice stable's is 0.59 at 60 s, and 4.30 at 120 s: two minutes are too short for it.
+    is("twice stable's", &plain, &errors("1%", "2%"), &promoted);
+    // What both do is nobody's fault, however much it is.
+    let incident = json!({"stable": {"errors": "1%"}, "canary": {"errors": "1%"}, "events": [
+        {"at": "30s", "stable": {"errors": "30%"}, "canary": {"errors": "30%"}},
+        {"at": "90s", "stable": {"errors": "1%"}, "canary": {"errors": "1%"}},
+    ]});
+    is("an incident of both", &plain, &incident, &promoted);
+}
+
+#[test]
+fn a_proof_takes_its_time() {
+    // (1, 9) failed: ln E that it is less than twice stable's is 1.03 at 60 s, grows by 0.22 to 0.25 a look, is 4.600 at 210 s and
+    // 4.85 at 220 s. The second step has the proof already, and lasts its minute.
+    let proven = compared(&json!({"prove": true}));
+    is(
+        "as good as stable",
+        &proven,
+        &errors("1%", "1%"),
+        &[(220, Entered, 50), (280, Promoting, 100), (300, Promoted, 100)],
+    );
+    // Evidence alone is missing from 60 s on, as above: two minutes are full at 170 s.
+    let mut impatient = proven;
+    impatient["inconclusive"] = json!({"limit": "2m"});
+    is("no time for it", &impatient, &errors("1%", "1%"), &[(170, Paused, 10)]);
+}
+
+#[test]
+fn pods_that_are_scraped_tell_nothing_of_before() {
+    // Stable has to be seen ten times: at 110 s, and the step waits for it. The evidence of all ten counts then: 9.21.
+    let mut scraped = compared(&json!({}));
+    scraped["metrics"] = json!({"scrape": {"port": 8082}});
+    is("three times stable's, scraped", &scraped, &errors("1%", "3%"), &[(110, RolledBack, 0)]);
+}
+
+#[test]
+fn latencies_against_stables() {
+    let check = json!({"checks": [{"name": "latency", "latency": {"versusStable": {}}}]});
+    let takes = |median: &str, p99: &str| {
+        json!({
+            "stable": {"latency": {"median": "40ms", "p99": "150ms"}},
+            "canary": {"latency": {"median": median, "p99": p99}},
+        })
+    };
+    // The look of 20 s chooses the bounds, eight from 1 ms to 250 ms, and those from 30 s on count. The mean of the evidence is that of
+    // 50 ms for the most part: ln E 4.34 at 30 s, 11.94 at 40 s.
+    is("half as slow again", &check, &takes("60ms", "200ms"), &[(40, RolledBack, 0)]);
+    // Slow requests alone are slower: that of 100 ms says so, 4.05 at 50 s and 6.51 at 60 s, where the step could end.
+    is("a longer tail", &check, &takes("40ms", "250ms"), &[(60, RolledBack, 0)]);
+    let promoted = [(60, Entered, 50), (120, Promoting, 100), (140, Promoted, 100)];
+    is("as fast as stable", &check, &takes("40ms", "150ms"), &promoted);
+    // The proof is that of 100 ms, the least of those that some requests took longer than: 5.66 at 60 s, 7.17 at 70 s, and 6.91 is needed.
+    // Of 250 ms, which none took, there would be none for ever.
+    let proven = json!({"checks": [
+        {"name": "latency", "latency": {"versusStable": {"prove": true, "confidence": "99.9%"}}},
+    ]});
+    is(
+        "proven to be as fast",
+        &proven,
+        &takes("40ms", "150ms"),
+        &[(70, Entered, 50), (130, Promoting, 100), (150, Promoted, 100)],
+    );
+}

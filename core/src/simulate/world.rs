@@ -16,7 +16,7 @@ use crate::{
     api::{Decision, Do, Given, RolloutStatus},
     judge::{Availability, Bound, Counts, HISTORY, Look, Measurement, Trouble, TroubleKind},
     machine::{self, Asked, Change, Facts, Frozen, SeenTraffic, State},
-    plan::{MetricsPlan, Plan, Rule},
+    plan::{Divided, MetricsPlan, Plan, Rule},
 };
 
 /// Decisions that follow from one another at once.
@@ -183,8 +183,9 @@ impl<'a> World<'a> {
         }
         let given = self.given();
         let matching = self.scenario.matching.map_or(0.0, crate::api::Share::fraction);
-        let (of_stable, of_canary, copies) =
-            arms::divided(self.scenario.requests * time.as_secs_f64(), matching, &given);
+        let requests = self.scenario.requests * time.as_secs_f64();
+        let Divided { stable: of_stable, canary: of_canary, copies } =
+            Divided::of(requests, matching, &given);
         let clump = self.scenario.clump.unwrap_or(1);
         let mut answers = |number, arm: &Arm, requests| {
             arms::answers(&mut self.chance, number, arm, requests, clump, &self.bounds)

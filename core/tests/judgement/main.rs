@@ -2,7 +2,10 @@
 //! seeded.
 #![allow(clippy::unwrap_used, reason = "tests, though clippy knows only the functions marked so")]
 
+mod docs;
 mod false_alarms;
+mod latency;
 mod power;
 mod scores;
+mod several;
 mod traffic;

@@ -52,12 +52,12 @@ impl Traffic {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn count(count: u64) -> f64 {
+pub fn count(count: u64) -> f64 {
     count as f64
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn poisson(mean: f64, random: &mut ChaCha8Rng) -> u64 {
+pub fn poisson(mean: f64, random: &mut ChaCha8Rng) -> u64 {
     if mean <= 0.0 { 0 } else { Poisson::new(mean).unwrap().sample(random) as u64 }
 }
 
@@ -92,13 +92,20 @@ impl Judged {
     }
 
     pub fn look(&mut self, checks: &[PlannedCheck], seen: Measurement) -> Verdict {
-        self.age += Duration::from_secs_f64(LOOK);
-        self.evidence.add(self.age, &seen, &[]);
-        let look = Look::new(DateTime::UNIX_EPOCH, Ok(seen));
-        self.evidence.compare(checks.iter(), &look);
-        let moment = Moment { age: self.age, settled_since: Duration::ZERO };
-        self.records = judge(checks.iter(), &self.evidence, moment, &look, &self.records);
+        self.sees(checks, &Look::new(DateTime::UNIX_EPOCH, Ok(seen)));
         self.records[0].verdict
+    }
+
+    /// What each of several checks says after a look.
+    pub fn sees(&mut self, checks: &[PlannedCheck], look: &Look) -> &[CheckRecord] {
+        self.age += Duration::from_secs_f64(LOOK);
+        if let Ok(seen) = &look.counts {
+            self.evidence.add(self.age, seen, &[]);
+        }
+        self.evidence.compare(checks.iter(), look);
+        let moment = Moment { age: self.age, settled_since: Duration::ZERO };
+        self.records = judge(checks.iter(), &self.evidence, moment, look, &self.records);
+        &self.records
     }
 
     /// After so many looks at stable alone.

@@ -8,7 +8,7 @@ use clap::Args;
 use sluice_core::{
     api::Share,
     machine::Refusal,
-    plan::Plan,
+    plan::{Load, Plan},
     simulate::{Arm, Ending, Scenario, simulate},
 };
 
@@ -19,7 +19,7 @@ use super::{
     manifest::{self, File, Manifest},
     objects::Objects,
     output::write,
-    view::{self, BadCanary, Screen, Traffic},
+    view::{self, BadCanary, Screen},
 };
 
 /// Shares of errors that a bad canary is rehearsed with where nobody says any.
@@ -67,7 +67,11 @@ impl PlanArgs {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+/// Reads a number of requests a second.
+///
+/// # Errors
+/// What is none, or more than anybody has.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 =
         text.parse().map_err(|_| "a number of requests a second is expected, like 100".to_owned())?;
     if (0.0..=1e9).contains(&rate) { Ok(rate) } else { Err("0 to 1000000000 is expected".to_owned()) }
@@ -125,8 +129,8 @@ pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<()
 }
 
 fn text(args: &PlanArgs, name: &str, plan: &Plan, changed: &[view::Changed], screen: &Screen) -> String {
-    let traffic = Traffic { rate: args.rate, matching: args.matching };
-    view::plan(name, plan, traffic, &bad_canaries(args, plan), changed, screen)
+    let load = Load { rate: args.rate, matching: args.matching };
+    view::plan(name, plan, load, &bad_canaries(args, plan), changed, screen)
 }
 
 /// What canaries that fail so often would cost, by a rehearsal with each.

@@ -8,20 +8,23 @@ use super::{
     text::{Paint, plain},
 };
 
-/// Each finding with its field and what to do, mistakes first.
+/// Each finding with its field, the name of its sort and what to do, mistakes first.
 pub fn findings(name: &str, findings: &[Finding], screen: &Screen) -> String {
-    if findings.is_empty() {
-        return format!("{name}: nothing was found\n");
+    let mut lines = Vec::new();
+    if !findings.iter().any(|finding| finding.severity > Severity::Note) {
+        lines.push(format!("{name}: nothing was found"));
     }
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let mut lines = Vec::new();
     for finding in sorted {
-        let (word, paint) = match finding.severity {
-            Severity::Mistake => ("mistake", Paint::Red),
-            Severity::Risk => ("risk", Paint::Yellow),
+        let paint = match finding.severity {
+            Severity::Mistake => Paint::Red,
+            Severity::Risk => Paint::Yellow,
+            Severity::Note => Paint::Cyan,
         };
-        lines.push(format!("{}  {}", paint.on(screen.colour, word), plain(&finding.path)));
+        let word = paint.on(screen.colour, &finding.severity.to_string());
+        let code = Paint::Dim.on(screen.colour, finding.code.name());
+        lines.push(format!("{word}  {}  {code}", plain(&finding.path)));
         lines.extend(indented(&plain(&finding.problem), 2, screen));
         let advice = indented(&plain(&finding.advice), 2, screen);
         lines.extend(advice.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));

@@ -27,7 +27,7 @@ pub(crate) use listed::created;
 pub use listed::{Listed, Unreadable};
 pub use log::changes;
 pub use metrics::{Examined, examined};
-pub use plan::{BadCanary, Changed, ChangedObject, Traffic, plan};
+pub use plan::{BadCanary, Changed, ChangedObject, plan};
 pub use rehearsal::{outcome, tally, timeline};
 pub use replay::{instant, profile};
 pub(super) use replay::{replay, replayed};

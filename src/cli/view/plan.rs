@@ -8,7 +8,7 @@ use sluice_core::{
     api::{GoDuration, Share},
     carrier::ObjectName,
     judge::{Indicator, LOOKS_AT_STABLE},
-    plan::{Plan, PlannedCheck, PlannedStep, Rule},
+    plan::{Load, Plan, PlannedCheck, PlannedStep, Rule},
     simulate::Users,
 };
 
@@ -23,24 +23,6 @@ use super::{
 
 /// Lines around a change that are shown, too.
 const CONTEXT: usize = 2;
-
-/// What users send.
-#[derive(Clone, Copy, Debug)]
-pub struct Traffic {
-    /// Requests a second.
-    pub rate: f64,
-    /// The share of them that a step's match meets.
-    pub matching: Share,
-}
-
-impl Traffic {
-    /// The share of them that the canary answers in a step.
-    fn of_canary(self, step: &PlannedStep) -> f64 {
-        let given = step.given();
-        let matched = if given.beside.matches.is_empty() { 0.0 } else { self.matching.fraction() };
-        matched + (1.0 - matched) * f64::from(given.weight) / 100.0
-    }
-}
 
 /// What a canary with so many errors would cost.
 pub struct BadCanary {
@@ -76,15 +58,15 @@ pub struct ChangedObject {
 pub fn plan(
     name: &str,
     plan: &Plan,
-    traffic: Traffic,
+    load: Load,
     bad: &[BadCanary],
     changed: &[Changed],
     screen: &Screen,
 ) -> String {
     let sections = [
-        steps(name, plan, traffic, screen),
-        checks(plan, traffic, screen),
-        costs(plan, bad, traffic, screen),
+        steps(name, plan, load, screen),
+        checks(plan, load, screen),
+        costs(plan, bad, load, screen),
         objects(changed, screen),
     ];
     let shown: Vec<String> =
@@ -92,9 +74,9 @@ pub fn plan(
     shown.join("\n\n") + "\n"
 }
 
-fn steps(name: &str, plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
+fn steps(name: &str, plan: &Plan, load: Load, screen: &Screen) -> Vec<String> {
     let total: Duration = plan.steps.iter().map(|step| least(plan, step)).sum();
-    let remark = format!("{} at least, at {} requests/s", GoDuration(total + plan.settle), traffic.rate);
+    let remark = format!("{} at least, at {} requests/s", GoDuration(total + plan.settle), load.rate);
     let mut lines = vec![title(&format!("{name}: STEPS"), &remark, screen)];
     let cells: Vec<[String; 3]> = plan
         .steps
@@ -109,7 +91,7 @@ fn steps(name: &str, plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<Stri
         .zip(plan.steps.iter().map(Some).chain([None]))
         .map(|([name, given, lasts], step)| {
             let line = [pad(name, widths[0]), pad(given, widths[1]), pad(lasts, widths[2])].join("  ");
-            let notes = step.map(|step| notes(plan, step, traffic)).unwrap_or_default();
+            let notes = step.map(|step| notes(plan, step, load)).unwrap_or_default();
             (step, format!("  {}", line.trim_end()), notes)
         })
         .collect();
@@ -139,9 +121,9 @@ fn least(plan: &Plan, step: &PlannedStep) -> Duration {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a rate times a time
-fn notes(plan: &Plan, step: &PlannedStep, traffic: Traffic) -> String {
+fn notes(plan: &Plan, step: &PlannedStep, load: Load) -> String {
     let mut notes = Vec::new();
-    let users = traffic.rate * traffic.of_canary(step) * least(plan, step).as_secs_f64();
+    let users = load.divided(&step.given()).canary * least(plan, step).as_secs_f64();
     if step.given().has_users() {
         notes.push(format!("{} users' requests", thousands(users as u64)));
     }
@@ -157,14 +139,14 @@ fn notes(plan: &Plan, step: &PlannedStep, traffic: Traffic) -> String {
     notes.join(", ")
 }
 
-fn checks(plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
+fn checks(plan: &Plan, load: Load, screen: &Screen) -> Vec<String> {
     if plan.checks.is_empty() {
         return Vec::new();
     }
     let mut lines = vec![title("CHECKS", "", screen)];
     for check in &plan.checks {
         lines.extend(indented(&format!("{}: {}", plain(&check.name), rule(check)), 2, screen));
-        for needs in needs(plan, check, traffic) {
+        for needs in needs(plan, check, load) {
             let needs = indented(&format!("needs {needs}"), 4, screen);
             lines.extend(needs.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
         }
@@ -173,12 +155,12 @@ fn checks(plan: &Plan, traffic: Traffic, screen: &Screen) -> Vec<String> {
 }
 
 /// What a check has to see before it says anything.
-fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
+fn needs(plan: &Plan, check: &PlannedCheck, load: Load) -> Vec<String> {
     let mut needs = Vec::new();
     let first =
         plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.given().has_users());
-    if let Some(step) = first.filter(|_| check.min_requests > 0 && traffic.rate > 0.0) {
-        let a_second = traffic.rate * traffic.of_canary(step);
+    if let Some(step) = first.filter(|_| check.min_requests > 0 && load.rate > 0.0) {
+        let a_second = load.divided(&step.given()).canary;
         let seconds = float(check.min_requests) / a_second;
         needs.push(format!(
             "{} requests of the canary: {} of step {}",
@@ -211,7 +193,7 @@ fn needs(plan: &Plan, check: &PlannedCheck, traffic: Traffic) -> Vec<String> {
         Rule::Query { .. } | Rule::Errors { .. } => {}
     }
     if !check.lag.is_zero() {
-        needs.push(format!("numbers of this step's traffic, which come {} later", GoDuration(check.lag)));
+        needs.push(format!("numbers of this step's load, which come {} later", GoDuration(check.lag)));
     }
     needs
 }
@@ -221,11 +203,11 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-fn costs(plan: &Plan, bad: &[BadCanary], traffic: Traffic, screen: &Screen) -> Vec<String> {
+fn costs(plan: &Plan, bad: &[BadCanary], load: Load, screen: &Screen) -> Vec<String> {
     if bad.is_empty() {
         return Vec::new();
     }
-    let Traffic { rate, matching } = traffic;
+    let Load { rate, matching } = load;
     let matched = plan.steps.iter().any(|step| !step.matches.is_empty());
     let matched = if matched { format!(", {matching} meet a match") } else { String::new() };
     let mut lines = vec![title(
@@ -310,10 +292,10 @@ mod tests {
     fn shown(width: impl Into<Option<usize>>) -> String {
         let rollout = beside("iris");
         let planned = Plan::named(&rollout.spec, "models", "iris").unwrap();
-        let traffic = Traffic { rate: 20.0, matching: "10%".parse().unwrap() };
+        let load = Load { rate: 20.0, matching: "10%".parse().unwrap() };
         let users = Users { errors: 1204, ..Users::default() };
         let bad = BadCanary { share: "5%".parse().unwrap(), stopped: Some(Duration::from_mins(41)), users };
-        plan("iris", &planned, traffic, &[bad], &[], &screen(width))
+        plan("iris", &planned, load, &[bad], &[], &screen(width))
     }
 
     #[test]
