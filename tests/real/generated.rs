@@ -19,7 +19,7 @@ pub const EXAMPLES: [&str; 5] = ["delegate", "expose", "seldon", "seldon-operato
 const WRITTEN: [&str; 4] = ["rollouts", "virtualservices", "destinationrules", "events"];
 
 /// The Rollout of an example, in a hurry and without checks: nobody measures here.
-pub fn hurried(rollout: &Value) -> Value {
+fn hurried(rollout: &Value) -> Value {
     let mut rollout = quick(rollout.clone());
     if let Some(spec) = rollout["spec"].as_object_mut() {
         spec.remove("checks");
@@ -68,7 +68,7 @@ async fn created(world: &World<'_>, example: &str) -> Result<()> {
 }
 
 /// Waits until there is, or is not, an object of a name.
-pub async fn is_there(api: &Api<DynamicObject>, name: &str, there: bool) -> Result<()> {
+async fn is_there(api: &Api<DynamicObject>, name: &str, there: bool) -> Result<()> {
     wait::until(LIMIT, format!("{name} is there: {there}"), async || {
         let found = api.get_opt(name).await.map_err(|error| error.to_string())?;
         if found.is_some() == there { Ok(()) } else { Err(format!("{found:?}")) }
@@ -142,7 +142,7 @@ pub async fn the_example_delegate_is_owned_beside_what_is_in_git(lab: &Lab) -> R
 }
 
 /// What Seldon Core's operator makes of the predictors, as far as the controller looks at it.
-pub async fn operated(world: &World<'_>) -> Result<()> {
+async fn operated(world: &World<'_>) -> Result<()> {
     gateway(world).await?;
     for predictor in ["iris-main", "iris-green"] {
         let service = json!({

@@ -24,7 +24,6 @@ mod lab;
 mod life;
 mod limits;
 mod main_path;
-mod operated;
 mod oracle;
 mod people;
 mod queries;
@@ -84,9 +83,6 @@ fn main() -> anyhow::Result<ExitCode> {
             the_example_seldon_shadow_goes_from_copies_to_all_and_writes_nothing_of_seldon_core,
             a_kind_that_is_installed_later_is_noticed_and_so_is_that_it_goes,
             what_the_schema_can_tell_is_refused_by_the_server,
-        ],
-        operated: [
-            the_example_seldon_operator_moves_the_traffic_in_the_deployment,
         ],
         binary: [
             the_program_does_the_whole_job,
