@@ -198,7 +198,8 @@ async fn is_needed(shared: &Shared, number: usize, right: &Right) -> Result<()> 
     let expected = right.refused_as(&user);
     let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
     let said = async |text: &str| expected.iter().all(|part| text.contains(part));
-    let reported = wait::until(LIMIT, format!("it says {expected:?}"), async || {
+    // What is needed last is missed last, and each part of the job has a limit of its own.
+    let reported = wait::until(10 * LIMIT, format!("it says {expected:?}"), async || {
         if !reports::with(&expected).is_empty() {
             return Ok(());
         }

@@ -19,9 +19,10 @@ pub struct Evidence {
     blocks: Vec<Block>,
     /// Requests that the canary answered in this step.
     pub requests: u64,
-    /// Comparisons with stable, by check: they go on through all steps of a revision.
+    /// Comparisons with stable, by check: they go on through all steps of a revision. Boxed, because a node of the map has
+    /// room for eleven.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    comparisons: BTreeMap<String, Comparison>,
+    comparisons: BTreeMap<String, Box<Comparison>>,
 }
 
 /// One look, or several neighbours.
@@ -61,8 +62,12 @@ impl Evidence {
     pub fn compare<'a>(&mut self, checks: impl Iterator<Item = &'a PlannedCheck>, look: &Look) {
         for check in checks {
             let Some((versus, indicator)) = check.comparison() else { continue };
-            if let Some(seen) = indicator.seen(&check.name, look) {
-                let comparison = self.comparisons.entry(check.name.clone()).or_default();
+            let Some(seen) = indicator.seen(&check.name, look) else { continue };
+            // Nearly always it is there.
+            if !self.comparisons.contains_key(&check.name) {
+                self.comparisons.insert(check.name.clone(), Box::default());
+            }
+            if let Some(comparison) = self.comparisons.get_mut(&check.name) {
                 comparison.add(versus, indicator, seen, &look.history);
             }
         }
@@ -72,7 +77,8 @@ impl Evidence {
     pub fn lacks_history<'a>(&self, mut checks: impl Iterator<Item = &'a PlannedCheck>) -> bool {
         checks.any(|check| {
             let of_requests = matches!(check.comparison(), Some((_, Indicator::Errors | Indicator::Latency)));
-            of_requests && self.comparisons.get(&check.name).is_none_or(Comparison::has_not_begun)
+            of_requests
+                && self.comparisons.get(&check.name).is_none_or(|comparison| comparison.has_not_begun())
         })
     }
 
@@ -84,7 +90,7 @@ impl Evidence {
 
     /// The comparison of a check, if anything was seen.
     pub(super) fn comparison(&self, check: &str) -> Option<&Comparison> {
-        self.comparisons.get(check)
+        self.comparisons.get(check).map(Box::as_ref)
     }
 
     /// The looks of the last `length` before the step was `age` old, stretched back until the canary answered

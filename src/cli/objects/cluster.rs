@@ -78,8 +78,12 @@ impl Objects {
         let mut objects = Self { namespace: namespace.clone(), ..Self::default() };
         if let Some(target) = &spec.target.service {
             let name = (namespace.clone(), target.name.clone());
-            let service = reader.service(&name).await?;
-            objects.services.extend(service.map(|service| (name, ports(&service))));
+            // Who says the port need not be allowed to see Services.
+            let service = match target.port {
+                Some(port) => Some(vec![port]),
+                None => reader.service(&name).await?.map(|service| ports(&service)),
+            };
+            objects.services.extend(service.map(|service| (name, service)));
         }
         reader.target_deployment(&mut objects, spec).await?;
         if deployments {

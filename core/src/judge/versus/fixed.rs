@@ -14,7 +14,9 @@ impl Fixed {
     /// The nearest one; 0 for what is no number.
     #[allow(clippy::cast_possible_truncation)] // a cast of a float saturates
     pub fn new(number: f64) -> Self {
-        Self((number * SCALE).round() as i64)
+        let scaled = number * SCALE;
+        // What `round` does to a number with a fraction, without a call for each.
+        Self((scaled + 0.5_f64.copysign(scaled)) as i64)
     }
 
     /// The number.
