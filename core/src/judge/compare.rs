@@ -1,5 +1,7 @@
 //! Comparisons with stable: all of a Rollout's together, and what each of them says.
 
+use std::fmt;
+
 use super::{
     Comparison, Evidence, Indicator, Look, Verdict,
     opinion::Opinion,
@@ -118,13 +120,19 @@ impl Compared {
 
     fn seen(&self, effect: &Effect) -> String {
         let Effect { saw, ratio: times, interval: (from, to) } = effect;
-        let times = times.map_or_else(String::new, |times| format!(", {} times stable's", number(times)));
-        let to = to.map_or_else(|| "unknown".to_owned(), |to| number(to).to_string());
-        let sure = format!(
-            "with {} confidence between {} and {to} times",
-            percent(1.0 - self.versus.alpha),
-            number(*from)
-        );
+        let times = fmt::from_fn(|f| match times {
+            Some(times) => write!(f, ", {} times stable's", number(*times)),
+            None => Ok(()),
+        });
+        let sure = fmt::from_fn(|f| {
+            let sure = percent(1.0 - self.versus.alpha);
+            match to {
+                Some(to) => {
+                    write!(f, "with {sure} confidence between {} and {} times", number(*from), number(*to))
+                }
+                None => write!(f, "with {sure} confidence between {} and unknown times", number(*from)),
+            }
+        });
         let of = |arm: &ArmRecord| ratio(arm.bad, arm.requests);
         match saw {
             Saw::Counted { bound: None, canary, stable }
@@ -137,10 +145,10 @@ impl Compared {
                 )
             }
             Saw::Counted { bound, canary, stable } => {
-                let bad = bound.map_or_else(
-                    || "failed".to_owned(),
-                    |bound| format!("took longer than {}", duration(bound)),
-                );
+                let bad = fmt::from_fn(|f| match bound {
+                    Some(bound) => write!(f, "took longer than {}", duration(*bound)),
+                    None => f.write_str("failed"),
+                });
                 format!(
                     "{} of the canary's requests {bad}{times}, against {}; {sure} as many",
                     of(canary),

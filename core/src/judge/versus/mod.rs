@@ -185,8 +185,10 @@ impl Series {
         }
     }
 
-    fn log_likelihoods(&self) -> Vec<f64> {
-        self.sums.iter().map(|sum| sum.get()).collect()
+    /// Of every ratio of the grid; nothing where another version wrote them.
+    fn log_likelihoods(&self) -> Option<[f64; Grid::LEN]> {
+        let sums: &[Fixed; Grid::LEN] = self.sums.as_slice().try_into().ok()?;
+        Some(sums.map(Fixed::get))
     }
 
     /// Takes in what a look saw, and what that adds to the log-likelihoods.

@@ -3,7 +3,7 @@
 use super::{
     Comparison, Indicator, Series,
     dispersion::LOOKS,
-    ratio::{interval, log_better, log_mean_exp, log_worse},
+    ratio::{Grid, interval, log_better, log_mean_exp, log_worse},
     score::{PAIRS, Scores},
 };
 use crate::{
@@ -113,18 +113,17 @@ fn scored(scores: &Scores, versus: &Versus, direction: Direction) -> Standing {
 }
 
 fn counted(comparison: &Comparison, versus: &Versus, direction: Direction) -> Standing {
-    let series = comparison.series.iter().filter(|series| !series.sums.is_empty());
-    let Some(looks) = series.clone().map(|series| series.dispersion.looks).min() else {
+    let series = comparison.series.iter();
+    let known: Vec<(&Series, [f64; Grid::LEN])> =
+        series.filter_map(|series| Some((series, series.log_likelihoods()?))).collect();
+    let Some(looks) = known.iter().map(|(series, _)| series.dispersion.looks).min() else {
         return Standing::Nothing;
     };
     if looks < LOOKS {
         return Standing::Learning(looks, LOOKS);
     }
-    let likelihoods: Vec<Vec<f64>> = series.clone().map(Series::log_likelihoods).collect();
-    let worse: Vec<f64> = likelihoods.iter().map(|sums| log_worse(sums)).collect();
-    let told = series.clone().zip(&likelihoods);
-    let together = series.zip(&likelihoods).zip(&worse);
-    let strongest = together.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    let worse: Vec<f64> = known.iter().map(|(_, sums)| log_worse(sums)).collect();
+    let strongest = known.iter().zip(&worse).max_by(|(_, one), (_, other)| one.total_cmp(other));
     let Some(((strongest, sums), _)) = strongest else { return Standing::Nothing };
     let (canary, stable) = comparison.of(strongest);
     let effect = Effect {
@@ -134,7 +133,7 @@ fn counted(comparison: &Comparison, versus: &Versus, direction: Direction) -> St
     };
     // Worse at any bound is worse, and the mean of e-values is one. No worse is no worse at all of them, but for those that
     // nothing was slower than: they never tell anything, and would keep a proof from coming for ever.
-    let told = told.filter(|(series, _)| series.canary_bad > 0 || series.stable_bad > 0);
+    let told = known.iter().filter(|(series, _)| series.canary_bad > 0 || series.stable_bad > 0);
     let log_better = told.map(|(_, sums)| log_better(sums)).reduce(f64::min).unwrap_or(0.0);
     Standing::Known(Finding { log_worse: log_mean_exp(&worse), log_better, effect })
 }
