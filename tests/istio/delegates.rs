@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use sluice_lab::real::{AuditEntry, wait};
@@ -11,7 +11,7 @@ use sluice_lab::real::{AuditEntry, wait};
 use crate::generated::{exposed, service, two_versions};
 use crate::lab::{CONTROLLER, GATEWAY, LIMIT, Lab};
 use crate::shares::{Observed, none_failed, share_is};
-use crate::strategies::{documents, quick};
+use crate::strategies::created;
 use crate::world::{IRIS, World, same};
 
 /// How often the tool applies what is in Git.
@@ -79,19 +79,7 @@ pub async fn nobody_fights_over_a_delegate(lab: &Arc<Lab>) -> Result<()> {
 pub async fn the_example_of_a_delegate_is_released_by_a_commit(lab: &Arc<Lab>) -> Result<()> {
     let mut world = World::empty(lab, "delegated-example").await?;
     two_versions(&mut world).await?;
-    let mut rollout = None;
-    for mut document in documents("delegate")? {
-        match document["kind"].as_str() {
-            Some("VirtualService") => {
-                document["spec"]["hosts"] = json!([world.host()]);
-                world.create("networking.istio.io", "v1", &document).await?;
-            }
-            Some("Rollout") => rollout = Some(quick(document)),
-            // The Services are there, with pods behind them.
-            _ => {}
-        }
-    }
-    let rollout = rollout.context("no Rollout in it")?;
+    let rollout = created(&world, "delegate").await?;
     let mut before = rollout.clone();
     before["spec"]["target"] = service("iris-v1");
     let controller = world.controller()?;

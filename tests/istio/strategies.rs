@@ -168,26 +168,14 @@ impl<'a> Running<'a> {
         let mut world = World::empty(lab, &format!("strategy-{namespace}")).await?;
         world.serve("v1").await?;
         world.serve("v2").await?;
-        let mut rollout = None;
-        for mut document in documents(strategy.name)? {
-            match document["kind"].as_str() {
-                // Namespaces are told apart by their hosts.
-                Some("VirtualService") => {
-                    document["spec"]["hosts"] = json!([world.host()]);
-                    world.create("networking.istio.io", "v1", &document).await?;
-                }
-                Some("Rollout") => rollout = Some(quick(document)),
-                // The Services are there, with pods behind them.
-                _ => {}
-            }
-        }
+        let rollout = created(&world, strategy.name).await?;
         world.scraped().await?;
         world.routed().await?;
         let users = world.users().rate(80.0).start();
         let some = strategy.header.map(|(name, value)| world.users().header(name, value).rate(40.0).start());
         let observed = world.observe(lab);
         let controller = world.controller()?;
-        world.create_rollout(&rollout.ok_or_else(|| anyhow!("no Rollout in it"))?).await?;
+        world.create_rollout(&rollout).await?;
         Ok(Self { world, observed, users, some, controller })
     }
 
@@ -219,7 +207,24 @@ impl<'a> Running<'a> {
 }
 
 /// The objects of an example.
-pub fn documents(name: &str) -> Result<Vec<Value>> {
+/// Creates the routes of an example, whose Services are there with pods behind them; its Rollout, for people with little time.
+pub async fn created(world: &World<'_>, name: &str) -> Result<Value> {
+    let mut rollout = None;
+    for mut document in documents(name)? {
+        match document["kind"].as_str() {
+            // Namespaces are told apart by their hosts.
+            Some("VirtualService") => {
+                document["spec"]["hosts"] = json!([world.host()]);
+                world.create("networking.istio.io", "v1", &document).await?;
+            }
+            Some("Rollout") => rollout = Some(quick(document)),
+            _ => {}
+        }
+    }
+    rollout.ok_or_else(|| anyhow!("no Rollout in the example {name}"))
+}
+
+fn documents(name: &str) -> Result<Vec<Value>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(format!("{name}.yaml"));
     let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
     Ok(serde_saphyr::from_multiple(&text)?)
@@ -227,7 +232,7 @@ pub fn documents(name: &str) -> Result<Vec<Value>> {
 
 /// The same Rollout for people with little time, by the metrics that there are: upstream Envoy has none of Istio's. While
 /// copies are made it waits.
-pub fn quick(mut rollout: Value) -> Value {
+fn quick(mut rollout: Value) -> Value {
     let spec = &mut rollout["spec"];
     spec["interval"] = json!("500ms");
     spec["settle"] = json!("500ms");

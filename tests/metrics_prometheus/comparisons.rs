@@ -110,15 +110,21 @@ async fn counters_that_are_compared_count_over_births_restarts_and_deaths() {
     comparison.until((110, 3), (60, 6)).await;
 }
 
-#[tokio::test]
-async fn what_was_counted_before_the_step_is_no_evidence_of_a_comparison() {
-    let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
+/// Stable and a canary that have been scraped: 5 of 500 predictions, and 1 of 10.
+async fn both(prometheus: &Prometheus) -> (Exporter, Exporter) {
     let (stable, canary) = (Exporter::start().await, Exporter::start().await);
     stable.says(model(Some(5), 500));
     canary.says(model(Some(1), 10));
     prometheus.set_targets([target(&stable, "iris-v1"), target(&canary, "iris-v2")]).await.unwrap();
-    scraped(&prometheus, r#"model_predictions_total{service="iris-v2"}"#).await;
-    scraped(&prometheus, r#"model_predictions_total{service="iris-v1"}"#).await;
+    scraped(prometheus, r#"model_predictions_total{service="iris-v2"}"#).await;
+    scraped(prometheus, r#"model_predictions_total{service="iris-v1"}"#).await;
+    (stable, canary)
+}
+
+#[tokio::test]
+async fn what_was_counted_before_the_step_is_no_evidence_of_a_comparison() {
+    let prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
+    let (stable, canary) = both(&prometheus).await;
     let mut comparison = Comparison::begun(&prometheus).await;
     stable.says(model(Some(50), 600));
     canary.says(model(Some(40), 60));
@@ -143,12 +149,7 @@ async fn what_was_counted_before_the_step_is_no_evidence_of_a_comparison() {
 #[tokio::test]
 async fn a_source_that_was_away_loses_nothing_of_what_is_compared() {
     let mut prometheus = Prometheus::start(SCRAPE_INTERVAL).await.unwrap();
-    let (stable, canary) = (Exporter::start().await, Exporter::start().await);
-    stable.says(model(Some(5), 500));
-    canary.says(model(Some(1), 10));
-    prometheus.set_targets([target(&stable, "iris-v1"), target(&canary, "iris-v2")]).await.unwrap();
-    scraped(&prometheus, r#"model_predictions_total{service="iris-v2"}"#).await;
-    scraped(&prometheus, r#"model_predictions_total{service="iris-v1"}"#).await;
+    let (stable, canary) = both(&prometheus).await;
     let mut comparison = Comparison::begun(&prometheus).await;
     prometheus.kill();
     stable.says(model(Some(6), 530));
