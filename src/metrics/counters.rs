@@ -234,8 +234,12 @@ impl Ledger {
     pub fn advance(&self, reading: &Reading, span: Span) -> Advance {
         let mut advance =
             Advance { ledger: self.clone(), unknown: reading.unknown.clone(), ..Advance::default() };
+        let doubled = self.newest_of(&reading.doubles);
         for (cell, points) in &reading.cells {
-            let (increase, newest) = self.increase(cell, points, reading, span);
+            // Under whichever of its labels it was read.
+            let known = doubled.get(cell).copied().into_iter().chain(self.cells.get(cell));
+            let last = known.max_by_key(|point| point.at).cloned();
+            let (increase, newest) = self.increase(cell, points, last, reading, span);
             advance.increases.insert(cell.clone(), increase);
             if let Some(newest) = newest {
                 advance.ledger.cells.insert(cell.clone(), newest);
@@ -275,17 +279,24 @@ impl Ledger {
         self.reporters.contains_key(reporter)
     }
 
-    /// The newest sample of a cell, under whichever of its labels it was read.
-    fn newest(&self, cell: &Cell, doubles: &BTreeMap<Cell, Cell>) -> Option<Point> {
-        let others = doubles.iter().filter(|(_, kept)| *kept == cell).map(|(double, _)| double);
-        let known = others.chain([cell]).filter_map(|cell| self.cells.get(cell));
-        known.max_by_key(|point| point.at).cloned()
+    /// Of every cell that was read under other labels, too, the newest sample of those.
+    fn newest_of<'a>(&'a self, doubles: &'a BTreeMap<Cell, Cell>) -> BTreeMap<&'a Cell, &'a Point> {
+        let mut newest = BTreeMap::<&Cell, &Point>::new();
+        for (double, kept) in doubles {
+            let Some(point) = self.cells.get(double) else { continue };
+            let known = newest.entry(kept).or_insert(point);
+            if point.at >= known.at {
+                *known = point;
+            }
+        }
+        newest
     }
 
     fn increase(
         &self,
         cell: &Cell,
         points: &[Point],
+        mut last: Option<Point>,
         reading: &Reading,
         span: Span,
     ) -> (Increase, Option<Point>) {
@@ -294,7 +305,6 @@ impl Ledger {
         // A restart is felt once, by the first new sample after it.
         let mut restarted = reporter.zip(known).is_some_and(|(now, then)| now.restarted_since(then));
         let restarted_at = reporter.and_then(Reporter::started);
-        let mut last = self.newest(cell, &reading.doubles);
         if let (None, Some(first)) = (&last, points.first()) {
             last = birth(first, reporter, known, span.watched);
         }
