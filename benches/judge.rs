@@ -94,7 +94,7 @@ fn an_hour(plan: &Plan, offset: u64) -> Evidence {
 
 /// One look of a thousand Rollouts, judged by one core.
 fn look() -> Vec<Figure> {
-    let how = "evidence, comparisons and verdicts of 1,000 Rollouts after an hour each, on one core, 50 times; two checks each";
+    let how = "evidence, comparisons and verdicts of 1,000 Rollouts after an hour each, on one core, 500 times; two checks each";
     let [p50, p99, max] =
         judged(&usual()).figures("judge.look", &format!("{how}: errors with limit and comparison, latency"));
     let [compared, ..] = judged(&comparing())
@@ -105,7 +105,7 @@ fn look() -> Vec<Figure> {
 fn judged(plan: &Plan) -> Latencies {
     let mut rollouts: Vec<(Evidence, Vec<CheckRecord>)> =
         (0..ROLLOUTS as u64).map(|number| (an_hour(plan, number), Vec::new())).collect();
-    let measured = (0..50).map(|round| {
+    let measured = (0..500).map(|round| {
         let age = Duration::from_secs(3610 + round * 10);
         let moment = Moment { age, settled_since: Duration::ZERO };
         let looks: Vec<Look> = (0..ROLLOUTS as u64)

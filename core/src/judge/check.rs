@@ -108,7 +108,8 @@ fn record(check: &PlannedCheck, limit: Opinion, compared: Option<Opinion>, failu
         effect = compared.effect;
         // The same trouble is told once.
         if message != compared.message {
-            message = format!("{message}; {}", compared.message);
+            message.push_str("; ");
+            message.push_str(&compared.message);
         }
     }
     let (canary, stable) = limit.arms.unzip();

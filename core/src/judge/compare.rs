@@ -33,35 +33,31 @@ pub(super) fn all<'a>(
     evidence: &Evidence,
 ) -> Vec<Option<Compared>> {
     let nothing = Comparison::default();
-    let compared: Vec<Option<(Versus, Indicator, Standing)>> = checks
+    let mut all: Vec<Option<Compared>> = checks
         .clone()
         .map(|check| {
             let (versus, indicator) = check.comparison()?;
             let comparison = evidence.comparison(&check.name).unwrap_or(&nothing);
-            Some((*versus, indicator, stand(comparison, versus, indicator)))
+            let standing = stand(comparison, versus, indicator);
+            Some(Compared { versus: *versus, indicator, standing, together: false })
         })
         .collect();
-    let acting = checks.zip(&compared).filter(|(check, _)| !check.advisory);
-    let evidence: Vec<f64> = acting.filter_map(|(_, compared)| compared.as_ref()).map(in_units).collect();
-    let together = log_mean_exp(&evidence) >= 0.0;
-    let compared = compared.into_iter();
-    compared
-        .map(|one| {
-            one.map(|(versus, indicator, standing)| Compared { versus, indicator, standing, together })
-        })
-        .collect()
-}
-
-/// The logarithm of the evidence against the canary, in units of what its check needs.
-fn in_units((versus, _, standing): &(Versus, Indicator, Standing)) -> f64 {
-    match standing {
-        Standing::Known(finding) => finding.log_worse + versus.alpha.ln(),
-        // No evidence is evidence of 1.
-        Standing::Learning(..) | Standing::Gathering(..) | Standing::Nothing => versus.alpha.ln(),
-    }
+    let acting = checks.zip(&all).filter(|(check, _)| !check.advisory);
+    let together = log_mean_exp(acting.filter_map(|(_, one)| one.as_ref()).map(Compared::in_units)) >= 0.0;
+    all.iter_mut().flatten().for_each(|one| one.together = together);
+    all
 }
 
 impl Compared {
+    /// The logarithm of the evidence against the canary, in units of what its check needs.
+    fn in_units(&self) -> f64 {
+        match &self.standing {
+            Standing::Known(finding) => finding.log_worse + self.versus.alpha.ln(),
+            // No evidence is evidence of 1.
+            Standing::Learning(..) | Standing::Gathering(..) | Standing::Nothing => self.versus.alpha.ln(),
+        }
+    }
+
     /// What the check says of it after `look`.
     pub(super) fn opinion(&self, check: &PlannedCheck, look: &Look) -> Opinion {
         if let Some(nothing_new) = self.trouble(check, look) {
@@ -166,19 +162,19 @@ impl Compared {
     fn evidence(&self, finding: &Finding, verdict: Verdict) -> String {
         let needed = number(1.0 / self.versus.alpha);
         let (worse, better) = (number(evidence(finding.log_worse)), number(evidence(finding.log_better)));
+        let Versus { max_ratio, clear_ratio, .. } = self.versus;
         let (too_bad, good_enough) = match self.indicator.direction() {
-            Direction::MoreIsWorse => (
-                format!("more than {} times", number(self.versus.max_ratio)),
-                format!("less than {} times", number(self.versus.clear_ratio)),
-            ),
-            Direction::MoreIsBetter => (
-                format!("less than {} times", number(1.0 / self.versus.max_ratio)),
-                format!("more than {} times", number(1.0 / self.versus.clear_ratio)),
-            ),
+            Direction::MoreIsWorse => (("more", max_ratio), ("less", clear_ratio)),
+            Direction::MoreIsBetter => (("less", 1.0 / max_ratio), ("more", 1.0 / clear_ratio)),
         };
+        let times = |(side, ratio)| fmt::from_fn(move |f| write!(f, "{side} than {} times", number(ratio)));
         match verdict {
-            Verdict::Fail => format!("evidence of {worse} that it is {too_bad}, {needed} was needed"),
-            Verdict::Pass => format!("evidence of {better} that it is {good_enough}, {needed} was needed"),
+            Verdict::Fail => {
+                format!("evidence of {worse} that it is {}, {needed} was needed", times(too_bad))
+            }
+            Verdict::Pass => {
+                format!("evidence of {better} that it is {}, {needed} was needed", times(good_enough))
+            }
             Verdict::Inconclusive => format!(
                 "evidence of {worse} of the {needed} that a rollback needs, and of {better} of the {needed} that clear it"
             ),

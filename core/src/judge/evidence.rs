@@ -48,14 +48,14 @@ impl Evidence {
     /// Adds what one look saw when the step was `age` old. Of slow requests only what the `limits` need is kept.
     pub fn add(&mut self, age: Duration, seen: &Measurement, limits: &[Bound]) {
         self.requests = self.requests.saturating_add(seen.canary.requests);
+        if self.blocks.len() >= KEPT_BLOCKS {
+            self.merge();
+        }
         self.blocks.push(Block {
             until: age.into(),
             stable: Packed::near(&seen.stable, limits),
             canary: Packed::near(&seen.canary, limits),
         });
-        if self.blocks.len() > KEPT_BLOCKS {
-            self.merge();
-        }
     }
 
     /// Adds what one look saw to the comparisons of `checks`.
@@ -63,12 +63,12 @@ impl Evidence {
         for check in checks {
             let Some((versus, indicator)) = check.comparison() else { continue };
             let Some(seen) = indicator.seen(&check.name, look) else { continue };
-            // Nearly always it is there.
-            if !self.comparisons.contains_key(&check.name) {
-                self.comparisons.insert(check.name.clone(), Box::default());
-            }
+            let add = |comparison: &mut Comparison| comparison.add(versus, indicator, seen, &look.history);
+            // Nearly always it is there, and its name need not be copied.
             if let Some(comparison) = self.comparisons.get_mut(&check.name) {
-                comparison.add(versus, indicator, seen, &look.history);
+                add(comparison);
+            } else {
+                add(self.comparisons.entry(check.name.clone()).or_default());
             }
         }
     }
@@ -116,18 +116,18 @@ impl Evidence {
 
     /// Merges pairs of neighbours in the older half.
     fn merge(&mut self) {
-        let newer = self.blocks.split_off(KEPT_BLOCKS / 2);
-        let older = std::mem::take(&mut self.blocks);
-        let mut older = older.into_iter();
-        while let Some(mut block) = older.next() {
-            if let Some(next) = older.next() {
-                block.stable.add(&next.stable);
-                block.canary.add(&next.canary);
-                block.until = next.until;
-            }
-            self.blocks.push(block);
+        let half = KEPT_BLOCKS / 2;
+        for pair in self.blocks[..half].chunks_exact_mut(2) {
+            let [older, newer] = pair else { continue };
+            newer.stable.add(&older.stable);
+            newer.canary.add(&older.canary);
         }
-        self.blocks.extend(newer);
+        // The newer of each pair stays.
+        let mut index = 0;
+        self.blocks.retain(|_| {
+            index += 1;
+            index > half || index % 2 == 0
+        });
     }
 }
 

@@ -1,11 +1,12 @@
 //! Counts in as little room as they can have.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{Bound, Counts};
 
 /// [`Counts`] as evidence keeps them, and the same in the status. A node of a map has room for eleven bounds, one or two are
-/// kept, and of every Rollout in flight there are up to 64 of these.
+/// kept for a limit, and of every Rollout in flight there are up to 64 of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Counts", into = "Counts")]
 pub struct Packed {
@@ -14,22 +15,25 @@ pub struct Packed {
     /// Those of them that failed.
     pub errors: u64,
     /// Those of them that took longer than a bound, in the order of bounds.
-    slower: Box<[(Bound, u64)]>,
+    slower: SmallVec<[(Bound, u64); 2]>,
 }
 
 impl Packed {
     /// Without the bounds that none of the `limits` needs: the one at the limit, or its neighbours.
     pub(super) fn near(counts: &Counts, limits: &[Bound]) -> Self {
-        let mut slower = Vec::with_capacity(2 * limits.len());
+        let mut slower = SmallVec::new();
         for limit in limits {
-            let below = counts.slower.range(..=limit).next_back();
-            let exact = below.filter(|(bound, _)| *bound == limit);
-            let above = counts.slower.range(limit..).next().filter(|_| exact.is_none());
+            if let Some(exact) = counts.slower.get(limit) {
+                slower.push((*limit, *exact));
+                continue;
+            }
+            let below = counts.slower.range(..limit).next_back();
+            let above = counts.slower.range(limit..).next();
             slower.extend(below.into_iter().chain(above).map(|(bound, slower)| (*bound, *slower)));
         }
         slower.sort_unstable();
         slower.dedup();
-        Self { requests: counts.requests, errors: counts.errors, slower: slower.into() }
+        Self { requests: counts.requests, errors: counts.errors, slower }
     }
 
     /// Adds what was counted at another time.

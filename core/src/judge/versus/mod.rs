@@ -204,8 +204,8 @@ impl Series {
         if pair.stable > 0 {
             self.dispersion.saw(pair.stable_bad);
         }
-        let divisor = known.unwrap_or(1.0);
-        self.sums.iter_mut().zip(added).for_each(|(sum, more)| sum.add(more / divisor));
+        let share = 1.0 / known.unwrap_or(1.0);
+        self.sums.iter_mut().zip(added).for_each(|(sum, more)| sum.add(more * share));
         if let (None, Some(factor)) = (known, self.dispersion.factor()) {
             self.sums.iter_mut().for_each(|sum| *sum = Fixed::new(sum.get() / factor));
         }

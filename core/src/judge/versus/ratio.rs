@@ -6,6 +6,8 @@
 //! two likelihoods is a martingale under the hypothesis in its denominator, so that it may be looked at as often as one
 //! likes (Ville's inequality). Sources: Howard, Ramdas et al. 2021; Lindon and Malek, arXiv 2011.03567.
 
+use std::sync::LazyLock;
+
 /// Ratios that a canary which is worse may have, in units of the largest ratio that is all right.
 const WORSE: [f64; 8] = [1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0];
 /// Ratios that a canary which is no worse may have, in units of the ratio that it must be shown to be below.
@@ -40,10 +42,10 @@ impl Pair {
 }
 
 /// The ratios whose likelihoods are kept for a test between `max` (the largest ratio that is all right) and `clear`
-/// (the ratio that the canary is cleared below).
+/// (the ratio that the canary is cleared below), and their logarithms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grid {
-    ratios: [f64; Grid::LEN],
+    ratios: [(f64, f64); Grid::LEN],
 }
 
 const MAX: usize = 0;
@@ -52,17 +54,31 @@ const WORSE_FROM: usize = 2;
 const BETTER_FROM: usize = WORSE_FROM + WORSE.len();
 const INTERVAL_FROM: usize = BETTER_FROM + BETTER.len();
 
+/// What the ratios are of their units, and the logarithms: they are the same for every test, and take the time.
+static FACTORS: LazyLock<[(f64, f64); Grid::LEN]> = LazyLock::new(|| {
+    let all = [1.0, 1.0].into_iter().chain(WORSE).chain(BETTER).chain(INTERVAL);
+    let mut factors = [(1.0, 0.0); Grid::LEN];
+    factors.iter_mut().zip(all).for_each(|(factor, one)| *factor = (one, one.ln()));
+    factors
+});
+
 impl Grid {
     /// How many ratios there are.
     pub const LEN: usize = INTERVAL_FROM + INTERVAL.len();
 
     /// The grid of a test.
     pub fn new(max: f64, clear: f64) -> Self {
-        let worse = WORSE.iter().map(|factor| factor * max);
-        let better = BETTER.iter().map(|factor| factor * clear);
-        let all = [max, clear].into_iter().chain(worse).chain(better).chain(INTERVAL);
-        let mut ratios = [0.0; Self::LEN];
-        ratios.iter_mut().zip(all).for_each(|(ratio, one)| *ratio = one);
+        let [max, clear, one] = [max, clear, 1.0].map(|unit| (unit, unit.ln()));
+        let mut ratios = *FACTORS;
+        for (index, (ratio, log)) in ratios.iter_mut().enumerate() {
+            let (unit, log_of_unit) = match index {
+                MAX | WORSE_FROM..BETTER_FROM => max,
+                CLEAR | BETTER_FROM..INTERVAL_FROM => clear,
+                _ => one,
+            };
+            *ratio *= unit;
+            *log += log_of_unit;
+        }
         Self { ratios }
     }
 
@@ -70,7 +86,7 @@ impl Grid {
     pub fn seen_by(&self, canary: u64, stable: u64) -> Added {
         let all = to_float(canary) + to_float(stable);
         let share = if all > 0.0 { to_float(canary) / all } else { 0.0 };
-        let logs = |ratio: f64| (ratio.ln(), (share * (ratio - 1.0)).ln_1p());
+        let logs = |(ratio, log): (f64, f64)| (log, (share * (ratio - 1.0)).ln_1p());
         Added { answered: (canary > 0, stable > 0), logs: self.ratios.map(logs) }
     }
 
@@ -103,19 +119,19 @@ impl Added {
 /// The logarithm of the evidence that the ratio is above the grid's `max`; `sums` are the log-likelihoods of its ratios.
 /// At 1/α or more the hypothesis "at most `max`" is refuted with an error of at most α.
 pub fn log_worse(sums: &[f64]) -> f64 {
-    log_mean_exp(&sums[WORSE_FROM..BETTER_FROM]) - sums[MAX]
+    log_mean_exp(sums[WORSE_FROM..BETTER_FROM].iter().copied()) - sums[MAX]
 }
 
 /// The logarithm of the evidence that the ratio is below the grid's `clear`.
 pub fn log_better(sums: &[f64]) -> f64 {
-    log_mean_exp(&sums[BETTER_FROM..INTERVAL_FROM]) - sums[CLEAR]
+    log_mean_exp(sums[BETTER_FROM..INTERVAL_FROM].iter().copied()) - sums[CLEAR]
 }
 
 /// The ratios that are not refuted with an error of `alpha`, whenever one looks: from, and to where there is an end.
 pub fn interval(sums: &[f64], alpha: f64) -> (f64, Option<f64>) {
     let sums = &sums[INTERVAL_FROM..];
-    let mixture = log_mean_exp(sums);
-    let stands = |index: &usize| mixture - sums[*index] < -alpha.ln();
+    let refuted = log_mean_exp(sums.iter().copied()) + alpha.ln();
+    let stands = |index: &usize| sums[*index] > refuted;
     let indices = 0..INTERVAL.len();
     // The end lies between the last ratio that stands and the first that is refuted: the latter is said.
     let from = indices.clone().find(stands).and_then(|index| index.checked_sub(1));
@@ -124,23 +140,21 @@ pub fn interval(sums: &[f64], alpha: f64) -> (f64, Option<f64>) {
 }
 
 /// The logarithm of the mean of what `logs` are the logarithms of.
-pub fn log_mean_exp(logs: &[f64]) -> f64 {
-    let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+pub fn log_mean_exp(logs: impl IntoIterator<Item = f64, IntoIter: Clone>) -> f64 {
+    let logs = logs.into_iter();
+    let (largest, number) = logs
+        .clone()
+        .fold((f64::NEG_INFINITY, 0.0), |(largest, number), log| (log.max(largest), number + 1.0));
     if !largest.is_finite() {
         return f64::NEG_INFINITY;
     }
-    let sum: f64 = logs.iter().map(|log| (log - largest).exp()).sum();
-    largest + (sum / count(logs.len())).ln()
+    let sum: f64 = logs.map(|log| (log - largest).exp()).sum();
+    largest + (sum / number).ln()
 }
 
 #[allow(clippy::cast_precision_loss)] // counts up to 2^53 are exact, and above that nobody can tell
 fn to_float(count: u64) -> f64 {
     count as f64
-}
-
-#[allow(clippy::cast_precision_loss)] // a handful
-fn count(length: usize) -> f64 {
-    length as f64
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ impl Scores {
         let logs = CHANCES.map(|chance| {
             (f64::from(one) * (2.0 * chance).ln() + f64::from(other) * (2.0 * (1.0 - chance)).ln()) / factor
         });
-        log_mean_exp(&logs)
+        log_mean_exp(logs)
     }
 }
 

@@ -135,7 +135,7 @@ fn counted(comparison: &Comparison, versus: &Versus, direction: Direction) -> St
     // nothing was slower than: they never tell anything, and would keep a proof from coming for ever.
     let told = known.iter().filter(|(series, _)| series.canary_bad > 0 || series.stable_bad > 0);
     let log_better = told.map(|(_, sums)| log_better(sums)).reduce(f64::min).unwrap_or(0.0);
-    Standing::Known(Finding { log_worse: log_mean_exp(&worse), log_better, effect })
+    Standing::Known(Finding { log_worse: log_mean_exp(worse), log_better, effect })
 }
 
 /// The interval of canary over stable, where that of stable over canary was tested.
