@@ -122,16 +122,40 @@ impl Comparison {
     }
 
     fn count(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement, history: &[Measurement]) {
-        // Which sorts there are is chosen on one look and counted from the next: a choice must not know what it judges.
-        if self.series.is_empty() {
-            if indicator == Indicator::Latency {
-                self.series =
-                    bounds(seen).into_iter().map(|bound| Series::new(Some(bound), history)).collect();
-                return;
-            }
+        if self.series.is_empty() && indicator != Indicator::Latency {
             // What was asked of requests says nothing about other counters.
             let history = if indicator == Indicator::Errors { history } else { &[] };
             self.series.push(Series::new(None, history));
+        }
+        self.add_up(versus, indicator, seen);
+        if indicator == Indicator::Latency {
+            self.choose_bounds(seen, history);
+        }
+    }
+
+    /// Which bounds are compared is chosen on one look and counted from the next, because a choice must not know what it
+    /// judges. While no request was slower than any of them there is no evidence yet, and better ones may be chosen.
+    fn choose_bounds(&mut self, seen: &Measurement, history: &[Measurement]) {
+        if self.series.iter().any(|series| series.canary_bad > 0 || series.stable_bad > 0) {
+            return;
+        }
+        let chosen = bounds(seen, history);
+        if self.series.iter().filter_map(|series| series.bound).eq(chosen.iter().copied()) {
+            return;
+        }
+        let mut before = std::mem::take(&mut self.series);
+        let series = chosen.into_iter().map(|bound| {
+            let there = before.iter().position(|series| series.bound == Some(bound));
+            there.map_or_else(|| Series::new(Some(bound), history), |there| before.swap_remove(there))
+        });
+        self.series = series.collect();
+        // They are of the bounds that were counted.
+        (self.canary, self.stable) = (0, 0);
+    }
+
+    fn add_up(&mut self, versus: &Versus, indicator: Indicator, seen: &Measurement) {
+        if self.series.is_empty() {
+            return;
         }
         self.canary = self.canary.saturating_add(seen.canary.requests);
         self.stable = self.stable.saturating_add(seen.stable.requests);
@@ -167,9 +191,9 @@ impl Comparison {
 impl Series {
     fn new(bound: Option<Bound>, history: &[Measurement]) -> Self {
         let mut series = Self { bound, sums: vec![Fixed::default(); Grid::LEN], ..Self::default() };
-        for stable in history.iter().map(|seen| &seen.stable).filter(|stable| stable.requests > 0) {
+        for stable in history.iter().map(|seen| &seen.stable) {
             if let Some(bad) = series.bad(stable) {
-                series.dispersion.saw(bad);
+                series.dispersion.saw(bad, stable.requests);
             }
         }
         series
@@ -201,9 +225,7 @@ impl Series {
         self.stable_bad = self.stable_bad.saturating_add(pair.stable_bad);
         // What a look is divided by must not know of that look, or it would be no bet that was made before.
         let known = self.dispersion.factor();
-        if pair.stable > 0 {
-            self.dispersion.saw(pair.stable_bad);
-        }
+        self.dispersion.saw(pair.stable_bad, pair.stable);
         let share = 1.0 / known.unwrap_or(1.0);
         self.sums.iter_mut().zip(added).for_each(|(sum, more)| sum.add(more * share));
         if let (None, Some(factor)) = (known, self.dispersion.factor()) {
@@ -212,23 +234,27 @@ impl Series {
     }
 }
 
-/// Bounds that tell something: those that some requests of stable were slower than, and others were not, and the next
-/// higher one; evenly thinned out where there are many.
-fn bounds(seen: &Measurement) -> Vec<Bound> {
-    let Counts { requests, slower, .. } = &seen.stable;
-    let common: Vec<(Bound, u64)> = slower
-        .iter()
-        .filter(|(bound, _)| seen.canary.requests == 0 || seen.canary.slower.contains_key(bound))
-        .map(|(bound, slow)| (*bound, *slow))
-        .collect();
-    let telling = |slow: u64| slow > 0 && slow < *requests;
-    let last = common.iter().rposition(|(_, slow)| telling(*slow));
-    let chosen: Vec<Bound> = common
-        .iter()
-        .enumerate()
-        .filter(|(index, (_, slow))| telling(*slow) || last.is_some_and(|last| *index == last + 1))
-        .map(|(_, (bound, _))| *bound)
-        .collect();
+/// Bounds that tell something: those that some requests of stable were slower than, and others were not, and the lowest one
+/// that none was slower than, which a much slower canary shows at; evenly thinned out where there are many. What stable did
+/// before the rollout is of use where there is any: a quiet look shows little.
+fn bounds(seen: &Measurement, history: &[Measurement]) -> Vec<Bound> {
+    let of_stable = || history.iter().chain([seen]).map(|seen| &seen.stable);
+    let requests: u64 = of_stable().map(|stable| stable.requests).fold(0, u64::saturating_add);
+    let common = seen.stable.slower.keys();
+    let common = common.filter(|bound| seen.canary.requests == 0 || seen.canary.slower.contains_key(bound));
+    let slow = |bound: &Bound| {
+        of_stable().filter_map(|stable| stable.slower.get(bound)).copied().fold(0, u64::saturating_add)
+    };
+    let mut chosen = Vec::new();
+    for bound in common {
+        let slow = slow(bound);
+        if slow < requests {
+            chosen.push(*bound);
+        }
+        if slow == 0 {
+            break;
+        }
+    }
     let every = chosen.len().div_ceil(MOST_BOUNDS).max(1);
     chosen.into_iter().rev().step_by(every).collect()
 }

@@ -71,7 +71,7 @@ fn latency_is_compared_at_the_bounds_that_tell_something() {
     };
     let stable = [(1, 9000), (100, 900), (250, 90), (500, 0), (1000, 0)];
     let slow = seen(&[(1, 1000), (100, 100), (250, 40), (500, 0), (1000, 0)], &stable);
-    assert_eq!(bounds(&slow), [Bound(500), Bound(250), Bound(100)]);
+    assert_eq!(bounds(&slow, &[]), [Bound(500), Bound(250), Bound(100)]);
     let Standing::Known(finding) = after(11, Indicator::Latency, &slow) else { panic!() };
     assert_eq!(finding.verdict(&VERSUS), Verdict::Fail);
     assert!(matches!(finding.effect.saw, Saw::Counted { bound: Some(Bound(250)), .. }));
@@ -80,11 +80,58 @@ fn latency_is_compared_at_the_bounds_that_tell_something() {
     assert_ne!(finding.verdict(&VERSUS), Verdict::Fail);
 }
 
+/// Both arms have the buckets 25, 50, 100 and 250; all requests of each take as long as said.
+fn all_taking(canary: u64, stable: u64, requests: u64) -> Measurement {
+    let arm = |requests, took| {
+        let slower: Vec<(u64, u64)> =
+            [25, 50, 100, 250].map(|bound| (bound, if took > bound { requests } else { 0 })).into();
+        counts(requests, 0, &slower)
+    };
+    Measurement {
+        canary: arm(requests, canary),
+        stable: arm(9 * requests, stable),
+        retiring: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_canary_slower_than_all_of_stable_is_found_although_stable_lies_between_two_bounds() {
+    for (canary, stable) in [(3000, 30), (200, 5), (60, 30)] {
+        let Standing::Known(finding) = after(12, Indicator::Latency, &all_taking(canary, stable, 100)) else {
+            panic!("{canary} {stable}")
+        };
+        assert_eq!(finding.verdict(&VERSUS), Verdict::Fail, "{canary} against {stable}: {finding:?}");
+    }
+    let Standing::Known(equal) = after(50, Indicator::Latency, &all_taking(30, 30, 100)) else { panic!() };
+    assert_ne!(equal.verdict(&VERSUS), Verdict::Fail);
+    // There is no bound to tell them apart at.
+    assert_eq!(after(50, Indicator::Latency, &all_taking(3000, 2000, 100)), Standing::Nothing);
+}
+
+#[test]
+fn other_bounds_are_chosen_while_nothing_was_slower_than_those_of_a_quiet_look() {
+    let mut comparison = Comparison::default();
+    let mut add = |seen: &Measurement| {
+        comparison.add(&VERSUS, Indicator::Latency, Seen::Counted(seen), &[]);
+        comparison.series.iter().filter_map(|series| series.bound).collect::<Vec<_>>()
+    };
+    assert_eq!(add(&all_taking(30, 60, 1)), [Bound(100)]);
+    assert_eq!(add(&all_taking(30, 30, 1)), [Bound(50)], "no request was slower than 100 in either");
+    assert_eq!(add(&all_taking(60, 30, 100)), [Bound(50)], "this look's choice would be the same");
+    assert_eq!(add(&all_taking(200, 200, 100)), [Bound(50)], "there is evidence at it now");
+    let history = vec![all_taking(30, 60, 100); 10];
+    assert_eq!(
+        bounds(&all_taking(30, 30, 1), &history),
+        [Bound(100), Bound(50)],
+        "not all were that fast before"
+    );
+}
+
 #[test]
 fn of_many_bounds_eight_are_compared_the_highest_among_them() {
     let slower: Vec<(u64, u64)> = (1..=20).map(|bound| (bound, 1000 - bound * 40)).collect();
     let arm = counts(1000, 0, &slower);
-    let chosen = bounds(&Measurement { canary: arm.clone(), stable: arm, retiring: BTreeMap::new() });
+    let chosen = bounds(&Measurement { canary: arm.clone(), stable: arm, retiring: BTreeMap::new() }, &[]);
     assert!(chosen.len() <= MOST_BOUNDS && chosen.contains(&Bound(20)), "{chosen:?}");
 }
 

@@ -46,6 +46,16 @@ pub enum Saw {
     },
 }
 
+impl Saw {
+    /// Whether nothing of what is compared was counted, of either arm.
+    pub fn is_none_of_any(&self) -> bool {
+        match self {
+            Self::Counted { canary, stable, .. } => canary.bad == 0 && stable.bad == 0,
+            Self::Scored { .. } => false,
+        }
+    }
+}
+
 /// What is known of the canary against stable, for one check.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Standing {
@@ -53,7 +63,7 @@ pub enum Standing {
     Learning(u32, u32),
     /// There are too few pairs of numbers: so many, of so many.
     Gathering(u32, u32),
-    /// The histograms of both arms share no bound that tells anything, or nobody has asked anything yet.
+    /// Stable has answered nothing yet, or nothing faster than the highest bound that the histograms of both arms share.
     Nothing,
     /// There is evidence.
     Known(Finding),
