@@ -21,8 +21,21 @@ pub(super) struct Compared {
     versus: Versus,
     indicator: Indicator,
     standing: Standing,
-    /// Whether the evidence of all comparisons together is enough to act on.
-    together: bool,
+    together: Together,
+}
+
+/// The evidence of all comparisons that may act.
+#[derive(Clone, Copy, Default)]
+struct Together {
+    comparisons: usize,
+    /// The logarithm of the mean, each in units of what its check needs: at 0 it is enough to act on.
+    log_mean: f64,
+}
+
+impl Together {
+    fn is_enough(self) -> bool {
+        self.log_mean >= 0.0
+    }
 }
 
 /// Where each of the `checks` stands that compares anything. Several comparisons would each be wrong once in a while;
@@ -39,11 +52,13 @@ pub(super) fn all<'a>(
             let (versus, indicator) = check.comparison()?;
             let comparison = evidence.comparison(&check.name).unwrap_or(&nothing);
             let standing = stand(comparison, versus, indicator);
-            Some(Compared { versus: *versus, indicator, standing, together: false })
+            Some(Compared { versus: *versus, indicator, standing, together: Together::default() })
         })
         .collect();
     let acting = checks.zip(&all).filter(|(check, _)| !check.advisory);
-    let together = log_mean_exp(acting.filter_map(|(_, one)| one.as_ref()).map(Compared::in_units)) >= 0.0;
+    let acting = acting.filter_map(|(_, one)| one.as_ref());
+    let log_mean = log_mean_exp(acting.clone().map(Compared::in_units));
+    let together = Together { comparisons: acting.count(), log_mean };
     all.iter_mut().flatten().for_each(|one| one.together = together);
     all
 }
@@ -65,7 +80,10 @@ impl Compared {
         }
         let finding = match &self.standing {
             Standing::Nothing => {
-                return Opinion::unknown("nothing to compare: both arms need requests, and bounds in common");
+                return Opinion::unknown(
+                    "nothing to compare yet: stable has answered nothing, or nothing faster than the highest bound that the \
+                     histograms of both have",
+                );
             }
             Standing::Learning(looks, of) => {
                 return Opinion::unknown(format!(
@@ -86,7 +104,7 @@ impl Compared {
         let enough = arms.is_none_or(|(canary, _)| canary.requests >= check.min_requests);
         let verdict = match finding.verdict(&self.versus) {
             // One of several alone is not enough.
-            Verdict::Fail if !self.together && !check.advisory => Verdict::Inconclusive,
+            Verdict::Fail if !self.together.is_enough() && !check.advisory => Verdict::Inconclusive,
             Verdict::Pass if !enough => Verdict::Inconclusive,
             verdict => verdict,
         };
@@ -98,7 +116,11 @@ impl Compared {
             verdict,
             arms,
             effect: Some(self.record(finding)),
-            suffices: verdict == Verdict::Inconclusive && enough && !self.versus.prove,
+            // What is enough for this check alone must not give the canary more users.
+            suffices: verdict == Verdict::Inconclusive
+                && enough
+                && !self.versus.prove
+                && finding.verdict(&self.versus) != Verdict::Fail,
             ..Opinion::unknown(message)
         }
     }
@@ -174,6 +196,16 @@ impl Compared {
             }
             Verdict::Pass => {
                 format!("evidence of {better} that it is {}, {needed} was needed", times(good_enough))
+            }
+            Verdict::Inconclusive if finding.verdict(&self.versus) == Verdict::Fail => format!(
+                "evidence of {worse} that it is {}; but a rollback needs {needed} of the {} comparisons together, and they \
+                 have {}",
+                times(too_bad),
+                self.together.comparisons,
+                number(evidence(self.together.log_mean) / self.versus.alpha)
+            ),
+            Verdict::Inconclusive if finding.effect.saw.is_none_of_any() => {
+                "neither has any, so that there is nothing to compare yet".to_owned()
             }
             Verdict::Inconclusive => format!(
                 "evidence of {worse} of the {needed} that a rollback needs, and of {better} of the {needed} that clear it"

@@ -1,10 +1,12 @@
 //! Absolute rules: the canary against a limit, over a window of time.
 
+use std::fmt;
+
 use super::{
     Bound, Look, Verdict,
-    evidence::Window,
     opinion::Opinion,
-    words::{duration, percent, ratio},
+    window::Window,
+    words::{duration, percent, ratio, ratio_beside},
 };
 use crate::api::Share;
 
@@ -17,7 +19,7 @@ pub(super) fn errors(max: Share, window: &Window) -> (Bad, Opinion) {
     let breached = exceeds(bad.0, window.canary.requests, max.fraction());
     let message = format!(
         "{} of the canary's requests failed, at most {max} may; stable: {}",
-        ratio(bad.0, window.canary.requests),
+        ratio_beside(max.fraction(), bad.0, window.canary.requests),
         ratio(bad.1, window.stable.requests)
     );
     (bad, Opinion::limit(verdict(breached), message))
@@ -29,12 +31,15 @@ pub(super) fn latency(quantile: f64, max: Bound, window: &Window) -> (Bad, Opini
     let of_stable = |bound: Bound| window.stable.slower_than(bound).unwrap_or(0);
     let say = |bound: Bound, bad: u64| {
         let stable = of_stable(bound);
+        let than = fmt::from_fn(|f| match bound == max {
+            true => Ok(()),
+            false => write!(f, " take longer than {}", duration(max)),
+        });
         let message = format!(
-            "{} of the canary's requests took longer than {}, at most {} may take longer than {}; stable: {}",
-            ratio(bad, window.canary.requests),
+            "{} of the canary's requests took longer than {}, at most {} may{than}; stable: {}",
+            ratio_beside(allowed, bad, window.canary.requests),
             duration(bound),
             percent(allowed),
-            duration(max),
             ratio(stable, window.stable.requests)
         );
         ((bad, stable), message)

@@ -9,6 +9,9 @@ use std::{
 use super::Bound;
 use crate::api::GoDuration;
 
+/// Behind the point of a share in percent.
+const MOST_DIGITS: u8 = 6;
+
 /// How many of how many, with the share in percent.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn ratio(bad: u64, all: u64) -> impl Display {
@@ -18,17 +21,40 @@ pub(super) fn ratio(bad: u64, all: u64) -> impl Display {
     })
 }
 
+/// The same beside a limit on the share: with so many digits that one sees on which side of it the share is.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn ratio_beside(limit: f64, bad: u64, all: u64) -> impl Display {
+    fmt::from_fn(move |f| {
+        if all == 0 {
+            return f.write_str("no requests");
+        }
+        let share = bad as f64 / all as f64;
+        let looks_alike = |digits: i32| {
+            let scale = 100.0 * 10_f64.powi(digits);
+            (share * scale).round_ties_even() == (limit * scale).round_ties_even()
+        };
+        let mut digits = digits_of(share * 100.0);
+        while bad as f64 != limit * all as f64 && digits < MOST_DIGITS && looks_alike(digits.into()) {
+            digits += 1;
+        }
+        write!(f, "{}% ({bad} of {all})", decimal(share * 100.0, digits))
+    })
+}
+
 /// A share in percent with as many digits as tell something.
 pub(super) fn percent(share: f64) -> impl Display {
     let percent = share * 100.0;
-    let digits = if percent >= 10.0 || percent == 0.0 {
+    fmt::from_fn(move |f| write!(f, "{}%", decimal(percent, digits_of(percent))))
+}
+
+fn digits_of(percent: f64) -> u8 {
+    if percent >= 10.0 || percent == 0.0 {
         0
     } else if percent >= 1.0 {
         1
     } else {
         2
-    };
-    fmt::from_fn(move |f| write!(f, "{}%", decimal(percent, digits)))
+    }
 }
 
 /// A latency bound as people write it.
