@@ -70,7 +70,7 @@ pub async fn connections_to_a_port_are_divided_by_weight(lab: &Arc<Lab>) -> Resu
     let entry = open(&world, server, spec).await?;
     let users = Users::infer(entry, &world.host(), IRIS).by_connection();
     world.routed_for(&users).await?;
-    let (users, observed) = (users.rate(210.0).start(), Observed::of_connections(lab, TCP, None));
+    let (users, observed) = (users.rate(120.0).start(), Observed::of_connections(lab, TCP, None));
     promote(world, users, observed, json!([{"virtualService": IRIS, "tcp": [TCP]}])).await
 }
 
@@ -94,6 +94,6 @@ pub async fn connections_for_a_name_are_divided_by_weight(lab: &Arc<Lab>) -> Res
     let entry = open(&world, server, spec).await?;
     let users = Users::infer(entry, &host, IRIS).by_connection().secured(&identity)?;
     world.routed_for(&users).await?;
-    let (users, observed) = (users.rate(210.0).start(), Observed::of_connections(lab, TLS, Some(&host)));
+    let (users, observed) = (users.rate(120.0).start(), Observed::of_connections(lab, TLS, Some(&host)));
     promote(world, users, observed, json!([{"virtualService": IRIS, "tls": [host]}])).await
 }

@@ -1,8 +1,7 @@
 //! Nothing is in flight: losers leave the route, and the next rollout starts.
 
-use super::progress::LONGEST_RETIREMENT;
 use super::turn::{Turn, know};
-use super::{Retiring, Stage, StepState, Withdrawn};
+use super::{Stage, StepState, Withdrawn, leaving};
 use crate::api::{Decision, DecisionKind, Reason};
 
 /// A start if one is due, else a retirement; the latter also beside a rollout in flight.
@@ -71,14 +70,10 @@ fn retire(turn: &mut Turn<'_>) -> Option<Decision> {
     if !turn.in_place() || matches!(turn.state.stage, Stage::Pending | Stage::Released) {
         return None;
     }
-    let (at, unseen) = turn
-        .state
-        .retiring
-        .iter()
-        .enumerate()
-        .find_map(|(at, retiring)| Some((at, may_leave(turn, retiring)?)))?;
-    let leaving = turn.state.retiring[at].predictor.clone();
-    let warning = if unseen { "; nobody could tell for 5m whether it still gets requests" } else { "" };
+    let at = turn.state.retiring.iter().position(|retiring| leaving::may_leave(turn, retiring))?;
+    let retiring = &turn.state.retiring[at];
+    let leaving = retiring.predictor.clone();
+    let warning = leaving::warning(turn, &leaving, retiring.waited.0);
     let message = format!("{leaving} left the route{warning}");
     Some(Decision {
         revision: Some(leaving.revision()),
@@ -91,21 +86,4 @@ fn retire(turn: &mut Turn<'_>) -> Option<Decision> {
             }
         })
     })
-}
-
-/// Whether a loser may leave, and whether that is without anybody knowing that it is quiet.
-fn may_leave(turn: &Turn<'_>, retiring: &Retiring) -> Option<bool> {
-    let waited = retiring.waited.0;
-    if waited >= LONGEST_RETIREMENT {
-        return Some(true);
-    }
-    let plan = turn.plan?;
-    if waited < plan.settle {
-        return None;
-    }
-    if plan.metrics.is_none() {
-        return Some(false);
-    }
-    let seen = turn.facts.look.as_ref()?.counts.as_ref().ok()?;
-    (seen.retiring.get(&retiring.predictor.revision()) == Some(&0)).then_some(false)
 }

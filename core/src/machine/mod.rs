@@ -8,6 +8,7 @@ mod desired;
 mod facts;
 mod guard;
 mod idle;
+mod leaving;
 mod people;
 mod progress;
 mod record;

@@ -52,7 +52,18 @@ fn a_loser_that_nobody_can_see_leaves_after_five_minutes_with_a_warning() {
     let aborted = life.last().at;
     life.until(Saw::Outage, |life| life.last().kind == DecisionKind::Retired);
     assert_eq!((life.last().at - aborted).num_seconds(), 300);
-    assert!(life.last().message.ends_with("nobody could tell for 5m whether it still gets requests"));
+    assert!(life.last().message.ends_with("; no look showed for 5m that it gets no more requests"));
+}
+
+#[test]
+fn of_a_loser_that_is_asked_all_the_same_it_is_said_so() {
+    let mut life = Life::at_step(2, |_| ());
+    life.until(GOOD, |life| life.weight() == 100);
+    // Connections that do not end, as of streams: they were made before.
+    life.world.lingering.insert("v1".to_owned(), 7);
+    life.until(GOOD, |life| life.stable() == "v2");
+    let message = &life.last().message;
+    assert!(message.ends_with("; after 5m it still gets requests, 7 since the look before"), "{message}");
 }
 
 #[test]
@@ -62,7 +73,7 @@ fn promoted_is_said_only_when_the_old_stable_is_quiet() {
     let promoting = life.last().at;
     life.until(Saw::Outage, |life| life.stable() == "v2");
     assert_eq!((life.last().at - promoting).num_seconds(), 300);
-    assert!(life.last().message.ends_with("nobody could tell for 5m whether it still gets requests"));
+    assert!(life.last().message.ends_with("; no look showed for 5m that it gets no more requests"));
     assert_eq!(hosts(&life), ["v2"]);
 }
 

@@ -35,6 +35,8 @@ pub struct World {
     pub frozen: Option<Frozen>,
     /// What predictors serve, by Service.
     pub serves: BTreeMap<String, String>,
+    /// Requests that a Service gets at each look although no route leads there.
+    pub lingering: BTreeMap<String, u64>,
     pub now: Duration,
     /// The last number that was given out.
     pub last: u64,
@@ -92,6 +94,7 @@ impl World {
             actions: Vec::new(),
             frozen: None,
             serves: BTreeMap::new(),
+            lingering: BTreeMap::new(),
             now: Duration::ZERO,
             last: 1,
         };
@@ -216,7 +219,8 @@ impl World {
                 weight(object, service) > 0 || by_match || mirrors(object).contains_key(service)
             })
         };
-        let asks = |service: &str| if busy(service) { 10 } else { 0 };
+        let lingers = |service: &str| self.lingering.get(service).copied().unwrap_or(0);
+        let asks = |service: &str| if busy(service) { 10 } else { lingers(service) };
         let stable = self.status.stable.as_ref().map_or("", |stable| stable.service.as_str());
         let counts = match saw {
             Saw::NotAsked => return None,
