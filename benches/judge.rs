@@ -55,19 +55,22 @@ fn comparing() -> Plan {
 }
 
 fn plan(latency: &serde_json::Value) -> Plan {
+    of_checks(&json!([
+        {"name": "errors", "errors": {"max": "1%", "versusStable": {}}, "consecutiveFailures": 2},
+        {"name": "latency", "latency": latency},
+    ]))
+}
+
+fn of_checks(checks: &serde_json::Value) -> Plan {
     let spec = json!({
         "target": {"service": {"name": "canary"}}, "routes": [{"virtualService": "iris"}],
-        "steps": [{"weight": 10, "for": "1h"}], "interval": "10s",
-        "checks": [
-            {"name": "errors", "errors": {"max": "1%", "versusStable": {}}, "consecutiveFailures": 2},
-            {"name": "latency", "latency": latency},
-        ],
+        "steps": [{"weight": 10, "for": "1h"}], "interval": "10s", "checks": checks,
     });
     Plan::new(&serde_json::from_value(spec).unwrap(), "bench").unwrap()
 }
 
-/// What a look saw; which one does not matter, but no two are the same.
-fn seen(plan: &Plan, number: u64) -> Measurement {
+/// What a look saw, in units of 1,000 requests; which one does not matter, but no two are the same.
+fn seen(plan: &Plan, number: u64, busy: u64) -> Measurement {
     let counts = |requests: u64| {
         let bounds = plan.latency_bounds();
         let slower =
@@ -75,18 +78,18 @@ fn seen(plan: &Plan, number: u64) -> Measurement {
         Counts { requests, errors: number % 3, slower: slower.collect() }
     };
     Measurement {
-        stable: counts(900 + number % 50),
-        canary: counts(100 + number % 7),
+        stable: counts(busy * (900 + number % 50)),
+        canary: counts(busy * (100 + number % 7)),
         retiring: BTreeMap::new(),
     }
 }
 
 /// The evidence of an hour.
-fn an_hour(plan: &Plan, offset: u64) -> Evidence {
+fn an_hour(plan: &Plan, offset: u64, busy: u64) -> Evidence {
     let mut evidence = Evidence::default();
     for look in 1..=360 {
-        let seen = seen(plan, offset + look);
-        evidence.add(Duration::from_secs(look * 10), &seen, &plan.latency_limits());
+        let seen = seen(plan, offset + look, busy);
+        evidence.add(Duration::from_secs(look * 10), &seen, &plan.needs());
         evidence.compare(plan.checks.iter(), &Look::new(DateTime::UNIX_EPOCH, Ok(seen)));
     }
     evidence
@@ -104,17 +107,17 @@ fn look() -> Vec<Figure> {
 
 fn judged(plan: &Plan) -> Latencies {
     let mut rollouts: Vec<(Evidence, Vec<CheckRecord>)> =
-        (0..ROLLOUTS as u64).map(|number| (an_hour(plan, number), Vec::new())).collect();
+        (0..ROLLOUTS as u64).map(|number| (an_hour(plan, number, 1), Vec::new())).collect();
     let measured = (0..500).map(|round| {
         let age = Duration::from_secs(3610 + round * 10);
         let moment = Moment { age, settled_since: Duration::ZERO };
         let looks: Vec<Look> = (0..ROLLOUTS as u64)
-            .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(plan, number + round))))
+            .map(|number| Look::new(DateTime::UNIX_EPOCH + age, Ok(seen(plan, number + round, 1))))
             .collect();
         let began = Instant::now();
         for ((evidence, records), look) in rollouts.iter_mut().zip(&looks) {
             let seen = look.counts.as_ref().unwrap();
-            evidence.add(age, seen, &plan.latency_limits());
+            evidence.add(age, seen, &plan.needs());
             evidence.compare(plan.checks.iter(), look);
             *records = judge(plan.checks.iter(), evidence, moment, look, records);
         }
@@ -124,23 +127,40 @@ fn judged(plan: &Plan) -> Latencies {
     measured.collect()
 }
 
-/// What is kept for each check: as text in the status, and in memory.
+/// What is kept of an hour: of the window, which all checks share, and of the comparison that needs most; as text in the
+/// status, and in memory.
 fn evidence() -> Vec<Figure> {
-    let plan = comparing();
-    let checks = plan.checks.len() as f64;
-    let one = an_hour(&plan, 0);
-    let text = serde_json::to_string(&one).unwrap().len() as f64 / 1024.0 / checks;
+    let latency = json!([{"name": "latency", "latency": {"quantile": 0.99, "max": "250ms"}}]);
+    let window = kept(&of_checks(&latency));
+    let latency =
+        json!([{"name": "latency", "latency": {"quantile": 0.99, "max": "250ms", "versusStable": {}}}]);
+    let all = kept(&of_checks(&latency));
+    let figures = |name: &str, (text, memory): (f64, f64), how: &str| {
+        let memory_of = format!("{how}: what 20,000 copies added to VmRSS");
+        let text =
+            Figure::new(&format!("{name}.status"), text, "KiB", &format!("{how}, as JSON, after 360 looks"));
+        [text.at_most(4.0), Figure::new(&format!("{name}.memory"), memory, "KiB", &memory_of).at_most(4.0)]
+    };
+    let comparison = (all.0 - window.0, all.1 - window.1);
+    let window = figures("judge.window", window, "the window of a Rollout, which all its checks share");
+    let comparison = figures(
+        "judge.comparison",
+        comparison,
+        "a comparison of latencies at eight bounds, the largest there is",
+    );
+    window.into_iter().chain(comparison).collect()
+}
+
+fn kept(plan: &Plan) -> (f64, f64) {
+    // So many that all bounds tell something.
+    let one = an_hour(plan, 0, 100);
+    let text = serde_json::to_string(&one).unwrap().len() as f64 / 1024.0;
     let copies = 20_000;
     let before = resident();
     let all: Vec<Evidence> = (0..copies).map(|_| one.clone()).collect();
-    let memory = (resident() - before) / f64::from(copies) / checks;
+    let memory = (resident() - before) / f64::from(copies);
     black_box(&all);
-    vec![
-        Figure::new("judge.evidence.status", text, "KiB", "of a check, as JSON, after 360 looks")
-            .at_most(4.0),
-        Figure::new("judge.evidence.memory", memory, "KiB", "of a check: what 20,000 copies added to VmRSS")
-            .at_most(4.0),
-    ]
+    (text, memory)
 }
 
 /// KiB.

@@ -116,7 +116,7 @@ impl<'p> Replay<'p> {
         match &look.counts {
             Ok(seen) => {
                 self.silent_since = None;
-                self.evidence.add(age, seen, &self.plan.latency_limits());
+                self.evidence.add(age, seen, &self.plan.needs());
                 let first = self.told.counted.map_or(look.at, |(first, _)| first);
                 self.told.counted = Some((first, look.at));
                 for (all, more) in

@@ -1,11 +1,15 @@
 use chrono::DateTime;
 
 use super::*;
-use crate::judge::{Bound, Counts, Measurement, Trouble, TroubleKind};
+use crate::judge::{Bound, Counts, Measurement, Needs, Trouble, TroubleKind};
 use crate::plan::Versus;
 
 const AGE: Duration = Duration::from_mins(1);
-const LIMITS: [Bound; 1] = [Bound(250_000)];
+const WINDOW: Duration = Duration::from_secs(50);
+
+fn needs() -> Needs {
+    Needs { bounds: vec![Bound(250_000)], windows: vec![WINDOW] }
+}
 
 fn at(age: Duration) -> Moment {
     Moment { age, settled_since: Duration::ZERO }
@@ -19,7 +23,7 @@ fn check(rule: Rule, consecutive_failures: u32) -> PlannedCheck {
     PlannedCheck {
         name: "c".into(),
         rule,
-        window: Duration::from_secs(50),
+        window: WINDOW,
         min_requests: 50,
         consecutive_failures,
         versus: None,
@@ -38,7 +42,7 @@ fn look(canary: Counts) -> Look {
 fn once(check: &PlannedCheck, canary: Counts) -> CheckRecord {
     let look = look(canary);
     let mut evidence = Evidence::default();
-    evidence.add(AGE, look.counts.as_ref().unwrap(), &LIMITS);
+    evidence.add(AGE, look.counts.as_ref().unwrap(), &needs());
     judge_one(check, &evidence, &look, &[])
 }
 
@@ -101,7 +105,7 @@ fn failures_must_be_in_a_row_and_looks_without_news_neither_count_nor_interrupt(
     let mut say = |age: u64, canary: Counts| {
         let age = Duration::from_secs(age);
         let look = look(canary);
-        evidence.add(age, look.counts.as_ref().unwrap(), &LIMITS);
+        evidence.add(age, look.counts.as_ref().unwrap(), &needs());
         records = judge(checks.iter(), &evidence, at(age), &look, &records);
         (records[0].verdict, records[0].failures)
     };
@@ -187,7 +191,7 @@ fn after_looks(checks: &[PlannedCheck], looks: u32, canary: &Counts, stable: &Co
     let look = Look { counts: Ok(seen.clone()), ..look(Counts::default()) };
     let mut evidence = Evidence::default();
     for _ in 0..looks {
-        evidence.add(AGE, &seen, &[]);
+        evidence.add(AGE, &seen, &needs());
         evidence.compare(checks.iter(), &look);
     }
     judge(checks.iter(), &evidence, at(AGE), &look, &[])
@@ -243,6 +247,53 @@ fn comparisons_act_together_and_one_of_many_alone_needs_more_evidence() {
 }
 
 #[test]
+fn a_step_does_not_end_while_one_of_several_comparisons_has_evidence_enough_for_itself() {
+    let latency = |index| PlannedCheck {
+        name: format!("p{index}"),
+        rule: Rule::Latency { quantile: 0.99, max: None },
+        ..comparing(false)
+    };
+    let checks: Vec<PlannedCheck> = std::iter::once(comparing(false)).chain((0..10).map(latency)).collect();
+    let records = (10..200).map(|looks| after(&checks, looks, 13, 90).remove(0));
+    let between: Vec<CheckRecord> = records
+        .take_while(|record| record.verdict != Verdict::Fail)
+        .filter(|record| !record.suffices)
+        .collect();
+    let last = between.last().expect("alone it is sure before all are");
+    assert!(
+        last.message.contains(
+            "that it is more than 1 times; but a rollback needs 100 of the 11 comparisons together, and"
+        ),
+        "{}",
+        last.message
+    );
+}
+
+#[test]
+fn where_neither_arm_has_any_the_message_says_that_nothing_is_compared() {
+    let record = after(&[comparing(true)], 12, 0, 0).remove(0);
+    assert_eq!(record.verdict, Verdict::Inconclusive);
+    assert!(
+        record.message.ends_with("neither has any, so that there is nothing to compare yet"),
+        "{}",
+        record.message
+    );
+}
+
+#[test]
+fn a_share_is_told_from_its_limit_also_where_they_round_to_the_same() {
+    let record = once(&check(one_percent(), 1), counts(4990, 50, &[]));
+    assert_eq!(record.verdict, Verdict::Fail);
+    assert!(
+        record.message.starts_with("1.002% (50 of 4990) of the canary's requests failed, at most 1% may;"),
+        "{}",
+        record.message
+    );
+    let record = once(&check(one_percent(), 1), counts(5000, 50, &[]));
+    assert!(record.message.starts_with("1% (50 of 5000)"), "{}", record.message);
+}
+
+#[test]
 fn an_advisory_check_reports_and_is_not_asked() {
     let advisory = PlannedCheck { advisory: true, ..comparing(true) };
     let records = after(&[advisory], 12, 90, 90);
@@ -270,13 +321,16 @@ fn numbers_of_the_past_are_not_those_of_this_step() {
     let lagging = PlannedCheck { lag: Duration::from_secs(40), ..check(one_percent(), 1) };
     let look = look(counts(100, 50, &[]));
     let mut evidence = Evidence::default();
-    evidence.add(Duration::from_secs(20), look.counts.as_ref().unwrap(), &[]);
+    evidence.add(Duration::from_secs(20), look.counts.as_ref().unwrap(), &needs());
     let at = |age| Moment { age: Duration::from_secs(age), settled_since: Duration::from_secs(15) };
     let say =
         |evidence: &Evidence, age| judge([&lagging].into_iter(), evidence, at(age), &look, &[]).remove(0);
     assert_eq!(say(&evidence, 54).verdict, Verdict::Inconclusive);
     // What was seen before the lag had passed counts for nothing.
     assert_eq!(say(&evidence, 55).canary, Some(ArmRecord::default()));
-    evidence.add(Duration::from_mins(1), look.counts.as_ref().unwrap(), &[]);
+    // Nor does a look that saw what was before as well.
+    evidence.add(Duration::from_secs(56), look.counts.as_ref().unwrap(), &needs());
+    assert_eq!(say(&evidence, 56).canary, Some(ArmRecord::default()));
+    evidence.add(Duration::from_mins(1), look.counts.as_ref().unwrap(), &needs());
     assert_eq!(say(&evidence, 60).verdict, Verdict::Fail);
 }

@@ -13,6 +13,7 @@ mod opinion;
 mod packed;
 mod verdict;
 mod versus;
+mod window;
 mod words;
 
 pub use availability::{Availability, Said};
@@ -21,3 +22,4 @@ pub use evidence::Evidence;
 pub use measurement::{Both, Bound, Counts, HISTORY, LADDER, Look, Measurement, Trouble, TroubleKind};
 pub use verdict::Verdict;
 pub use versus::{Comparison, Indicator, LOOKS_AT_STABLE};
+pub use window::Needs;

@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use super::turn::{By, Turn, end_of_evidence, know, remember};
-use super::{Outcome, RevisionOutcome, Stage, State, StepState};
+use super::{Outcome, RevisionOutcome, Stage, State, StepState, leaving};
 use crate::{
     api::{CheckRecord, Decision, DecisionKind, Finish, GoDuration, Reason},
     judge::{Moment, Verdict, judge, lacks_evidence, overall},
     plan::{Plan, PlannedStep},
 };
-
-/// After this the loser leaves the route even if nobody can say that it has no requests any more.
-pub(super) const LONGEST_RETIREMENT: Duration = Duration::from_mins(5);
 
 /// Lets time pass and looks count. True when the evidence got worse: that is worth writing down.
 ///
@@ -54,9 +51,7 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
             turn.state.checks.clear();
         }
     }
-    // Where it does not settle, that is asked of nobody.
-    let in_place = step.in_place.0.saturating_sub(plan.settle);
-    let moment = Moment { age: step.age.0, settled_since: step.age.0.saturating_sub(in_place) };
+    let moment = moment(plan, step);
     let worse = (settled || restless) && look(plan, turn.facts, step, moment, &mut turn.state.checks);
     miss_evidence(turn, elapsed);
     worse
@@ -64,8 +59,14 @@ pub(super) fn observe(turn: &mut Turn<'_>) -> bool {
 
 fn retire_a_while(state: &mut State, elapsed: Duration, in_place: bool) {
     for retiring in state.retiring.iter_mut().filter(|_| in_place) {
-        retiring.waited = capped(retiring.waited, elapsed, LONGEST_RETIREMENT);
+        retiring.waited = capped(retiring.waited, elapsed, leaving::LONGEST);
     }
+}
+
+/// Where the step is now. Where it does not settle, since when it has is asked of nobody.
+fn moment(plan: &Plan, step: &StepState) -> Moment {
+    let in_place = step.in_place.0.saturating_sub(plan.settle);
+    Moment { age: step.age.0, settled_since: step.age.0.saturating_sub(in_place) }
 }
 
 /// Clocks stop at what they are compared with, so that a long wait is no reason to write.
@@ -83,7 +84,7 @@ fn look(
     let Some(look) = &facts.look else { return false };
     let asked = plan.checks_at(step.index);
     if let Ok(measurement) = &look.counts {
-        step.evidence.add(moment.age, measurement, &plan.latency_limits());
+        step.evidence.add(moment.age, measurement, &plan.needs());
     }
     step.evidence.compare(asked.clone().filter(|check| moment.is_past(check.lag)), look);
     let records = judge(asked, &step.evidence, moment, look, checks);
@@ -120,7 +121,9 @@ pub(super) fn lacks_evidence_alone(turn: &Turn<'_>) -> bool {
         || step.withdrawn.is_some()
         || !is_settled(turn, step)
         || step.elapsed.0 < planned.lasts
-        || planned.approve && step.approved.is_none();
+        || planned.approve && step.approved.is_none()
+        // That numbers come late is known; that they do not come is what there is a limit on.
+        || plan.checks_at(step.index).any(|check| !check.advisory && !moment(plan, step).is_past(check.lag));
     !waits_for_something_else && !enough_evidence(plan, step, &turn.state.checks)
 }
 
@@ -163,7 +166,7 @@ pub(super) fn waits_for(turn: &Turn<'_>) -> Option<Reason> {
         if turn.facts.frozen.is_some() && !turn.in_place() {
             return Some(Reason::Frozen);
         }
-        return (!settled || !stable_is_quiet(turn)).then_some(Reason::Promoting);
+        return (!settled || !leaving::stable_may_leave(turn)).then_some(Reason::Promoting);
     };
     if let Some(stopped) = turn.stopped() {
         return Some(stopped);
@@ -221,20 +224,6 @@ fn is_unwanted(turn: &Turn<'_>, plan: &Plan, step: &StepState) -> bool {
     let Some(wanted) = &turn.facts.wanted else { return false };
     let promoting = step.index >= plan.promotion();
     turn.state.canary.as_ref() != Some(wanted) && (!promoting || turn.state.stable.as_ref() == Some(wanted))
-}
-
-/// Whether the old stable, which has lost its traffic, may leave: a look saw no request there, or nobody can tell.
-fn stable_is_quiet(turn: &Turn<'_>) -> bool {
-    let (Some(plan), Some(step)) = (turn.plan, turn.state.step()) else { return false };
-    if plan.metrics.is_none() || step.in_place.0 >= LONGEST_RETIREMENT {
-        return true;
-    }
-    let seen = turn.facts.look.as_ref().and_then(|look| look.counts.as_ref().ok());
-    let stable = turn.state.stable.as_ref().map(crate::Predictor::revision).unwrap_or_default();
-    // Where the source says so expressly: no requests counted may mean that nobody could count.
-    seen.is_some_and(|seen| {
-        seen.retiring.get(&stable).map_or(seen.stable.requests == 0, |requests| *requests == 0)
-    })
 }
 
 /// The next step, when this one may end.
@@ -312,8 +301,8 @@ fn enter_step(
 
 fn promoted(turn: &mut Turn<'_>, step: &StepState) -> Decision {
     let at = turn.facts.now;
-    let unseen = step.in_place.0 >= LONGEST_RETIREMENT;
-    let warning = if unseen { "; nobody could tell for 5m whether it still gets requests" } else { "" };
+    let old = turn.state.stable.as_ref();
+    let warning = old.map(|old| leaving::warning(turn, old, step.in_place.0)).unwrap_or_default();
     let name = |predictor: &Option<crate::Predictor>| {
         predictor.as_ref().map_or_else(String::new, ToString::to_string)
     };

@@ -138,7 +138,7 @@ fn notes() -> Value {
         };
         let measurement = Measurement { stable: counts(1), canary: counts(2), ..Measurement::default() };
         let age = Duration::from_secs(10 * look);
-        evidence.add(age, &measurement, &plan.latency_limits());
+        evidence.add(age, &measurement, &plan.needs());
         let look = Look::new(chrono::DateTime::UNIX_EPOCH, Ok(measurement));
         evidence.compare(plan.checks.iter(), &look);
     }

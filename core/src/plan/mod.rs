@@ -27,7 +27,7 @@ pub use versus::Versus;
 
 use crate::{
     api::{Finish, Given, GoDuration, PredictorTarget, RolloutSpec, ServiceTarget, Then},
-    judge::{Bound, Indicator, LADDER},
+    judge::{Bound, Indicator, LADDER, Needs},
 };
 
 const DEFAULT_INTERVAL: GoDuration = GoDuration::seconds(10);
@@ -192,20 +192,25 @@ impl Plan {
         self.steps.get(index).map_or_else(|| Given::weight(100), PlannedStep::given)
     }
 
-    /// The latency limits of the checks.
-    pub fn latency_limits(&self) -> Vec<Bound> {
-        let limit = |check: &PlannedCheck| match check.rule {
-            Rule::Latency { max, .. } => max,
-            Rule::Errors { .. } | Rule::Query { .. } => None,
-        };
-        self.checks.iter().filter_map(limit).collect()
+    /// What the limits on errors and latency need of what is counted.
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for check in &self.checks {
+            match check.rule {
+                Rule::Errors { max: Some(_) } => {}
+                Rule::Latency { max: Some(max), .. } => needs.bounds.push(max),
+                Rule::Errors { max: None } | Rule::Latency { max: None, .. } | Rule::Query { .. } => continue,
+            }
+            needs.windows.push(check.window);
+        }
+        needs
     }
 
     /// The histogram bounds that the checks need: their limits, and where latencies are compared a ladder of them.
     pub fn latency_bounds(&self) -> Vec<Bound> {
         let compares = |check: &PlannedCheck| matches!(check.comparison(), Some((_, Indicator::Latency)));
         let ladder = LADDER.iter().filter(|_| self.checks.iter().any(compares));
-        self.latency_limits().into_iter().chain(ladder.copied()).collect()
+        self.needs().bounds.into_iter().chain(ladder.copied()).collect()
     }
 
     /// The checks that are for step `index`.

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson};
 use sluice_core::{
     api::CheckRecord,
-    judge::{Counts, Evidence, Look, Measurement, Moment, Verdict, judge},
+    judge::{Counts, Evidence, Look, Measurement, Moment, Needs, Verdict, judge},
     plan::{PlannedCheck, Rule, Versus},
 };
 
@@ -100,7 +100,7 @@ impl Judged {
     pub fn sees(&mut self, checks: &[PlannedCheck], look: &Look) -> &[CheckRecord] {
         self.age += Duration::from_secs_f64(LOOK);
         if let Ok(seen) = &look.counts {
-            self.evidence.add(self.age, seen, &[]);
+            self.evidence.add(self.age, seen, &Needs::default());
         }
         self.evidence.compare(checks.iter(), look);
         let moment = Moment { age: self.age, settled_since: Duration::ZERO };

@@ -39,6 +39,10 @@ fn a_late_check_holds_a_step_until_its_numbers_are_of_that_step() {
     let message = &life.world.status.checks[0].message;
     assert!(message.starts_with("its numbers describe the traffic of 1m ago"), "{message}");
     life.until(GOOD, |life| life.number() == Some(2));
+    // That numbers come late is no lack of evidence, however short the patience with that is.
+    let mut life = Life::at_step(1, |spec| spec["checks"][0]["lag"] = json!("5m"));
+    life.until(GOOD, |life| life.number() == Some(2));
+    assert!(!life.kinds().contains(&DecisionKind::Paused));
 }
 
 #[test]
