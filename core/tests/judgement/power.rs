@@ -29,13 +29,15 @@ fn median(traffic: &Traffic, before: usize) -> f64 {
 #[test]
 fn a_worse_canary_is_found_in_time_and_the_docs_say_when() {
     let mut table = String::new();
-    // The last is what the facts' table has where stable is known.
+    // The minutes at most are those of the table that was computed before, by another program: by chance with stable known; of
+    // clumps with what 30 looks tell, which is a little less than there is, so that more is found, and with all of it half a
+    // minute more.
     for (rate, errors, ratio, clump, at_most) in [
-        (100.0, 0.01, 2.0, 1, 3.0),
-        (100.0, 0.01, 3.0, 1, 1.0),
-        (100.0, 0.001, 10.0, 1, 1.0),
-        (2.0, 0.01, 10.0, 1, 5.5),
-        (100.0, 0.01, 3.0, 5, 4.5),
+        (100.0, 0.01, 2.0, 1, (3.0, 4.0)),
+        (100.0, 0.01, 3.0, 1, (1.0, 1.5)),
+        (100.0, 0.001, 10.0, 1, (1.0, 1.5)),
+        (2.0, 0.01, 10.0, 1, (5.5, 7.0)),
+        (100.0, 0.01, 3.0, 5, (4.5, 4.0)),
     ] {
         let traffic = Traffic { errors, ratio, clump, ..Traffic::plain(rate) };
         let (known, history) = (median(&traffic, KNOWN), median(&traffic, HISTORY));
@@ -43,7 +45,7 @@ fn a_worse_canary_is_found_in_time_and_the_docs_say_when() {
         let row = format!("| {rate} | {}%, {shape} | {ratio} times | {known} | {history} |", errors * 100.0);
         println!("{row}");
         writeln!(table, "{row}").unwrap();
-        assert!(known <= at_most, "{row} where {at_most} was to be");
+        assert!(known <= at_most.0 && history <= at_most.1, "{row} where {at_most:?} was to be");
     }
     docs::says(&table);
 }
