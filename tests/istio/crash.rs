@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::lab::Lab;
-use crate::shares::{none_failed, only_failed, share_is};
+use crate::generated::{exposed, predictor, seldon_deployment, users_of_it};
+use crate::lab::{GATEWAY, Lab};
+use crate::shares::{Observed, none_failed, only_failed, share_is};
 use crate::world::{World, same};
 
 /// A moment within so long, another one in each run; what fails says which.
@@ -65,5 +66,39 @@ pub async fn a_breach_ends_though_the_controller_was_killed(lab: &Arc<Lab>) -> R
     ensure!(sequence == [0, 30, 0], "killed after {at:?}: {sequence:?}");
     share_is(&observed, &users, "iris-v2", 30)?;
     only_failed(&users.stop().await, |answer| answer.by == "iris-v2" && answer.status == 500)?;
+    world.end(controller)
+}
+
+/// Copies, then a cohort, then shares: on the route that Sluice generates for a SeldonDeployment.
+pub async fn a_seldon_deployment_is_promoted_over_steps_of_every_kind(lab: &Arc<Lab>) -> Result<()> {
+    let mut world = World::empty(lab, "killed-seldon").await?;
+    seldon_deployment(&mut world, json!({"traffic": 0})).await?;
+    let mut controller = world.controller()?;
+    let expose = json!({"hosts": [world.host()], "gateways": [GATEWAY]});
+    world.create_rollout(&exposed(&world, predictor("main"), expose)).await?;
+    let users = users_of_it(&world).await?;
+    let members = users.clone().header("x-group", "beta").rate(60.0).start();
+    let users = users.rate(150.0).start();
+    let observed = Observed::of_route(lab, &world.host(), "http");
+    let steps = json!([
+        {"mirror": 100, "for": "1s", "minRequests": 400},
+        {"match": [{"headers": {"x-group": {"exact": "beta"}}}], "for": "1s", "minRequests": 100},
+        World::step(30, 500),
+        World::step(100, 200),
+    ]);
+    world.edit(json!({"target": predictor("green"), "steps": steps})).await?;
+    world.status_is("copies are made", |status| status["beside"]["mirror"] == 100.0).await?;
+    let at = moment(Duration::from_secs(12))?;
+    tokio::time::sleep(at).await;
+    controller.kill()?;
+    controller.start_again()?;
+    let killed = || format!("killed after {at:?}");
+    world.phase("Healthy", "Live").await.with_context(killed)?;
+    world.obeyed(&observed, "iris-green", 100).await.with_context(killed)?;
+    same(&format!("what Envoy did, {}", killed()), &observed.sequence("iris-green"), &vec![0, 30, 100])?;
+    observed.share_is(&users, ("iris-green", "iris-v2"), 0).with_context(killed)?;
+    observed.share_is(&users, ("iris-green", "iris-v2"), 30).with_context(killed)?;
+    none_failed(&users.stop().await).with_context(killed)?;
+    none_failed(&members.stop().await).with_context(killed)?;
     world.end(controller)
 }

@@ -71,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
         crash: [
             a_promotion_goes_on_where_it_was,
             a_breach_ends_though_the_controller_was_killed,
+            a_seldon_deployment_is_promoted_over_steps_of_every_kind,
         ],
         outcomes: [
             a_rollback_costs_only_what_the_canary_broke,

@@ -114,6 +114,14 @@ const OWN: &[Mistake] = &[
         ]),
     },
     Mistake {
+        name: "a match that every request of the route meets",
+        what: What::Spec(|| json!({"steps": [{"match": [{"uri": {"prefix": "/"}}], "for": "1s"}]})),
+        says: Says::Controller(
+            "RouteConflict",
+            &["found spec.steps[0].match[0], which all of them do: it would take all of its traffic"],
+        ),
+    },
+    Mistake {
         name: "a subset that no DestinationRule has",
         what: What::Spec(|| json!({"target": {"service": {"name": "iris-v2", "subset": "v9"}}})),
         says: Says::Controller(
