@@ -1,12 +1,16 @@
-//! A predictor that only got copies is done when no more of them arrive: those who send them do not count them.
+//! Copies of requests: a predictor that only got copies is done when no more of them arrive, because those who send them do not
+//! count them; and they end with their canary, whatever becomes of the note that says whose they are.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice::metrics::{Config, Metrics};
-use sluice_lab::{gateway::Load, prometheus::Prometheus};
+use sluice_lab::{gateway::Load, prometheus::Prometheus, scene::eventually};
 
-use crate::world::{World, rollout, same};
+use crate::{
+    oracle,
+    world::{HOST, LIMIT, World, rollout, same, summary},
+};
 
 /// How often Prometheus scrapes and the controller looks.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -48,4 +52,92 @@ async fn a_shadow_leaves_when_no_more_copies_arrive() {
     world.sees("it has left", |status| status["retiring"] == Value::Null).await;
     let took = world.now() - since;
     assert!(took.num_seconds() < 60, "it left {took} after the last copy");
+}
+
+/// What the owner of the route mirrors to, the canary's Service among it, before anything is rolled out.
+fn owners() -> Value {
+    json!([
+        {"destination": {"host": "iris-v2"}},
+        {"destination": {"host": "iris-v2"}, "percentage": {"value": 7}},
+        {"destination": {"host": "audit"}, "percentage": {"value": 10}},
+    ])
+}
+
+/// The owner's, and ours of 10% behind them.
+fn with_ours() -> Value {
+    let mut all = owners();
+    let ours =
+        json!({"destination": {"host": "iris-v2", "port": {"number": 8000}}, "percentage": {"value": 10}});
+    all.as_array_mut().unwrap().push(ours);
+    all
+}
+
+async fn mirrors_are(world: &World, expected: &Value) {
+    let look = || async {
+        let seen = oracle::managed(&world.virtual_service())["mirrors"].clone();
+        if seen == *expected { Ok(()) } else { Err(format!("{seen}, {}", summary(&world.status()))) }
+    };
+    eventually(LIMIT, "the route has these mirrors", look).await.unwrap();
+}
+
+fn note(world: &World) -> Value {
+    world.virtual_service()["metadata"]["annotations"]["sluice.dev/mirrors"].clone()
+}
+
+/// A route of the owner's with a Rollout that copies 10%.
+async fn copying() -> (World, crate::world::Sluice) {
+    let world = World::without_routes().await;
+    world
+        .create(json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "iris"},
+            "spec": {"hosts": [HOST], "http": [{
+                "name": "primary", "mirrors": owners(),
+                "route": [{"destination": {"host": "iris-v1", "port": {"number": 8000}}}],
+            }]},
+        }))
+        .await;
+    world.create(rollout(&json!([{"mirror": 10, "for": "10m"}]))).await;
+    let sluice = world.controller();
+    mirrors_are(&world, &with_ours()).await;
+    (world, sluice)
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_whose_note_is_lost_are_noted_again_and_end_with_the_rollout() {
+    let (world, _sluice) = copying().await;
+    let noted = note(&world);
+    for lost in [json!({"sluice.dev/mirrors": null}), Value::Null] {
+        world.patch_virtual_service(json!({"metadata": {"annotations": lost}})).await;
+        let look = || async { if note(&world) == noted { Ok(()) } else { Err(note(&world)) } };
+        eventually(LIMIT, "they are noted again", look).await.unwrap();
+        mirrors_are(&world, &with_ours()).await;
+    }
+    world.ask("Abort", "stop").await;
+    world.stands("RolledBack", "Aborted").await;
+    mirrors_are(&world, &owners()).await;
+    same(&note(&world), &Value::Null, "the note");
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_end_with_the_rollout_though_their_note_was_lost_while_nobody_looked() {
+    let stripped = || json!({"sluice.dev/mirrors": null});
+    for (lost, way) in [
+        (stripped(), "Abort"),
+        (Value::Null, "Abort"),
+        (json!({"sluice.dev/mirrors": "{"}), "Abort"),
+        (stripped(), "PromoteFull"),
+        (Value::Null, "PromoteFull"),
+    ] {
+        let (world, sluice) = copying().await;
+        drop(sluice);
+        world.patch_virtual_service(json!({"metadata": {"annotations": lost}})).await;
+        world.ask(way, "end").await;
+        let _sluice = world.controller();
+        match way {
+            "Abort" => world.stands("RolledBack", "Aborted").await,
+            _ => world.stands("Healthy", "Live").await,
+        }
+        mirrors_are(&world, &owners()).await;
+        same(&note(&world), &Value::Null, "the note");
+    }
 }
