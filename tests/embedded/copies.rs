@@ -9,7 +9,7 @@ use sluice_lab::{gateway::Load, prometheus::Prometheus, scene::eventually};
 
 use crate::{
     oracle,
-    world::{HOST, LIMIT, World, rollout, same, summary},
+    world::{HOST, LIMIT, Sluice, World, rollout, same, summary},
 };
 
 /// How often Prometheus scrapes and the controller looks.
@@ -54,22 +54,17 @@ async fn a_shadow_leaves_when_no_more_copies_arrive() {
     assert!(took.num_seconds() < 60, "it left {took} after the last copy");
 }
 
-/// What the owner of the route mirrors to, the canary's Service among it, before anything is rolled out.
+/// What the owner of the route mirrors to before anything is rolled out.
 fn owners() -> Value {
-    json!([
-        {"destination": {"host": "iris-v2"}},
-        {"destination": {"host": "iris-v2"}, "percentage": {"value": 7}},
-        {"destination": {"host": "audit"}, "percentage": {"value": 10}},
-    ])
+    json!([{"destination": {"host": "audit"}, "percentage": {"value": 10}}])
 }
 
 /// The owner's, and ours of 10% behind them.
-fn with_ours() -> Value {
-    let mut all = owners();
+fn with_ours(mut owners: Value) -> Value {
     let ours =
         json!({"destination": {"host": "iris-v2", "port": {"number": 8000}}, "percentage": {"value": 10}});
-    all.as_array_mut().unwrap().push(ours);
-    all
+    owners.as_array_mut().unwrap().push(ours);
+    owners
 }
 
 async fn mirrors_are(world: &World, expected: &Value) {
@@ -84,33 +79,33 @@ fn note(world: &World) -> Value {
     world.virtual_service()["metadata"]["annotations"]["sluice.dev/mirrors"].clone()
 }
 
-/// A route of the owner's with a Rollout that copies 10%.
-async fn copying() -> (World, crate::world::Sluice) {
+/// A route with these mirrors of its owner's, and a Rollout that copies 10%.
+async fn copying(owners: &Value) -> (World, Sluice) {
     let world = World::without_routes().await;
     world
         .create(json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "iris"},
             "spec": {"hosts": [HOST], "http": [{
-                "name": "primary", "mirrors": owners(),
+                "name": "primary", "mirrors": owners,
                 "route": [{"destination": {"host": "iris-v1", "port": {"number": 8000}}}],
             }]},
         }))
         .await;
     world.create(rollout(&json!([{"mirror": 10, "for": "10m"}]))).await;
     let sluice = world.controller();
-    mirrors_are(&world, &with_ours()).await;
+    mirrors_are(&world, &with_ours(owners.clone())).await;
     (world, sluice)
 }
 
 #[tokio::test(start_paused = true)]
 async fn copies_whose_note_is_lost_are_noted_again_and_end_with_the_rollout() {
-    let (world, _sluice) = copying().await;
+    let (world, _sluice) = copying(&owners()).await;
     let noted = note(&world);
     for lost in [json!({"sluice.dev/mirrors": null}), Value::Null] {
         world.patch_virtual_service(json!({"metadata": {"annotations": lost}})).await;
         let look = || async { if note(&world) == noted { Ok(()) } else { Err(note(&world)) } };
         eventually(LIMIT, "they are noted again", look).await.unwrap();
-        mirrors_are(&world, &with_ours()).await;
+        mirrors_are(&world, &with_ours(owners())).await;
     }
     world.ask("Abort", "stop").await;
     world.stands("RolledBack", "Aborted").await;
@@ -128,7 +123,7 @@ async fn copies_end_with_the_rollout_though_their_note_was_lost_while_nobody_loo
         (stripped(), "PromoteFull"),
         (Value::Null, "PromoteFull"),
     ] {
-        let (world, sluice) = copying().await;
+        let (world, sluice) = copying(&owners()).await;
         drop(sluice);
         world.patch_virtual_service(json!({"metadata": {"annotations": lost}})).await;
         world.ask(way, "end").await;
@@ -140,4 +135,29 @@ async fn copies_end_with_the_rollout_though_their_note_was_lost_while_nobody_loo
         mirrors_are(&world, &owners()).await;
         same(&note(&world), &Value::Null, "the note");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_owner_copied_to_the_canary_before_stays_after_it() {
+    let bare = json!({"destination": {"host": "iris-v2"}});
+    let share = |percent: u8| {
+        let to = json!({"host": "iris-v2", "port": {"number": 8000}});
+        json!({"destination": to, "percentage": {"value": percent}})
+    };
+    // The last is the same as ours.
+    let owners = json!([bare, share(7), share(10)]);
+    let (mut world, sluice) = copying(&owners).await;
+    drop(sluice);
+    world.patch_virtual_service(json!({"metadata": {"annotations": {"sluice.dev/mirrors": null}}})).await;
+    world.ask("Abort", "stop").await;
+    let _sluice = world.controller();
+    world.stands("RolledBack", "Aborted").await;
+    mirrors_are(&world, &owners).await;
+    world.sees("the loser has left", |status| status["retiring"].is_null()).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    mirrors_are(&world, &owners).await;
+    // The checker takes all copies that a canary gets for those of its step.
+    let others: Vec<_> =
+        world.broken().into_iter().filter(|found| !matches!(found.guarantee, 4 | 13)).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
