@@ -27,10 +27,12 @@ const BELIEVED: Duration = Duration::from_secs(30);
 pub(super) async fn write(context: &Context, memory: &mut Memory, all: Vec<Generated>) -> Result<(), Error> {
     for generated in all {
         let outcome = write_one(context, memory, &generated).await;
-        match &outcome {
-            Ok(()) => {}
-            Err(Error::Refused { .. }) => memory.obstacle = outcome.as_ref().err().map(ToString::to_string),
-            Err(_) => drop(memory.rules.remove(&generated.object)),
+        if let Err(error) = &outcome {
+            // It may be there though it was not, or be another one.
+            memory.rules.remove(&generated.object);
+            if matches!(error, Error::Refused { .. }) {
+                memory.obstacle = Some(error.to_string());
+            }
         }
         outcome?;
     }
@@ -63,7 +65,7 @@ async fn write_one(context: &Context, memory: &mut Memory, generated: &Generated
         }
         Kind::DestinationRule => {
             let rule = serde_json::to_value(&written)?;
-            memory.rules.insert(generated.object.clone(), (rule, Instant::now() + BELIEVED));
+            memory.rules.insert(generated.object.clone(), (Some(rule), Instant::now() + BELIEVED));
         }
     }
     Ok(())

@@ -56,8 +56,8 @@ pub(super) struct Memory {
     pub(super) virtual_services: BTreeMap<ObjectName, VirtualService>,
     /// Objects that we created, or found there when we wanted to, and that the caches may not show yet.
     pub(super) unseen: BTreeSet<ObjectName>,
-    /// DestinationRules as they were last read or written, and until when that counts.
-    pub(super) rules: BTreeMap<ObjectName, (Value, Instant)>,
+    /// DestinationRules as they were last read or written, nothing where there was none, and until when that counts.
+    pub(super) rules: BTreeMap<ObjectName, (Option<Value>, Instant)>,
     /// Gateways that were there, and until when that counts.
     pub(super) gateways: BTreeMap<ObjectName, Instant>,
     /// A predictor whose subset was there, and until when that counts.

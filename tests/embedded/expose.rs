@@ -234,18 +234,49 @@ async fn an_edit_to_a_gateway_that_is_not_there_moves_nothing_but_weights_are_st
     tokio::time::sleep(Duration::from_mins(1)).await;
     same(&stored(&world).unwrap()["spec"], &before, "the route");
 
-    let mut drifted = before["http"].clone();
     let to =
         |service: &str| json!({"destination": {"host": service, "port": {"number": 8000}}, "weight": 50});
-    drifted[0]["route"] = json!([to("iris-v1"), to("iris-v2")]);
+    let mut halved = before["http"].clone();
+    halved[0]["route"] = json!([to("iris-v1"), to("iris-v2")]);
+    // As a version of the middle of a rollout has it.
+    let mut beside = before["http"].clone();
+    beside[0]["mirrors"] = json!([{"destination": {"host": "iris-v2"}, "percentage": {"value": 10}}]);
+    let cohort = json!({
+        "name": "sluice-models/iris/http", "match": [{"headers": {"x-group": {"exact": "beta"}}}],
+        "route": [to("iris-v2")],
+    });
+    beside.as_array_mut().unwrap().insert(0, cohort);
     let objects = world.objects("networking.istio.io", "v1", "VirtualService");
-    let drift = Patch::Merge(json!({"spec": {"http": drifted}}));
-    objects.patch("iris", &PatchParams::default(), &drift).await.unwrap();
-    let look = || async {
-        let seen = stored(&world).unwrap()["spec"].clone();
-        if seen == before { Ok(()) } else { Err(seen.to_string()) }
+    for drifted in [halved, beside] {
+        let drift = Patch::Merge(json!({"spec": {"http": drifted}}));
+        objects.patch("iris", &PatchParams::default(), &drift).await.unwrap();
+        let look = || async {
+            let seen = stored(&world).unwrap()["spec"].clone();
+            if seen == before { Ok(()) } else { Err(seen.to_string()) }
+        };
+        eventually(LIMIT, "the route is put back", look).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_mode_goes_with_its_annotation() {
+    let world = World::without_routes().await;
+    gateway(&world).await;
+    let mut object = rollout("iris-v1", &json!({}));
+    object["spec"]["annotations"] = json!({"seldon.io/istio-tls-mode": "SIMPLE"});
+    world.create(object).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    there(&world).await;
+    let policy = || {
+        let rule = world.api.object("destinationrules.networking.istio.io", NAMESPACE, "iris-v1");
+        rule.map(|rule| rule["spec"]["trafficPolicy"].clone())
     };
-    eventually(LIMIT, "the route is put back", look).await.unwrap();
+    same(&policy(), &Some(json!({"tls": {"mode": "SIMPLE"}})), "how proxies speak to it");
+    world.patch_rollout(json!({"spec": {"annotations": null}})).await;
+    let plain = Some(json!({"connectionPool": {"http": {"idleTimeout": "60s"}}}));
+    let look = || async { if policy() == plain { Ok(()) } else { Err(format!("{:?}", policy())) } };
+    eventually(LIMIT, "the mode is gone", look).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

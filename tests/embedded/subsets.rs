@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use sluice_lab::{
     embedded::{Refusal, Then, Verb, When},
     scene::{POD_PORT, Served},
 };
 
-use crate::world::{CONTROLLER, HOST, World, same};
+use crate::world::{CONTROLLER, HOST, Sluice, World, same};
 
 /// What the first http route that is not the Rollout's own gives to a subset.
 fn weight(world: &World, subset: &str) -> u64 {
@@ -153,4 +154,82 @@ async fn without_a_subset_no_pod_is_asked_for() {
     let _sluice = world.controller();
     world.stands("Healthy", "Live").await;
     same(&pods_asked(&world), &0, "pods that were asked for");
+}
+
+fn rule(subsets: &[&str]) -> Value {
+    let subset = |name: &&str| json!({"name": name, "labels": {"version": name}});
+    json!({"spec": {"subsets": subsets.iter().map(subset).collect::<Vec<_>>()}})
+}
+
+/// The DestinationRule has these subsets from now on, and no others.
+async fn rule_has(world: &World, subsets: &[&str]) {
+    let rules = world.objects("networking.istio.io", "v1", "DestinationRule");
+    rules.patch("iris", &PatchParams::default(), &Patch::Merge(rule(subsets))).await.unwrap();
+}
+
+/// Half of the way: the canary has 5% until somebody approves.
+async fn at_a_gate() -> (World, [Served; 3], Sluice) {
+    let (world, served) = world().await;
+    world.scene.set_ready("iris-b", true).await.unwrap();
+    world.create(rollout(&json!([{"weight": 5, "for": "2s", "approve": true}]))).await;
+    let sluice = world.controller();
+    world.stands("Waiting", "WaitingForApproval").await;
+    same(&weight(&world, "v2"), &5, "what the subset gets");
+    (world, served, sluice)
+}
+
+fn says(status: &Value, what: &str) -> bool {
+    status["message"].as_str().is_some_and(|message| message.contains(what))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subset_that_is_taken_out_of_its_rule_gets_nothing_and_nobody_promotes_it() {
+    let (world, _served, _sluice) = at_a_gate().await;
+    rule_has(&world, &["v1"]).await;
+    world
+        .sees("it is withdrawn", |status| {
+            status["reason"] == "CanaryNotReady"
+                && status["weight"] == 0
+                && says(status, "subset \"v2\" of Service models/iris is in no DestinationRule (not in iris)")
+        })
+        .await;
+    later(Duration::from_secs(1)).await;
+    same(&weight(&world, "v2"), &0, "what a subset gets that no proxy knows");
+    world.ask("PromoteFull", "all").await;
+    later(Duration::from_mins(1)).await;
+    same(&world.action("all")["phase"], &json!("Refused"), "what became of the promotion");
+    same(&weight(&world, "v2"), &0, "what the subset gets a minute later");
+    rule_has(&world, &["v1", "v2"]).await;
+    world.stands("Waiting", "WaitingForApproval").await;
+    same(&weight(&world, "v2"), &5, "what the subset gets once it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_goes_back_to_a_stable_whose_subset_was_taken_out_of_its_rule() {
+    let (world, _served, _sluice) = at_a_gate().await;
+    rule_has(&world, &["v2"]).await;
+    later(Duration::from_secs(15)).await;
+    let back = json!({"spec": {"target": {"service": {"name": "iris", "subset": "v1"}}}});
+    world.patch_rollout(back).await;
+    world
+        .sees("it holds", |status| {
+            status["reason"] == "StableNotReady"
+                && says(status, "subset \"v1\" of Service models/iris is in no DestinationRule")
+        })
+        .await;
+    later(Duration::from_mins(1)).await;
+    same(&weight(&world, "v2"), &5, "what the canary keeps");
+    rule_has(&world, &["v1", "v2"]).await;
+    world.stands("Healthy", "Live").await;
+    same(&weight(&world, "v1"), &100, "what stable has again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_cannot_be_read_take_nothing_away() {
+    let (world, _served, sluice) = at_a_gate().await;
+    let rules = When::verb(Verb::List).resource("destinationrules");
+    sluice.connection.faults().on(rules, Then::Refuse(Refusal::unavailable()));
+    later(Duration::from_mins(2)).await;
+    same(&world.status()["reason"], &json!("WaitingForApproval"), "the reason");
+    same(&weight(&world, "v2"), &5, "what the subset keeps");
 }

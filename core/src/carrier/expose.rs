@@ -16,6 +16,8 @@ use crate::{
 const GRPC_METHODS: &str = ".*tensorflow.*|.*seldon.protos.*|.*inference.*";
 /// What it has requests tried again on.
 const RETRY_ON: &str = "gateway-error,connect-failure,refused-stream";
+/// The fields of a route by which somebody gets its requests, or copies of them.
+const TRAFFIC: [&str; 5] = ["route", "mirrors", "mirror", "mirrorPercentage", "mirrorPercent"];
 
 /// Something of ours that is to be created, or changed, beside the routes: it is for no one to fight over.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,22 +115,30 @@ pub(super) fn edited(
     let name = (field("/metadata/namespace"), field("/metadata/name"));
     let mut after = before.clone();
     match shown(world, expose, &name, desired) {
-        Ok(shown) if expose.traffic_only => take_traffic(&mut after, &shown),
+        Ok(shown) if expose.traffic_only => take_traffic(&mut after, &shown, &world.rollout()),
         Ok(mut shown) => after["spec"] = shown["spec"].take(),
         Err(error) => obstacles.push(error),
     }
     after
 }
 
-/// Makes the routes lead where those of the same name in `shown` do, and leaves all else.
-fn take_traffic(object: &mut Value, shown: &Value) {
+/// Makes the routes lead where those of the same name in `shown` do, with their copies of requests and no others, and leaves
+/// all else. What `rollout` (`namespace/name`) has put before them for matches and cookies goes, unless it is in `shown`.
+fn take_traffic(object: &mut Value, shown: &Value, rollout: &str) {
     let named = |route: &Value| {
         let mut routes = shown["spec"]["http"].as_array().into_iter().flatten();
         routes.find(|shown| shown["name"] == route["name"])
     };
-    for route in object["spec"]["http"].as_array_mut().into_iter().flatten() {
-        if let Some(shown) = named(route) {
-            route["route"] = shown["route"].clone();
+    let Some(http) = object.pointer_mut("/spec/http").and_then(Value::as_array_mut) else { return };
+    http.retain(|route| named(route).is_some() || !traffic::is_own(route, rollout));
+    for route in http {
+        let Some(shown) = named(route) else { continue };
+        let Some(route) = route.as_object_mut() else { continue };
+        for field in TRAFFIC {
+            match shown.get(field) {
+                Some(value) => drop(route.insert(field.to_owned(), value.clone())),
+                None => drop(route.remove(field)),
+            }
         }
     }
 }
@@ -166,14 +176,22 @@ pub(super) fn shown(
         }
         None => Vec::new(),
     };
-    // The first route that matches takes a request, and one without a match takes all.
-    let routes = if expose.prefix.is_none() { [grpc, http].concat() } else { [http, grpc].concat() };
+    // The first route that matches takes a request.
+    let takes_calls = takes_calls(expose.prefix.as_deref());
+    let routes = if takes_calls { [grpc, http].concat() } else { [http, grpc].concat() };
     let mut spec = json!({"http": routes});
     if !expose.delegate {
         spec["hosts"] = json!(expose.hosts);
         spec["gateways"] = json!(gateways(world.cluster.names, expose));
     }
     Ok(json!({"metadata": metadata, "spec": spec}))
+}
+
+/// Whether the route for HTTP would take calls of gRPC, whose path is `/SERVICE/METHOD`: without a prefix, or with one that
+/// such a path may begin with. With a longer one it comes first, as Seldon Core's operator has it, so that no request
+/// below it is taken for a call because of its headers.
+fn takes_calls(prefix: Option<&str>) -> bool {
+    prefix.is_none_or(|prefix| prefix.matches('/').count() <= 2)
 }
 
 /// The same traffic to another port of the same predictors.

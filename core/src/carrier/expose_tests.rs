@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    api::RolloutSpec,
+    api::{Percent, RolloutSpec},
     carrier::{self, Outlook},
+    plan::PlannedMatch,
     traffic::Cluster,
 };
 
@@ -150,6 +151,73 @@ fn whatever_else_stands_in_it_is_put_back_under_its_version() {
 }
 
 #[test]
+fn calls_of_grpc_come_to_their_route_whatever_the_prefix() {
+    let order = |expose: Value| -> Vec<String> {
+        let object = created(&plan(&expose, &json!({})), &setting(25));
+        let routes = object["spec"]["http"].as_array().unwrap();
+        routes.iter().map(|route| route["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // A call has the path `/inference.GRPCInferenceService/ModelInfer`.
+    for expose in [
+        json!({"prefix": "/"}),
+        json!({"prefix": "/inference.GRPCInferenceService/"}),
+        json!({"prefix": "/inference", "rewrite": "/v1"}),
+        json!({"delegate": true}),
+        json!({"delegate": true, "prefix": "/"}),
+    ] {
+        assert_eq!(order(expose.clone()), ["grpc", "http"], "{expose}");
+    }
+    // As the operator has it, where no call can have such a path.
+    for expose in
+        [json!({}), json!({"prefix": "/iris/v1/"}), json!({"delegate": true, "prefix": "/iris/v1/"})]
+    {
+        assert_eq!(order(expose.clone()), ["http", "grpc"], "{expose}");
+    }
+}
+
+#[test]
+fn one_whose_routes_are_in_another_order_is_put_right_in_one_write_that_gives_nothing() {
+    let plan = plan(&json!({"prefix": "/"}), &json!({}));
+    let right = stored(created(&plan, &setting(25)));
+    let mut before = right.clone();
+    before["spec"]["http"].as_array_mut().unwrap().reverse();
+    let outlook = outlook(&[before.clone()], &plan, &setting(25), &stamp(3, 25));
+    let [effect] = outlook.effects.as_slice() else { panic!("{outlook:?}") };
+    assert!(!effect.gives, "also in a freeze");
+    json_patch::patch(&mut before, &effect.patch).unwrap();
+    assert_eq!(before["spec"], right["spec"]);
+}
+
+#[test]
+fn while_the_spec_is_refused_at_rest_nothing_of_a_canary_stays() {
+    let mut plan = plan(&json!({}), &json!({}));
+    let condition = serde_json::from_value(json!({"headers": {"x-group": {"exact": "beta"}}})).unwrap();
+    let in_a_step = Setting {
+        matches: vec![PlannedMatch { path: "spec.steps[0].match[0]".to_owned(), condition }],
+        mirror: Percent::of(10.0).unwrap(),
+        ..setting(50)
+    };
+    // Somebody brings back what it was in a step, with what was refused since.
+    let mut restored = stored(created(&plan, &in_a_step));
+    restored["spec"]["hosts"] = json!(["refused.example.com"]);
+    for route in restored["spec"]["http"].as_array_mut().unwrap() {
+        route["timeout"] = "9s".into();
+    }
+    restored["spec"]["http"][1]["mirror"] = json!({"host": "iris-canary"});
+    plan.expose.as_mut().unwrap().traffic_only = true;
+    let at_rest = Setting { known: vec![predictor("canary")], ..Setting::all_to(predictor("main")) };
+    let outlook = outlook(&[restored.clone()], &plan, &at_rest, &stamp(9, 0));
+    let [effect] = outlook.effects.as_slice() else { panic!("{outlook:?}") };
+    json_patch::patch(&mut restored, &effect.patch).unwrap();
+    let routes = restored["spec"]["http"].as_array().unwrap();
+    let names: Vec<&Value> = routes.iter().map(|route| &route["name"]).collect();
+    assert_eq!(names, ["http", "grpc"], "without those for the match");
+    assert!(!restored["spec"].to_string().contains("iris-canary"), "{}", restored["spec"]);
+    assert_eq!(restored["spec"]["hosts"], json!(["refused.example.com"]), "what is no traffic stays");
+    assert!(routes.iter().all(|route| route["timeout"] == "9s"), "{routes:?}");
+}
+
+#[test]
 fn one_of_that_name_that_is_not_ours_is_never_written() {
     let plan = plan(&json!({}), &json!({}));
     for owners in
@@ -251,6 +319,43 @@ fn with_a_tls_mode_there_are_rules_without_subsets_too() {
         assert!(carrier::accept_rules(world, &plan, &setting, UID, &other("ISTIO_MUTUAL")).is_ok());
         let refusal = carrier::accept_rules(world, &plan, &setting, UID, &other("DISABLE")).unwrap_err();
         assert_eq!(refusal.reason, Reason::NameTaken);
+    });
+}
+
+#[test]
+fn a_tls_mode_that_is_not_asked_for_any_more_goes() {
+    let plan = |annotations: Value| {
+        let spec = json!({"target": {"service": {"name": "v2"}}, "expose": {}, "annotations": annotations});
+        Plan::named(&serde_json::from_value(spec).unwrap(), "models", "iris").unwrap()
+    };
+    let (with, without) = (plan(json!({"seldon.io/istio-tls-mode": "SIMPLE"})), plan(json!({})));
+    let setting = Setting::all_to(Predictor::new("models", "v1", 8000));
+    with_world(&[], |world| {
+        let rules = |plan: &Plan, uid: &str, there: &BTreeMap<ObjectName, Value>| {
+            carrier::rules(world, plan, &setting, uid, there)
+        };
+        assert!(rules(&without, UID, &BTreeMap::new()).is_empty(), "none is made for that");
+        let writes = rules(&with, UID, &BTreeMap::new());
+        let [Generated { object, write: Write::Create(rule), .. }] = writes.as_slice() else {
+            panic!("{writes:?}")
+        };
+        assert!(carrier::rule_names(world, &without, &setting).contains(object), "it is read");
+        let mut rule = stored(rule.clone());
+        // From when it was a subset.
+        rule["spec"]["subsets"] = json!([{"name": "old", "labels": {"version": "old"}}]);
+        let there = BTreeMap::from([(object.clone(), rule.clone())]);
+        assert!(rules(&without, "another", &there).is_empty(), "somebody else's stays");
+        let writes = rules(&without, UID, &there);
+        let [Generated { kind: Kind::DestinationRule, write: Write::Patch(patch), .. }] = writes.as_slice()
+        else {
+            panic!("{writes:?}")
+        };
+        json_patch::patch(&mut rule, patch).unwrap();
+        let expected = json!({"connectionPool": {"http": {"idleTimeout": "60s"}}});
+        assert_eq!(rule["spec"]["trafficPolicy"], expected);
+        assert_eq!(rule["spec"]["subsets"][0]["name"], "old", "whoever still names it is answered");
+        let there = BTreeMap::from([(object.clone(), rule)]);
+        assert!(rules(&without, UID, &there).is_empty(), "once");
     });
 }
 

@@ -20,8 +20,16 @@ use crate::{
 /// How long an idle connection stays open, as Seldon Core has it.
 const IDLE: &str = "60s";
 
-/// The DestinationRules that there must be for a traffic, by name: named after their Services.
-fn wanted(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> BTreeMap<ObjectName, Value> {
+/// A DestinationRule of one of the arms.
+struct Rule {
+    /// Its spec.
+    spec: Value,
+    /// Whether there must be one: for a subset, or for a TLS mode.
+    needed: bool,
+}
+
+/// The DestinationRules of the arms of a traffic, by name: named after their Services.
+fn of_arms(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> BTreeMap<ObjectName, Rule> {
     let arms = [&desired.stable].into_iter().chain(&desired.canary).chain(&desired.retiring);
     let mut subsets: BTreeMap<ObjectName, BTreeSet<&str>> = BTreeMap::new();
     for predictor in arms {
@@ -29,28 +37,26 @@ fn wanted(world: &World<'_>, expose: &PlannedExpose, desired: &Setting) -> BTree
         let of_service = subsets.entry(name).or_default();
         of_service.extend(predictor.subset.as_deref());
     }
-    if expose.tls.is_none() {
-        subsets.retain(|_, subsets| !subsets.is_empty());
-    }
     let rule = |(name, subsets): (ObjectName, BTreeSet<&str>)| {
         let policy = match expose.tls {
             Some(mode) => json!({"tls": {"mode": mode.word()}}),
             None => json!({"connectionPool": {"http": {"idleTimeout": IDLE}}}),
         };
         let mut spec = json!({"host": world.cluster.names.host(&name.0, &name.1), "trafficPolicy": policy});
+        let needed = expose.tls.is_some() || !subsets.is_empty();
         if !subsets.is_empty() {
             let subset = |name: &str| json!({"name": name, "labels": labels_of(name)});
             spec["subsets"] = subsets.into_iter().map(subset).collect();
         }
-        (name, spec)
+        (name, Rule { spec, needed })
     };
     subsets.into_iter().map(rule).collect()
 }
 
-/// The names of the DestinationRules that a traffic needs, so that they can be read.
+/// The names of the DestinationRules that a traffic needs, or may have from when it needed them, so that they can be read.
 pub fn rule_names(world: &World<'_>, plan: &Plan, desired: &Setting) -> Vec<ObjectName> {
     let Some(expose) = &plan.expose else { return Vec::new() };
-    wanted(world, expose, desired).into_keys().collect()
+    of_arms(world, expose, desired).into_keys().collect()
 }
 
 /// What is to be written so that the DestinationRules of generated routes are what a traffic needs. `there` are those
@@ -64,13 +70,20 @@ pub fn rules(
 ) -> Vec<Generated> {
     let Some(expose) = &plan.expose else { return Vec::new() };
     let mut writes = Vec::new();
-    for (name, mut spec) in wanted(world, expose, desired) {
+    for (name, Rule { mut spec, needed }) in of_arms(world, expose, desired) {
         let write = match there.get(&name) {
-            None => Some(Write::Create(expose::object(world, Kind::DestinationRule, &name, uid, &spec))),
+            None => {
+                needed.then(|| Write::Create(expose::object(world, Kind::DestinationRule, &name, uid, &spec)))
+            }
             Some(before) if is_ours(before, uid) => {
-                keep_subsets(before, &mut spec);
                 let mut after = before.clone();
-                after["spec"] = spec;
+                if needed {
+                    keep_subsets(before, &mut spec);
+                    after["spec"] = spec;
+                } else if before.pointer("/spec/trafficPolicy/tls").is_some() {
+                    // A mode that is not asked for any more must not stay. What else there is harms nobody.
+                    after["spec"]["trafficPolicy"] = spec["trafficPolicy"].take();
+                }
                 traffic::patch(before, &after).map(Write::Patch)
             }
             Some(_) => None,
@@ -104,7 +117,8 @@ pub fn accept_rules(
     there: &BTreeMap<ObjectName, Value>,
 ) -> Result<(), Refusal> {
     let Some(expose) = &plan.expose else { return Ok(()) };
-    for (name, spec) in wanted(world, expose, desired) {
+    let needed = of_arms(world, expose, desired).into_iter().filter(|(_, rule)| rule.needed);
+    for (name, Rule { spec, .. }) in needed {
         let Some(other) = there.get(&name).filter(|rule| !is_ours(rule, uid)) else { continue };
         let subsets = spec["subsets"].as_array().cloned().unwrap_or_default();
         let lacks =

@@ -1,11 +1,15 @@
 //! What the world should be for a memory: total, and without order, history or clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::turn::{decided_given, traffic_step};
 use super::{Stage, State};
 use crate::{
     Predictor,
+    api::Percent,
     plan::{Plan, PlannedSticky},
     text::digest,
     traffic::{Cookie, Setting, Sticky, StickyBy, stamp::Stamp},
@@ -47,13 +51,20 @@ pub fn desired(plan: Option<&Plan>, state: &State) -> Option<Setting> {
                     known.push(predictor.clone());
                 }
             }
-            let setting = Setting { canary, retiring, known, ..Setting::all_to(stable) };
+            let copies = plan.map(copies).unwrap_or_default();
+            let setting = Setting { canary, retiring, known, copies, ..Setting::all_to(stable) };
             Some(match (plan, traffic_step(state)) {
                 (Some(plan), Some(index)) => with_step(setting, plan, index),
                 (Some(_) | None, None) | (None, Some(_)) => setting,
             })
         }
     }
+}
+
+/// The percentages at which steps of a plan copy requests, each once.
+fn copies(plan: &Plan) -> Vec<Percent> {
+    let all: BTreeSet<Percent> = plan.steps.iter().map(|step| step.beside.mirror).collect();
+    all.into_iter().filter(|percent| !percent.is_nothing()).collect()
 }
 
 /// The setting with what the canary gets in step `index` of the plan.

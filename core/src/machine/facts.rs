@@ -38,6 +38,10 @@ pub struct Facts {
     pub stable_ready: usize,
     /// Ready endpoints behind the canary in flight, or the wanted predictor; of a subset one stands for any number.
     pub canary_ready: usize,
+    /// Why nobody answers for stable though its Service has ready endpoints, in a sentence; nothing where that is not so.
+    pub stable_missing: Option<String>,
+    /// The same of the canary.
+    pub canary_missing: Option<String>,
     /// What the predictors of the target serve, by Service, where the target tells: texts to compare with `==`.
     pub serves: BTreeMap<String, String>,
     /// What the metrics said, if they were asked this time.

@@ -235,7 +235,7 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         return Answer::Refused(format!("the spec is not accepted: {}", refusal.message));
     }
     if turn.facts.canary_ready == 0 || step.withdrawn.is_some() {
-        return Answer::Refused("the canary has no ready endpoint".to_owned());
+        return Answer::Refused(turn.of_canary("the canary has no ready endpoint"));
     }
     if !turn.in_place() {
         return Answer::Later;
@@ -245,7 +245,7 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     let next = if full { plan.promotion() } else { step.index + 1 };
     if next == plan.promotion() && !full {
         if plan.finish == Finish::KeepStable && must_hold(turn) {
-            return Answer::Refused(NO_STABLE.to_owned());
+            return Answer::Refused(turn.of_stable(NO_STABLE));
         }
         return Answer::Decided(end_of_steps(turn, Reason::Requested, message, Some(asked)));
     }
@@ -255,7 +255,7 @@ fn promote(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
 /// The last step is over, and stable is better: an outcome like another, and no failure.
 fn decide_for_stable(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
     match keeps_from_losing(turn) {
-        None if must_hold(turn) => return Answer::Refused(NO_STABLE.to_owned()),
+        None if must_hold(turn) => return Answer::Refused(turn.of_stable(NO_STABLE)),
         None => {}
         Some(Reason::TrafficNotInPlace) => return Answer::Later,
         Some(reason) => return Answer::Refused(undecided(reason)),
@@ -313,7 +313,7 @@ fn retry(turn: &mut Turn<'_>, asked: &Asked) -> Answer {
         ));
     }
     if must_hold(turn) {
-        return Answer::Refused(NO_STABLE.to_owned());
+        return Answer::Refused(turn.of_stable(NO_STABLE));
     }
     let message = said(asked, "asked to try again");
     let at = turn.facts.now;

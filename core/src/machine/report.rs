@@ -154,7 +154,7 @@ fn stand(turn: &Turn<'_>, decisions: &[Decision]) -> (Phase, Reason, String) {
     };
     if sight::held(turn) {
         let message = "the status is missing or older than the routes, and stable has no ready endpoint: traffic stays where it is";
-        return (Phase::Stalled, Reason::StableNotReady, message.to_owned());
+        return (Phase::Stalled, Reason::StableNotReady, turn.of_stable(message));
     }
     match &turn.state.stage {
         Stage::Pending => match why_pending(turn) {
@@ -242,12 +242,13 @@ fn in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> String {
             None => "the canary has all traffic".to_owned(),
         },
         Reason::StableNotReady => {
-            "stable has no ready endpoint: traffic stays where it is, whatever the checks say".to_owned()
+            turn.of_stable("stable has no ready endpoint: traffic stays where it is, whatever the checks say")
         }
         Reason::TrafficNotInPlace => format!("the traffic of step {name} is not in place{}", obstacle(turn)),
-        Reason::CanaryNotReady => "the canary has no ready endpoint yet".to_owned(),
+        Reason::CanaryNotReady => turn.of_canary("the canary has no ready endpoint yet"),
         Reason::NotReadyInTime => {
-            format!("the canary has no ready endpoint after {}", GoDuration(plan.ready_within))
+            let waited = GoDuration(plan.ready_within);
+            turn.of_canary(format!("the canary has no ready endpoint after {waited}"))
         }
         Reason::Promoting => "the canary has all traffic; the old stable leaves when it is quiet".to_owned(),
         Reason::Paused => paused(turn),

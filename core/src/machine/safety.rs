@@ -76,7 +76,8 @@ pub(super) fn lost_endpoints(turn: &mut Turn<'_>) -> Option<Decision> {
     }
     let (index, losses) = (step.index, step.losses + 1);
     if losses > 1 {
-        let message = "the canary lost its last ready endpoint for the second time in this step";
+        let message =
+            turn.of_canary("the canary lost its last ready endpoint for the second time in this step");
         return Some(turn.end(
             DecisionKind::RolledBack,
             Outcome::RolledBack,
@@ -85,8 +86,9 @@ pub(super) fn lost_endpoints(turn: &mut Turn<'_>) -> Option<Decision> {
             None,
         ));
     }
-    let message =
-        "the canary lost its last ready endpoint: no traffic until it is ready, then the step starts anew";
+    let message = turn.of_canary(
+        "the canary lost its last ready endpoint: no traffic until it is ready, then the step starts anew",
+    );
     Some(turn.decide(DecisionKind::Withdrawn, Reason::CanaryNotReady, message, None, |state| {
         let withdrawn = Some(Withdrawn::default());
         Turn::enter(state, StepState { index, withdrawn, losses, ..StepState::default() });
@@ -100,6 +102,7 @@ fn overdue_canary(turn: &mut Turn<'_>) -> Option<Decision> {
         return None;
     }
     let message = format!("the canary has no ready endpoint after {}", GoDuration(plan.ready_within));
+    let message = turn.of_canary(message);
     Some(turn.decide(DecisionKind::Overdue, Reason::NotReadyInTime, message, None, |state| {
         if let Stage::Step(step) = &mut state.stage
             && let Some(withdrawn) = &mut step.withdrawn

@@ -240,9 +240,26 @@ impl<'a> Turn<'a> {
         (self.facts.paused || self.state.pause.is_some()).then_some(Reason::Paused)
     }
 
+    /// A sentence about the canary that has no ready endpoint, and why where the endpoints alone do not tell.
+    pub(super) fn of_canary(&self, said: impl Into<String>) -> String {
+        because(said.into(), self.facts.canary_missing.as_deref())
+    }
+
+    /// The same about stable.
+    pub(super) fn of_stable(&self, said: impl Into<String>) -> String {
+        because(said.into(), self.facts.stable_missing.as_deref())
+    }
+
     /// Whether the routes show what was decided.
     pub(super) fn in_place(&self) -> bool {
         self.facts.traffic.as_ref().is_some_and(|traffic| traffic.in_place)
+    }
+}
+
+fn because(said: String, why: Option<&str>) -> String {
+    match why {
+        Some(why) => format!("{said}; {why}"),
+        None => said,
     }
 }
 

@@ -292,6 +292,8 @@ impl<'a> World<'a> {
             traffic: Some(SeenTraffic { in_place: true, stamp, weighted, ..SeenTraffic::default() }),
             stable_ready: ready(&self.scenario.stable),
             canary_ready: ready(&self.scenario.canary),
+            stable_missing: None,
+            canary_missing: None,
             serves: BTreeMap::new(),
             look,
             metrics: self.availability.said().cloned(),

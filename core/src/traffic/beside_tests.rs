@@ -1,12 +1,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    Cookie, Setting, Sticky, StickyBy, Trouble, edit,
+    Cookie, Setting, Sticky, StickyBy, edit,
     testing::{canary, edited, in_cluster, iris, selection, to, with, with_http},
 };
 use crate::{
     Predictor,
-    api::{MIRRORS, Match, Percent, Reason},
+    api::{Match, Percent, Reason},
     plan::PlannedMatch,
 };
 
@@ -30,7 +30,8 @@ fn matching(conditions: Value) -> Setting {
 }
 
 fn mirroring(percent: f64) -> Setting {
-    Setting { mirror: Percent::of(percent).unwrap(), ..canary(0) }
+    let mirror = Percent::of(percent).unwrap();
+    Setting { mirror, copies: vec![mirror], ..canary(0) }
 }
 
 fn sticky(weight: u8) -> Setting {
@@ -96,6 +97,7 @@ fn a_mirror_goes_beside_the_owners_and_the_owners_single_one_comes_back() {
         (json!({"mirrors": null}), json!([])),
         (json!({"mirrors": [{"destination": log}]}), json!([{"destination": log}])),
         (json!({"mirrors": [{"destination": {"host": B}}]}), json!([{"destination": {"host": B}}])),
+        (json!({"mirrors": [ours(json!(5))]}), json!([ours(json!(5))])),
         (json!({"mirror": log}), json!([{"destination": log}])),
         (
             json!({"mirror": log, "mirrorPercentage": {"value": 0.5}}),
@@ -150,21 +152,25 @@ fn a_tool_that_applies_the_original_again_meanwhile_has_its_way() {
 }
 
 #[test]
-fn without_its_note_a_mirror_is_not_made_again_at_each_edit() {
-    let mut during = edited_to(&one(json!({"name": "primary", "route": [to(A, 100)]})), &mirroring(10.0));
-    during["metadata"]["annotations"].as_object_mut().unwrap().remove(MIRRORS);
-    assert_eq!(edited_to(&during, &mirroring(10.0)), during);
+fn an_owner_who_adds_a_mirror_meanwhile_has_several_and_no_single_one() {
+    let original = one(json!({"name": "primary", "route": [to(A, 100)], "mirror": {"host": "log"}}));
+    let [log, third] = ["log", "third"].map(|host| json!({"destination": {"host": host}}));
+    let mut during = edited_to(&original, &mirroring(100.0));
+    during["spec"]["http"][1]["mirrors"].as_array_mut().unwrap().push(third.clone());
+    // Whether the step goes on with it for a while or ends at once.
+    for during in [edited_to(&during, &mirroring(100.0)), during] {
+        let route = edited_to(&during, &rest())["spec"]["http"][1].clone();
+        assert_eq!(route["mirrors"], json!([log, third]));
+        assert!(route.get("mirror").is_none(), "Istio takes no {route}");
+    }
+    // One that puts a single one there again means that.
+    let mut again = edited_to(&original, &mirroring(100.0));
+    again["spec"]["http"][1]["mirror"] = json!({"host": "log"});
+    assert_eq!(unannotated(&edited_to(&again, &rest())), original);
 }
 
-#[test]
-fn an_annotation_that_cannot_be_read_stops_increases_only() {
-    let mut broken = edited_to(&one(json!({"name": "primary", "route": [to(A, 100)]})), &mirroring(10.0));
-    broken["metadata"]["annotations"][MIRRORS] = "{".into();
-    let error = edited(&broken, &mirroring(20.0)).unwrap_err();
-    assert!(matches!(error.trouble, Trouble::UnreadableMirrors { .. }), "{error}");
-    let away = edited_to(&broken, &rest());
-    assert!(away["metadata"]["annotations"].get(MIRRORS).is_none());
-}
+#[path = "unnoted_tests.rs"]
+mod unnoted;
 
 #[test]
 fn a_cookie_keeps_clients_on_both_arms() {

@@ -10,6 +10,7 @@ use super::{
     route::{self, Destinations, Edited},
     select::{Place, Selected, Selection, select},
     setting::{Cluster, Role, Setting, Sticky, StickyBy},
+    unnoted,
 };
 
 /// What an edit came to.
@@ -52,7 +53,8 @@ pub fn edit_what_can_be(
     setting: &Setting,
     cluster: &Cluster<'_>,
 ) -> Edit {
-    let (plain, unmarked) = own::without(virtual_service, selection);
+    let (mut plain, unmarked) = own::without(virtual_service, selection);
+    unnoted::take_off(&mut plain, virtual_service, selection, setting, cluster);
     let mut edit = Edit { after: plain.clone(), routes: 0, obstacles: unmarked.err().into_iter().collect() };
     let selected = match select(&plain, selection) {
         Ok(selected) => selected,

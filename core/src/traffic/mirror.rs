@@ -27,7 +27,7 @@ pub(super) fn put_on(
 ) -> Result<(), RouteError> {
     let place = Place { selection, path: format!("spec.http[{index}]") };
     let Some(route) = virtual_service.pointer_mut(&format!("/spec/http/{index}")) else { return Ok(()) };
-    let Some(note) = add(&place, route, destination, percent)? else { return Ok(()) };
+    let note = add(&place, route, destination, percent)?;
     let mut notes = read(virtual_service, selection)?;
     let of_rollout = notes.entry(selection.rollout.clone()).or_insert_with(|| json!({}));
     if let Some(of_rollout) = of_rollout.as_object_mut() {
@@ -36,14 +36,13 @@ pub(super) fn put_on(
     write(virtual_service, selection, notes)
 }
 
-/// Copies `percent` of the requests of a route to `destination`, and says what it takes to undo that; nothing where they are
-/// copied already.
+/// Copies `percent` of the requests of a route to `destination`, and says what it takes to undo that.
 pub(super) fn add(
     place: &Place<'_>,
     route: &mut Value,
     destination: &Value,
     percent: Percent,
-) -> Result<Option<Value>, RouteError> {
+) -> Result<Value, RouteError> {
     let route = place.object_mut(route)?;
     let mut note = json!({ "destination": destination });
     if let Some(single) = single(route) {
@@ -66,16 +65,12 @@ pub(super) fn add(
     };
     let moved = note.get("was").map(as_one_of_several);
     let ours = json!({ "destination": destination, "percentage": { "value": percent } });
-    // The owner's own, or one whose note was lost: there is nothing to add, and never one more at each edit.
-    if mirrors.contains(&ours) {
-        return Ok(None);
-    }
     let all: Vec<Value> = moved.into_iter().chain(mirrors).chain([ours]).collect();
     for field in SINGLE {
         route.remove(field);
     }
     route.insert("mirrors".to_owned(), all.into());
-    Ok(Some(note))
+    Ok(note)
 }
 
 /// Takes our entries off all routes and puts back what gave way to them, as far as it is still there.
@@ -97,7 +92,10 @@ pub(super) fn take_off(virtual_service: &mut Value, selection: &Selection) -> Re
         for (key, note) in &of_rollout {
             // The owner may have given the route another name or place meanwhile.
             let named = keys.iter().position(|known| known == key);
-            let is_there = |index: &usize| position(&http[*index], &note["destination"]).is_some();
+            let is_there = |index: &usize| {
+                let mirrors = http[*index].get("mirrors").and_then(Value::as_array);
+                mirrors.is_some_and(|mirrors| position(mirrors, &note["destination"]).is_some())
+            };
             let found = named.filter(is_there).or_else(|| (0..http.len()).find(is_there));
             if let Some(route) = found.and_then(|index| http[index].as_object_mut()) {
                 restore(route, note);
@@ -105,6 +103,23 @@ pub(super) fn take_off(virtual_service: &mut Value, selection: &Selection) -> Re
         }
     }
     write(virtual_service, selection, notes)
+}
+
+/// Whether there is a note of what the Rollout of the selection put on the object, and it can be read.
+pub(super) fn is_noted(virtual_service: &Value, selection: &Selection) -> bool {
+    read(virtual_service, selection).is_ok_and(|notes| notes.contains_key(&selection.rollout))
+}
+
+/// Takes the last entry of a route's `mirrors` off of which `is_ours` holds.
+pub(super) fn take_one(route: &mut Value, is_ours: impl Fn(&Value) -> bool) {
+    let Some(mirrors) = route.get_mut("mirrors").and_then(Value::as_array_mut) else { return };
+    let Some(at) = mirrors.iter().rposition(is_ours) else { return };
+    mirrors.remove(at);
+    if mirrors.is_empty()
+        && let Some(fields) = route.as_object_mut()
+    {
+        fields.remove("mirrors");
+    }
 }
 
 /// The share of the requests of each route that is copied to a destination of which `is` holds.
@@ -133,25 +148,22 @@ fn as_one_of_several(single: &Value) -> Value {
     entry
 }
 
-fn position(route: &Value, destination: &Value) -> Option<usize> {
-    let mirrors = route.get("mirrors")?.as_array()?;
+fn position(mirrors: &[Value], destination: &Value) -> Option<usize> {
     // The last: the owner may copy to the same destination, and ours was added behind.
     mirrors.iter().rposition(|mirror| mirror["destination"] == *destination)
 }
 
 fn restore(route: &mut Map<String, Value>, note: &Value) {
-    let whole = Value::Object(std::mem::take(route));
-    let at = position(&whole, &note["destination"]);
-    if let Value::Object(fields) = whole {
-        *route = fields;
-    }
+    // Who has put a single mirror there again meanwhile has said what they want.
+    let is_there_again = route.contains_key("mirror");
     let Some(mirrors) = route.get_mut("mirrors").and_then(Value::as_array_mut) else { return };
-    if let Some(at) = at {
+    if let Some(at) = position(mirrors, &note["destination"]) {
         mirrors.remove(at);
     }
-    let was = note["was"].as_object();
     let moved = note.get("was").map(as_one_of_several);
     let moved = moved.and_then(|moved| mirrors.iter().position(|mirror| *mirror == moved));
+    // Beside others that somebody has put there it stays one of several: Istio takes no single mirror beside them.
+    let moved = moved.filter(|_| is_there_again || mirrors.len() == 1);
     if let Some(moved) = moved {
         mirrors.remove(moved);
     }
@@ -161,13 +173,9 @@ fn restore(route: &mut Map<String, Value>, note: &Value) {
     } else if none_left && note["empty"] != true {
         route.remove("mirrors");
     }
-    // Who has put a single mirror there again meanwhile has said what they want.
-    if let (Some(was), Some(_)) = (was, moved)
-        && !route.contains_key("mirror")
-    {
-        for (field, value) in was {
-            route.insert(field.clone(), value.clone());
-        }
+    let was = note["was"].as_object().filter(|_| moved.is_some() && !is_there_again);
+    for (field, value) in was.into_iter().flatten() {
+        route.insert(field.clone(), value.clone());
     }
 }
 

@@ -24,11 +24,13 @@ mod setting;
 mod share;
 mod shown;
 pub mod stamp;
+mod unnoted;
 
 pub(crate) use conjunction::takes_all;
 pub use destination::DestinationView;
 pub use edit::{Edit, edit, edit_what_can_be};
 pub use error::{RouteError, Trouble};
+pub(crate) use own::is_own;
 pub use patch::patch;
 pub use select::{RouteView, Selection, read};
 pub use setting::{Cluster, Cookie, Setting, Sticky, StickyBy};

@@ -33,6 +33,11 @@ pub(super) fn owner(route: &Value) -> Option<&str> {
     rest.get(..namespace.len() + 1 + name.len())
 }
 
+/// Whether `rollout` (`namespace/name`) put the route there.
+pub(crate) fn is_own(route: &Value, rollout: &str) -> bool {
+    owner(route) == Some(rollout)
+}
+
 /// What the routes of a `VirtualService` are called: by their names, and by their place where they have none or not
 /// one of their own. Own routes have no place.
 pub(super) fn keys(http: &[Value]) -> Vec<String> {
@@ -55,7 +60,7 @@ pub(super) fn without(virtual_service: &Value, selection: &Selection) -> (Value,
         return (plain, Ok(()));
     }
     if let Some(http) = plain.pointer_mut("/spec/http").and_then(Value::as_array_mut) {
-        http.retain(|route| owner(route) != Some(selection.rollout.as_str()));
+        http.retain(|route| !is_own(route, &selection.rollout));
         for route in http {
             for entry in route.get_mut("route").and_then(Value::as_array_mut).into_iter().flatten() {
                 remove_cookie(entry, &selection.rollout);

@@ -26,6 +26,9 @@ pub struct Setting {
     pub retiring: Vec<Predictor>,
     /// Predictors of the past: what weight they are given belongs to stable, and they are not listed any more.
     pub known: Vec<Predictor>,
+    /// The percentages at which steps of the Rollout copy requests: it tells its copies by them when the note of what is
+    /// whose is lost.
+    pub copies: Vec<Percent>,
 }
 
 impl Setting {
@@ -40,6 +43,7 @@ impl Setting {
             sticky: None,
             retiring: Vec::new(),
             known: Vec::new(),
+            copies: Vec::new(),
         }
     }
 

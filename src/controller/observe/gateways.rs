@@ -89,7 +89,7 @@ async fn subset_is_missing(context: &Context, wanted: &Predictor, memory: &mut M
     refusal
 }
 
-/// The DestinationRules that exist of those that generated routes need for all who may take part: stable, whoever is wanted
+/// The DestinationRules that exist of those that generated routes need, or once needed, for all who may take part: stable, whoever is wanted
 /// or in flight, and who is leaving.
 pub(super) async fn rules(
     context: &Context,
@@ -122,7 +122,7 @@ async fn rule(context: &Context, name: &ObjectName, memory: &mut Memory) -> Resu
     if let Some((rule, until)) = memory.rules.get(name)
         && *until > now
     {
-        return Ok(Some(rule.clone()));
+        return Ok(rule.clone());
     }
     let (namespace, object) = name;
     let api: Api<DynamicObject> = Api::namespaced_with(
@@ -134,11 +134,12 @@ async fn rule(context: &Context, name: &ObjectName, memory: &mut Memory) -> Resu
     match read {
         Ok(rule) => {
             let rule = serde_json::to_value(rule)?;
-            memory.rules.insert(name.clone(), (rule.clone(), now + BELIEVED));
+            memory.rules.insert(name.clone(), (Some(rule.clone()), now + BELIEVED));
             Ok(Some(rule))
         }
         Err(Error::Refused { code: 404, .. }) => {
-            memory.rules.remove(name);
+            // Most Rollouts need none: they do not ask at every turn.
+            memory.rules.insert(name.clone(), (None, now + BELIEVED));
             Ok(None)
         }
         Err(error) => {

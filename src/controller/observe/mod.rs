@@ -28,6 +28,7 @@ use self::{
     endpoints::ready_endpoints,
     plans::Plans,
     routes::{Beside, Routes},
+    subsets::Ready,
 };
 pub(super) use self::{seen::Pods, subsets::Subsets};
 use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
@@ -87,7 +88,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let wanted = wanted.ok();
     let (stable, canary) = machine::arms(&state, sight.traffic.as_ref(), wanted.as_ref(), &subject.uid);
     let canary = canary.filter(|arm| seldon::is_available(context, subject, arm));
-    let [stable_ready, canary_ready] = ready(context, subject, plan, [stable, canary], memory).await;
+    let [stable, canary] = ready(context, subject, plan, [stable, canary], memory).await;
     let facts = Facts {
         now: context.clock.now(),
         elapsed,
@@ -100,8 +101,10 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         uid: subject.uid.clone(),
         had_status: subject.has_finalizer,
         traffic: sight.traffic,
-        stable_ready,
-        canary_ready,
+        stable_ready: stable.endpoints,
+        canary_ready: canary.endpoints,
+        stable_missing: stable.missing,
+        canary_missing: canary.missing,
         serves: seldon::serves(context, subject),
         look,
         metrics: memory.availability.said().cloned(),
@@ -118,13 +121,13 @@ async fn ready(
     plan: Option<&Plan>,
     arms: [Option<Predictor>; 2],
     memory: &mut Memory,
-) -> [usize; 2] {
+) -> [Ready; 2] {
     let [stable, canary] = &arms;
-    let mut ready = [0, 0];
+    let mut ready = [Ready::default(), Ready::default()];
     for (ready, arm) in ready.iter_mut().zip([stable, canary]) {
         *ready = match arm {
-            None => 0,
-            Some(arm) if canary.is_none() || canary == stable => ready_endpoints(context, arm).len(),
+            None => Ready::default(),
+            Some(arm) if canary.is_none() || canary == stable => ready_endpoints(context, arm).len().into(),
             Some(arm) => subsets::ready(context, subject, plan, arm, memory).await,
         };
     }

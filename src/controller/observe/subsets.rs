@@ -3,6 +3,9 @@
 //! A subset is those pods of a Service that carry the labels which a DestinationRule gives it, and EndpointSlices do not say
 //! what labels pods carry. So the pods that they name are asked for by name, each once in a while, and no more of them than
 //! it takes to find one of the subset. Who has no subset costs nothing of this.
+//!
+//! A subset that no DestinationRule has, as when a tool has pruned it, answers nobody whatever pods there are: proxies fail
+//! every request to it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use kube::{
     api::{DynamicObject, ListParams},
 };
 use serde_json::Value;
-use sluice_core::{Predictor, plan::Plan};
+use sluice_core::{Predictor, carrier, plan::Plan};
 use tokio::time::{Instant, timeout};
 
 use super::{endpoints::ready_endpoints, seen::KnownPod};
@@ -29,8 +32,8 @@ use crate::{
 
 /// How long the labels of a pod are believed. Those of a running pod hardly ever change.
 const BELIEVED: Duration = Duration::from_mins(5);
-/// How long those of a subset are.
-const RULES_BELIEVED: Duration = Duration::from_secs(30);
+/// How long those of a subset are: nobody says when one is gone.
+const RULES_BELIEVED: Duration = Duration::from_secs(10);
 /// How long nobody asks again after an answer that did not come: all else that concerns the Rollout waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest that a pod is waited for.
@@ -41,37 +44,57 @@ const CONCURRENCY: usize = 16;
 /// What is remembered of subsets.
 #[derive(Default)]
 pub(in crate::controller) struct Subsets {
-    /// The labels of subsets, and since when they are known; none where no DestinationRule has the subset.
-    labels: BTreeMap<Predictor, (Option<Labels>, Instant)>,
+    /// What is known of their labels, and since when.
+    labels: BTreeMap<Predictor, (Known, Instant)>,
     /// What was last found out, for while it cannot be.
     last: BTreeMap<Predictor, usize>,
     /// Until when nobody is asked, because an answer did not come.
     patience: Option<Instant>,
 }
 
-/// The ready endpoints behind a predictor; 1 for a subset that has any. Where it cannot be told whether a subset has one,
-/// what was last found out counts, or else the Service.
+/// The labels of a subset, or that no DestinationRule has it, in a sentence; nothing where nobody knows.
+type Known = Option<Result<Labels, String>>;
+
+/// Who is ready to answer for a predictor.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// Ready endpoints.
+    pub(super) endpoints: usize,
+    /// Why there is none although its Service has some, in a sentence.
+    pub(super) missing: Option<String>,
+}
+
+impl From<usize> for Ready {
+    fn from(endpoints: usize) -> Self {
+        Self { endpoints, missing: None }
+    }
+}
+
+/// The ready endpoints behind a predictor; 1 for a subset that has any, none for one that is in no DestinationRule. Where it
+/// cannot be told whether a subset has one, what was last found out counts, or else the Service.
 pub(super) async fn ready(
     context: &Context,
     subject: &Subject,
     plan: Option<&Plan>,
     predictor: &Predictor,
     memory: &mut Memory,
-) -> usize {
+) -> Ready {
     let endpoints = ready_endpoints(context, predictor);
     // Pods of other namespaces are nobody's to read here.
     if predictor.subset.is_none() || endpoints.is_empty() || predictor.namespace != subject.namespace {
-        return endpoints.len();
+        return endpoints.len().into();
     }
-    let Some(labels) = labels(context, plan, predictor, memory).await else { return endpoints.len() };
-    match has_one(context, predictor, &endpoints, &labels, memory).await {
-        Some(found) => {
-            let found = usize::from(found);
-            memory.subsets.last.insert(predictor.clone(), found);
-            found
-        }
-        None => memory.subsets.last.get(predictor).copied().unwrap_or(endpoints.len()),
+    let labels = match known_labels(context, plan, predictor, memory).await {
+        Some(Ok(labels)) => labels,
+        Some(Err(missing)) => return Ready { endpoints: 0, missing: Some(missing) },
+        None => return endpoints.len().into(),
+    };
+    let found = has_one(context, predictor, &endpoints, &labels, memory).await.map(usize::from);
+    if let Some(found) = found {
+        memory.subsets.last.insert(predictor.clone(), found);
     }
+    let last = || memory.subsets.last.get(predictor).copied();
+    found.or_else(last).unwrap_or(endpoints.len()).into()
 }
 
 // === pods ===
@@ -165,28 +188,45 @@ pub(super) async fn labels(
     predictor: &Predictor,
     memory: &mut Memory,
 ) -> Option<Labels> {
+    known_labels(context, plan, predictor, memory).await?.ok()
+}
+
+/// What is known of the labels of a predictor's subset.
+async fn known_labels(
+    context: &Context,
+    plan: Option<&Plan>,
+    predictor: &Predictor,
+    memory: &mut Memory,
+) -> Known {
     predictor.subset.as_ref()?;
     let now = Instant::now();
-    if let Some((labels, since)) = memory.subsets.labels.get(predictor)
-        && now.saturating_duration_since(*since) < if labels.is_some() { RULES_BELIEVED } else { PATIENCE }
-    {
-        return labels.clone();
-    }
-    if memory.subsets.patience.is_some_and(|until| until > now) {
-        return memory.subsets.labels.get(predictor).and_then(|(labels, _)| labels.clone());
+    let remembered = memory.subsets.labels.get(predictor).cloned();
+    let is_fresh = |since: Instant| now.saturating_duration_since(since) < RULES_BELIEVED;
+    let waits = memory.subsets.patience.is_some_and(|until| until > now);
+    let (before, since) = remembered.unzip();
+    let before = before.flatten();
+    if waits || since.is_some_and(is_fresh) {
+        return before;
     }
     let rules = match rules(context, &predictor.namespace).await {
         Ok(rules) => rules,
         Err(error) => {
             tell_of_missing_right(&error);
             memory.subsets.patience = Some(now + PATIENCE);
-            return memory.subsets.labels.get(predictor).and_then(|(labels, _)| labels.clone());
+            return before;
         }
     };
     let is_generated = plan.is_some_and(|plan| plan.expose.is_some());
-    let labels = subset_labels(&context.names, predictor, &rules, is_generated);
-    memory.subsets.labels.insert(predictor.clone(), (labels.clone(), now));
-    labels
+    let known = match subset_labels(&context.names, predictor, &rules, is_generated) {
+        Some(labels) => Some(Ok(labels)),
+        // One that was never seen may be in a rule for all namespaces, which is not for everybody to read.
+        None if before.is_none() && !context.watches(ROOT_NAMESPACE) => None,
+        None => carrier::accept_subset(&context.names, predictor, &rules)
+            .err()
+            .map(|refusal| Err(refusal.message)),
+    };
+    memory.subsets.labels.insert(predictor.clone(), (known.clone(), now));
+    known
 }
 
 /// The DestinationRules that count for a namespace.

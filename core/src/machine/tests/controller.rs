@@ -366,6 +366,8 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
     let refusal = accepted.err().or(wanted.as_ref().err().cloned()).or(refused);
     let wanted = wanted.ok();
     let (stable, canary) = machine::arms(state, traffic.as_ref(), wanted.as_ref(), &world.uid);
+    let missing = |arm: Option<&sluice_core::Predictor>| world.missing.get(&arm?.service).cloned();
+    let (stable_missing, canary_missing) = (missing(stable.as_ref()), missing(canary.as_ref()));
     let ready = |arm: Option<sluice_core::Predictor>| {
         arm.and_then(|arm| world.ready.get(&arm.service).copied()).unwrap_or(0)
     };
@@ -382,6 +384,8 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
         traffic,
         stable_ready: ready(stable),
         canary_ready: ready(canary),
+        stable_missing,
+        canary_missing,
         serves: world.serves.clone(),
         look: world.look(saw),
         metrics: None,

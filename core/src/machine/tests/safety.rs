@@ -144,6 +144,30 @@ fn nothing_is_rolled_back_onto_a_stable_without_endpoints_and_that_is_said() {
 }
 
 #[test]
+fn why_nobody_answers_for_an_arm_is_said_where_endpoints_do_not_tell() {
+    const WHY: &str = "subset \"v\" is in no DestinationRule";
+    let without = |life: &mut Life, service: &str| {
+        life.ready(service, 0);
+        life.world.missing.insert(service.to_owned(), WHY.to_owned());
+    };
+    let mut life = Life::at_step(2, |_| ());
+    without(&mut life, "v2");
+    life.turns(1, GOOD);
+    assert_eq!((life.last().kind, life.weight()), (DecisionKind::Withdrawn, 0));
+    assert!(life.last().message.ends_with(WHY), "{}", life.last().message);
+    assert_eq!(life.message(), format!("the canary has no ready endpoint yet; {WHY}"));
+    let uid = life.ask(Do::PromoteFull);
+    life.turns(1, GOOD);
+    assert_eq!(life.world.action(&uid).message, format!("the canary has no ready endpoint; {WHY}"));
+
+    let mut life = Life::at_step(2, |_| ());
+    without(&mut life, "v1");
+    life.turns(5, BAD);
+    assert_eq!((life.weight(), life.stands()), (50, (Phase::Stalled, Reason::StableNotReady)));
+    assert!(life.message().ends_with(WHY), "{}", life.message());
+}
+
+#[test]
 fn a_canary_that_is_not_wanted_any_more_does_not_grow_while_stable_is_gone() {
     for wanted in ["v1", "v3"] {
         let mut life = Life::at_step(1, |_| ());

@@ -31,6 +31,8 @@ pub struct World {
     pub virtual_services: BTreeMap<String, Value>,
     /// Ready endpoints by Service; a Service that is not here does not exist.
     pub ready: BTreeMap<String, usize>,
+    /// Why nobody answers for a Service that has ready endpoints.
+    pub missing: BTreeMap<String, String>,
     pub actions: Vec<Action>,
     pub frozen: Option<Frozen>,
     /// What predictors serve, by Service.
@@ -91,6 +93,7 @@ impl World {
             gone: false,
             virtual_services: BTreeMap::new(),
             ready: ["v1", "v2", "v3", "v4"].map(|name| (name.to_owned(), 2)).into(),
+            missing: BTreeMap::new(),
             actions: Vec::new(),
             frozen: None,
             serves: BTreeMap::new(),

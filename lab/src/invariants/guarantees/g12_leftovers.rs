@@ -1,8 +1,7 @@
 //! Guarantee 12: "Every terminal path removes mirror and match routes; a mirror never answers a user."
 //!
 //! Checked on the VirtualServices that carry a Rollout's stamp: while nothing of it is in flight, there is no route of
-//! ours (`sluice-<namespace>/<rollout>/<route>`) and no mirror to a predictor of it that was not there in the last version that somebody
-//! else wrote; and while a step mirrors only, its canary has neither weight nor match. A canary that has no traffic for
+//! ours (`sluice-<namespace>/<rollout>/<route>`) and no mirror to a predictor of it that nobody else has put there and left; and while a step mirrors only, its canary has neither weight nor match. A canary that has no traffic for
 //! want of an endpoint counts as none in flight.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +28,11 @@ impl Guarantee for Leftovers {
             && !seen.by_controller
             && let Some(after) = &seen.commit.after
         {
-            self.users.insert(seen.name(), mirrors(after).map(str::to_owned).collect());
+            // Who leaves one there that the controller has put there does not make it theirs.
+            let known = self.users.remove(&seen.name()).unwrap_or_default();
+            let before: BTreeSet<&str> = seen.commit.before.iter().flat_map(|it| mirrors(it)).collect();
+            let theirs = mirrors(after).filter(|host| known.contains(*host) || !before.contains(host));
+            self.users.insert(seen.name(), theirs.map(str::to_owned).collect());
         }
     }
 
