@@ -37,16 +37,18 @@ pub(super) enum Done {
     ReadAgain,
 }
 
-/// What of the routes is written to SeldonDeployments, and the traffic that is wanted.
-struct Slotted<'s> {
-    slots: &'s BTreeMap<ObjectName, Slots>,
-    desired: Option<&'s Setting>,
-}
-
 /// What is to be written, and the traffic that is wanted.
 pub(super) struct Intended {
     pub(super) outlook: Outlook,
     pub(super) desired: Option<Setting>,
+    /// What is to be taken away in VirtualServices of SeldonDeployments, which give the canary too much.
+    pub(super) lowered: BTreeMap<ObjectName, Effect>,
+}
+
+impl Intended {
+    fn is_nothing(&self) -> bool {
+        self.outlook.effects.is_empty() && self.outlook.generated.is_empty() && self.lowered.is_empty()
+    }
 }
 
 /// The difference between the world as it was seen and what is desired for `state`; nothing where no plan counts.
@@ -61,33 +63,39 @@ pub(super) fn intended(
     let outlook = observe::with_world(context, subject, &seen.objects, |world| {
         observe::outlook(context, subject, world, plan, state, &seen.rules)
     });
-    Some(Intended { outlook, desired: machine::desired(Some(plan), state) })
+    let desired = machine::desired(Some(plan), state);
+    let lowered = desired.as_ref().filter(|_| !seen.slots.is_empty());
+    let lowered = lowered.map(|desired| slots::lowered(context, subject, seen, plan, desired, &outlook));
+    Some(Intended { outlook, desired, lowered: lowered.unwrap_or_default() })
 }
 
 /// Applies the difference between the world and what is desired, routes first: traffic may wait for them. `decided` says
 /// that a decision was just recorded, or could not be; without one a difference is drift.
 ///
 /// # Errors
-/// The first write that failed; all others were tried.
+/// The first write that failed; all others were tried. Or what keeps the routes of a Rollout that is being deleted from being
+/// given back.
 pub(super) async fn act(
     context: &Context,
     subject: &Subject,
     memory: &mut Memory,
-    seen: &Observation,
+    seen: &mut Observation,
     state: &State,
     decided: bool,
 ) -> Result<Done, Error> {
     let routes = match intended(context, subject, seen, state) {
-        Some(Intended { outlook, desired }) => {
-            let into = Slotted { slots: &seen.slots, desired: desired.as_ref() };
-            move_traffic(context, subject, memory, outlook, decided, &into).await
-        }
+        Some(intended) => move_traffic(context, subject, memory, intended, decided, &seen.slots).await,
         None => Ok(Done::All),
     };
     let actions = answer_actions(context, subject, state).await;
     let done = routes?;
     actions?;
-    Ok(done)
+    match (done, seen.kept.take()) {
+        (Done::ReadAgain, _) => Ok(Done::ReadAgain),
+        // What nobody could see was not given back: the finalizer stays.
+        (Done::All | Done::Ahead, Some(kept)) => Err(kept),
+        (done, None) => Ok(done),
+    }
 }
 
 /// The plan, as far as it may be acted on: at rest nothing but traffic is put back while the spec is refused. A Gateway that
@@ -105,12 +113,14 @@ async fn move_traffic(
     context: &Context,
     subject: &Subject,
     memory: &mut Memory,
-    outlook: Outlook,
+    intended: Intended,
     decided: bool,
-    into: &Slotted<'_>,
+    slots: &BTreeMap<ObjectName, Slots>,
 ) -> Result<Done, Error> {
-    if outlook.effects.is_empty() && outlook.generated.is_empty() {
-        memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
+    let outlook = &intended.outlook;
+    let obstacle = outlook.obstacles.first().map(ToString::to_string);
+    if intended.is_nothing() {
+        memory.obstacle = obstacle;
         // What is missing or cannot be edited cannot be given back either; what shows a later decision is read first.
         return Ok(if outlook.ahead.is_empty() { Done::All } else { Done::Ahead });
     }
@@ -131,7 +141,8 @@ async fn move_traffic(
         memory.rollout = Some(Arc::new(persist::add_finalizer(context, subject).await?));
     }
     let ahead = !outlook.ahead.is_empty();
-    write_routes(context, subject, memory, outlook, into).await?;
+    memory.obstacle = obstacle;
+    write_routes(context, memory, intended, slots).await?;
     Ok(if ahead { Done::Ahead } else { Done::All })
 }
 
@@ -141,47 +152,61 @@ async fn move_traffic(
 /// The first write that failed.
 async fn write_routes(
     context: &Context,
-    subject: &Subject,
     memory: &mut Memory,
-    outlook: Outlook,
-    into: &Slotted<'_>,
+    intended: Intended,
+    slots: &BTreeMap<ObjectName, Slots>,
 ) -> Result<(), Error> {
+    let Intended { outlook, desired, mut lowered } = intended;
     let mut outcome = Ok(());
-    memory.obstacle = outlook.obstacles.first().map(ToString::to_string);
     let generated = generate::write(context, memory, outlook.generated).await;
+    // Where the SeldonDeployment is to be written, too, it comes first: its operator would undo the other way around.
+    let both = |object: &ObjectName| outlook.effects.iter().any(|effect| effect.object == *object);
+    for (_, effect) in lowered.extract_if(.., |object, _| !both(object)) {
+        outcome = outcome.and(write_route(context, memory, effect).await);
+    }
     for effect in outlook.effects {
         // Without the rule that has its subset the canary could answer nobody.
         if generated.is_err() && !effect.takes_away {
             continue;
         }
-        if let Some(slots) = into.slots.get(&effect.object) {
-            let written = slots::write(context, subject, &effect, slots, into.desired).await;
-            if let Err(error @ Error::Refused { .. }) = &written {
-                memory.obstacle = Some(error.to_string());
-            }
-            outcome = outcome.and(written);
+        let (Some(slots), Some(desired)) = (slots.get(&effect.object), &desired) else {
+            outcome = outcome.and(write_route(context, memory, effect).await);
             continue;
+        };
+        let written = slots::write(context, &effect, slots, desired).await;
+        if let Err(error @ Error::Refused { .. }) = &written {
+            memory.obstacle = Some(error.to_string());
         }
-        match write_route(context, &effect).await {
-            Ok(written) => drop(memory.virtual_services.insert(effect.object, written)),
-            Err(error) => {
-                let error = unless_stale(context, &effect, error).await;
-                memory.virtual_services.remove(&effect.object);
-                match &error {
-                    // The cache may be behind for long: a decrease must not wait for it.
-                    Error::Conflict { .. } => {
-                        if let Ok(fresh) = read_route(context, &effect.object).await {
-                            memory.virtual_services.insert(effect.object, fresh);
-                        }
-                    }
-                    Error::Refused { .. } => memory.obstacle = Some(error.to_string()),
-                    _ => {}
-                }
-                outcome = outcome.and(Err(error));
-            }
+        outcome = outcome.and(written);
+        // Whatever became of that.
+        if let Some(lowered) = lowered.remove(&effect.object) {
+            outcome = outcome.and(write_route(context, memory, lowered).await);
         }
     }
     outcome.and(generated)
+}
+
+/// Writes a VirtualService, and keeps it as it is then: the caches may be behind for long, and a decrease must not wait for
+/// them.
+async fn write_route(context: &Context, memory: &mut Memory, effect: Effect) -> Result<(), Error> {
+    let error = match patch_route(context, &effect).await {
+        Ok(written) => {
+            memory.virtual_services.insert(effect.object, written);
+            return Ok(());
+        }
+        Err(error) => unless_stale(context, &effect, error).await,
+    };
+    memory.virtual_services.remove(&effect.object);
+    match &error {
+        Error::Conflict { .. } => {
+            if let Ok(fresh) = read_route(context, &effect.object).await {
+                memory.virtual_services.insert(effect.object, fresh);
+            }
+        }
+        Error::Refused { .. } => memory.obstacle = Some(error.to_string()),
+        _ => {}
+    }
+    Err(error)
 }
 
 /// A patch into something that somebody took away meanwhile is refused before its version is compared: that is a conflict as
@@ -202,7 +227,7 @@ async fn unless_stale(context: &Context, effect: &Effect, error: Error) -> Error
     }
 }
 
-async fn write_route(context: &Context, effect: &Effect) -> Result<VirtualService, Error> {
+async fn patch_route(context: &Context, effect: &Effect) -> Result<VirtualService, Error> {
     let (namespace, name) = &effect.object;
     let api: Api<VirtualServiceObject> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("writing VirtualService {namespace}/{name}");

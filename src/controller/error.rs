@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sluice_core::api::FINALIZER;
+
 use super::kinds::Lacking;
 
 /// Why a reconcile could not finish.
@@ -48,6 +50,13 @@ pub enum Error {
         /// Why.
         source: Box<kube::Error>,
     },
+    /// A Rollout is being deleted whose routes are not to be touched.
+    #[error(
+        "Rollout {0} may have given its canary traffic, and a controller that was started with --istio=false gives no routes \
+         back: start it without --istio=false until the Rollout is gone, or give all traffic to stable by hand and take \
+         {FINALIZER} out of the Rollout's metadata.finalizers"
+    )]
+    IstioOff(String),
     /// The API server has what we cannot write.
     #[error("cannot be written as JSON: {0}")]
     Serialization(#[from] serde_json::Error),
@@ -55,7 +64,7 @@ pub enum Error {
 
 impl Error {
     /// What [`Error::kind`] can say.
-    pub(super) const KINDS: [&str; 8] = [
+    pub(super) const KINDS: [&str; 9] = [
         "KindsMissing",
         "KindsOutdated",
         "Conflict",
@@ -63,6 +72,7 @@ impl Error {
         "TimedOut",
         "Refused",
         "Unreachable",
+        "IstioOff",
         "Serialization",
     ];
 
@@ -87,6 +97,7 @@ impl Error {
             Self::TimedOut { .. } => "TimedOut",
             Self::Refused { .. } => "Refused",
             Self::Unreachable { .. } => "Unreachable",
+            Self::IstioOff(_) => "IstioOff",
             Self::Serialization(_) => "Serialization",
         }
     }

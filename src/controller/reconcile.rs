@@ -145,7 +145,8 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     };
 
     // Stage 4: it is done.
-    let acted = act::act(context, subject, memory, &seen, &decided.state, decided.decision.is_some()).await;
+    let acted =
+        act::act(context, subject, memory, &mut seen, &decided.state, decided.decision.is_some()).await;
     if let Some(decision) = &decided.decision {
         context.telemetry.decided(decision, seen.at.elapsed());
         log::decided(subject, decision, unrecorded.is_none(), &acted);
@@ -161,15 +162,16 @@ async fn turn(context: &Context, subject: &Subject, memory: &mut Memory) -> Resu
     for news in decided.news() {
         events::decided(context, subject, news).await;
     }
+    // It is written, whatever became of the rest, and news only once.
+    if due {
+        tell_what_is_new(context, subject, &seen, &status).await;
+    }
     let done = match acted? {
         Done::All => true,
         Done::Ahead => false,
         Done::ReadAgain => return Ok(Next::Again),
     };
     context.telemetry.reconciled(&subject.uid, &status);
-    if due {
-        tell_what_is_new(context, subject, &seen, &status).await;
-    }
     next(context, subject, memory, &seen, &decided, done).await
 }
 

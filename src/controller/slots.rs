@@ -1,21 +1,32 @@
 //! Weights in a SeldonDeployment whose operator owns the routes.
 
+use std::collections::BTreeMap;
+
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::Value;
 use sluice_core::{
-    carrier::{self, Effect, ObjectName},
+    carrier::{self, Effect, ObjectName, Outlook},
+    plan::Plan,
     traffic::Setting,
 };
 
-use super::{Error, context::Context, optional::seldon, stores::VirtualServiceObject, subject::Subject};
+use super::{
+    Error,
+    context::Context,
+    observe::{self, Observation},
+    optional::seldon,
+    subject::Subject,
+};
 
 /// A SeldonDeployment that weights are written to, and how it is shown as a route.
 pub(super) struct Slots {
     pub(super) deployment: Value,
     pub(super) shown: Value,
+    /// The VirtualService that its operator makes of it.
+    pub(super) route: Value,
     /// What keeps the operator's VirtualService from being so.
     pub(super) not_carried_out: Option<String>,
 }
@@ -38,54 +49,49 @@ fn api(context: &Context, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), namespace, &seldon())
 }
 
-/// Writes an effect to the SeldonDeployment, in one patch. Its operator writes no route while any of its deployments is
-/// unready, so what takes traffic away goes to the VirtualService as well.
+/// Writes an effect to the SeldonDeployment, in one patch.
 pub(super) async fn write(
     context: &Context,
-    subject: &Subject,
     effect: &Effect,
     slots: &Slots,
-    desired: Option<&Setting>,
+    desired: &Setting,
 ) -> Result<(), Error> {
     let namespace = &effect.object.0;
     let name = slots.name();
     let what = format!("writing SeldonDeployment {namespace}/{name}");
-    let patch = carrier::written_back(&slots.deployment, &slots.shown, &effect.patch)
+    let patch = carrier::written_back(&slots.deployment, &slots.shown, &effect.patch, &desired.stable)
         .map_err(|message| Error::Refused { what: what.clone(), code: 422, message })?;
     if let Some(patch) = patch {
         let patch = Patch::Json::<()>(patch);
         context.write(what, api(context, namespace).patch(name, &PatchParams::default(), &patch)).await?;
     }
-    if effect.takes_away
-        && let Some(desired) = desired
-    {
-        lower(context, subject, &effect.object, desired).await;
-    }
     Ok(())
 }
 
-/// The operator's VirtualService as it is, and the patch that takes the canary's weight away there; nothing where it has none.
-pub(super) fn lowering(
+/// What the operators' VirtualServices give the canary beyond what is desired, and the writes that take it away. The operator
+/// of a SeldonDeployment writes no route while any of its deployments is unready, as a canary is that is to go: until that is
+/// over they are looked at in every turn, whatever was written to the SeldonDeployment, and when.
+pub(super) fn lowered(
     context: &Context,
     subject: &Subject,
-    object: &ObjectName,
+    seen: &Observation,
+    plan: &Plan,
     desired: &Setting,
-) -> Option<(Value, json_patch::Patch)> {
-    let route = context.stores.virtual_service(object)?.to_value()?;
-    let patch = super::observe::with_world(context, subject, &std::collections::BTreeMap::new(), |world| {
-        carrier::lowered(world, &route, desired)
-    })?;
-    Some((route, patch))
-}
-
-/// What the operator will do, at once. If it cannot be done the operator does it.
-async fn lower(context: &Context, subject: &Subject, object: &ObjectName, desired: &Setting) {
-    let Some((_, patch)) = lowering(context, subject, object, desired) else { return };
-    let (namespace, name) = object;
-    let api: Api<VirtualServiceObject> = Api::namespaced(context.client.clone(), namespace);
-    let what = format!("writing VirtualService {namespace}/{name}");
-    let patch = Patch::Json::<()>(patch);
-    if let Err(error) = context.write(what, api.patch(name, &PatchParams::default(), &patch)).await {
-        tracing::info!(rollout = subject.display(), %error, "the route is left to its operator");
-    }
+    outlook: &Outlook,
+) -> BTreeMap<ObjectName, Effect> {
+    let moved = |(namespace, name): &ObjectName| {
+        plan.routes.iter().any(|route| route.namespace == *namespace && route.name == *name)
+    };
+    observe::with_world(context, subject, &seen.objects, |world| {
+        // Where the SeldonDeployment shows a later decision, that one counts.
+        let slots = seen.slots.iter().filter(|(object, _)| moved(object) && !outlook.ahead.contains(object));
+        let effects = slots.filter_map(|(object, slots)| {
+            let patch = carrier::lowered(world, &slots.route, desired)?;
+            Some(Effect { object: object.clone(), patch, takes_away: true, gives: false })
+        });
+        let lowered = Outlook { effects: effects.collect(), ..Outlook::default() };
+        let claims = context.claims_beside(subject, plan);
+        let lowered = carrier::permit(lowered, world, plan, subject.created, &claims);
+        lowered.effects.into_iter().map(|effect| (effect.object.clone(), effect)).collect()
+    })
 }

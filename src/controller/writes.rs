@@ -3,12 +3,10 @@
 //! The record goes into the status before anything is written, so this is what is intended: the difference between the
 //! objects as they were read and what was decided, which is what acting takes, too. It costs no request.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use sluice_core::{
     api::{MOST_WRITES, WriteRecord, WrittenKind},
-    carrier::{self, Effect, Generated, Kind, ObjectName, Write},
+    carrier::{self, Effect, Generated, Kind, Write},
     machine::State,
     traffic::Setting,
 };
@@ -17,7 +15,7 @@ use super::{
     act::{self, Intended},
     context::Context,
     observe::Observation,
-    slots::{self, Slots},
+    slots::Slots,
     subject::Subject,
 };
 
@@ -28,17 +26,19 @@ pub(super) fn intended(
     seen: &Observation,
     state: &State,
 ) -> (Vec<WriteRecord>, u32) {
-    let Some(Intended { outlook, desired }) = act::intended(context, subject, seen, state) else {
+    let Some(Intended { outlook, desired, lowered }) = act::intended(context, subject, seen, state) else {
         return (Vec::new(), 0);
     };
     let generated = outlook.generated.iter().filter_map(|generated| of_generated(generated, seen));
     let mut writes: Vec<WriteRecord> = generated.collect();
     for effect in &outlook.effects {
-        match seen.slots.get(&effect.object) {
-            Some(slots) => writes.extend(of_slots(context, subject, effect, slots, desired.as_ref())),
-            None => writes.extend(of_route(effect, &seen.objects)),
+        match seen.slots.get(&effect.object).zip(desired.as_ref()) {
+            Some((slots, desired)) => writes.extend(of_slots(effect, slots, desired)),
+            None => writes.extend(of_route(effect, seen.objects.get(&effect.object))),
         }
     }
+    let operated = |effect: &Effect| of_route(effect, Some(&seen.slots.get(&effect.object)?.route));
+    writes.extend(lowered.values().filter_map(operated));
     let more = u32::try_from(writes.len().saturating_sub(MOST_WRITES)).unwrap_or(u32::MAX);
     writes.truncate(MOST_WRITES);
     (writes, more)
@@ -56,26 +56,14 @@ fn of_generated(generated: &Generated, seen: &Observation) -> Option<WriteRecord
     })
 }
 
-fn of_route(effect: &Effect, objects: &BTreeMap<ObjectName, Value>) -> Option<WriteRecord> {
-    let before = objects.get(&effect.object)?;
-    Some(carrier::changed(WrittenKind::VirtualService, &effect.object, before, &effect.patch))
+fn of_route(effect: &Effect, before: Option<&Value>) -> Option<WriteRecord> {
+    Some(carrier::changed(WrittenKind::VirtualService, &effect.object, before?, &effect.patch))
 }
 
-/// The traffic of the predictors, and the operator's route where that is lowered beside it.
-fn of_slots(
-    context: &Context,
-    subject: &Subject,
-    effect: &Effect,
-    slots: &Slots,
-    desired: Option<&Setting>,
-) -> Vec<WriteRecord> {
-    let written_back = carrier::written_back(&slots.deployment, &slots.shown, &effect.patch).ok().flatten();
-    let deployment = (effect.object.0.clone(), slots.name().to_owned());
-    let traffic = written_back
-        .map(|patch| carrier::changed(WrittenKind::SeldonDeployment, &deployment, &slots.deployment, &patch));
-    let desired = desired.filter(|_| effect.takes_away);
-    let lowered = desired.and_then(|desired| slots::lowering(context, subject, &effect.object, desired));
-    let route = lowered
-        .map(|(route, patch)| carrier::changed(WrittenKind::VirtualService, &effect.object, &route, &patch));
-    traffic.into_iter().chain(route).collect()
+/// The traffic of the predictors.
+fn of_slots(effect: &Effect, slots: &Slots, desired: &Setting) -> Option<WriteRecord> {
+    let Slots { deployment, shown, .. } = slots;
+    let patch = carrier::written_back(deployment, shown, &effect.patch, &desired.stable).ok().flatten()?;
+    let name = (effect.object.0.clone(), slots.name().to_owned());
+    Some(carrier::changed(WrittenKind::SeldonDeployment, &name, deployment, &patch))
 }

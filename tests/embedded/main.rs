@@ -7,6 +7,7 @@
 mod campaign;
 mod clocks;
 mod copies;
+mod deletions;
 mod examples;
 mod executor;
 mod expose;
@@ -17,6 +18,7 @@ mod history;
 mod journal;
 mod life;
 mod mutants;
+mod operated;
 mod oracle;
 mod outage;
 mod outages;

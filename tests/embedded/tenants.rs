@@ -229,7 +229,7 @@ async fn a_service_without_a_selector_is_not_scraped() {
 }
 
 /// A VirtualService of another namespace, whose owner says with an annotation who may move it.
-async fn theirs(world: &World, allow: Option<&str>) {
+pub async fn theirs(world: &World, allow: Option<&str>) {
     let scene = Scene::new(&world.api.client(), "bank").await.unwrap();
     let mut annotations = json!({"owner": "s3cret-note"});
     if let Some(allow) = allow {
@@ -249,7 +249,7 @@ async fn theirs(world: &World, allow: Option<&str>) {
         .unwrap();
 }
 
-fn their_weights(world: &World) -> Vec<u64> {
+pub fn their_weights(world: &World) -> Vec<u64> {
     let object = world.api.object("virtualservices.networking.istio.io", "bank", "payments").unwrap();
     let entries = object["spec"]["http"][1]["route"].as_array().unwrap();
     entries.iter().map(|entry| entry["weight"].as_u64().unwrap_or(100)).collect()
@@ -261,7 +261,7 @@ async fn allow(world: &World, allow: Value) {
     objects(world, "bank", &kind).patch("payments", &PatchParams::default(), &patch).await.unwrap();
 }
 
-fn on_theirs(http: &Value) -> Value {
+pub fn on_theirs(http: &Value) -> Value {
     let mut object = stairs();
     object["spec"]["routes"] = json!([{"virtualService": "bank/payments", "http": http}]);
     object["spec"]["steps"] =

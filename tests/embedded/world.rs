@@ -131,6 +131,13 @@ impl World {
         self.controller_with(connection, lease, Metrics::new(Config::default()).unwrap())
     }
 
+    /// Starts a controller that watches this namespace only.
+    pub fn controller_watching(&self, namespace: &str) -> Sluice {
+        let metrics = Metrics::new(Config::default()).unwrap();
+        let options = Options { namespace: Some(namespace.to_owned()), ..self.options(None, metrics) };
+        self.controller_of(self.api.connect(CONTROLLER), options)
+    }
+
     /// Starts a controller with Istio off.
     pub fn controller_without_istio(&self) -> Sluice {
         let metrics = Metrics::new(Config::default()).unwrap();

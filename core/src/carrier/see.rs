@@ -8,12 +8,13 @@ use crate::{
     api::Reason,
     machine::{Refusal, SeenTraffic},
     plan::{Plan, PlannedRoute},
+    target::NamedStable,
     traffic::{self, RouteView, Selection, stamp},
 };
 
 /// What the routes of a plan show, as far as they are there: one that is missing is for [`super::accept`] to name, and
 /// must not hide what the others say. Where the spec names no routes, those that list the `wanted` predictor count, if
-/// any do. `from` is the Service that the spec names as stable, which counts only while the machine knows none: the
+/// any do. `from` is whom the spec names as stable, which counts only while the machine knows none: the
 /// others on the route are strangers then. [`SeenTraffic::in_place`] is for the caller to fill in.
 ///
 /// # Errors
@@ -22,9 +23,10 @@ pub fn see(
     world: &World<'_>,
     plan: &Plan,
     wanted: Option<&Predictor>,
-    from: Option<&str>,
+    from: &NamedStable,
 ) -> Result<SeenTraffic, Refusal> {
-    let mut seen = SeenTraffic::default();
+    let mut seen = SeenTraffic { field: from.field, ..SeenTraffic::default() };
+    let named = from.service.as_ref();
     let mut missing = None;
     let mut found = false;
     for route in &plan.routes {
@@ -47,7 +49,7 @@ pub fn see(
         for view in views {
             for destination in view.destinations.into_iter().filter(|destination| destination.weight > 0) {
                 let ours = destination.predictor.filter(|predictor| predictor.namespace == world.namespace);
-                match ours.filter(|predictor| from.is_none_or(|from| predictor.service == from)) {
+                match ours.filter(|predictor| named.is_none_or(|named| predictor.service == *named)) {
                     Some(predictor) => push_new(&mut seen.weighted, predictor),
                     None => push_new(&mut seen.strangers, destination.host),
                 }
@@ -65,22 +67,24 @@ pub fn see(
 fn nothing_yet(
     world: &World<'_>,
     wanted: Option<&Predictor>,
-    from: Option<&str>,
+    from: &NamedStable,
 ) -> Result<SeenTraffic, Refusal> {
-    let stable = match (wanted, from) {
-        (Some(wanted), Some(from)) => {
-            if (world.cluster.ports)(world.namespace, from).is_none() {
-                let message = format!(
-                    "spec.target.service.from: there is no Service {from} in namespace {}",
-                    world.namespace
-                );
+    let NamedStable { field, service, subset } = from;
+    let stable = match (wanted, service) {
+        (Some(wanted), Some(service)) => {
+            // That a predictor is there its SeldonDeployment says.
+            if subset.is_none() && (world.cluster.ports)(world.namespace, service).is_none() {
+                let message =
+                    format!("{field}: there is no Service {service} in namespace {}", world.namespace);
                 return Err(Refusal::new(Reason::TargetNotFound, message));
             }
-            Some(Predictor { service: from.to_owned(), ..wanted.clone() })
+            let subset = subset.as_ref().or(wanted.subset.as_ref()).cloned();
+            Some(Predictor { service: service.clone(), subset, ..wanted.clone() })
         }
         (wanted, _) => wanted.cloned(),
     };
-    Ok(SeenTraffic { weighted: stable.into_iter().collect(), ..SeenTraffic::default() })
+    let weighted = stable.into_iter().collect();
+    Ok(SeenTraffic { weighted, field: *field, ..SeenTraffic::default() })
 }
 
 /// The routes of one object that are there.

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     HostNames, Predictor,
     api::Reason,
+    target::NamedStable,
     traffic::{Setting, stamp::Stamp},
 };
 
@@ -208,7 +209,7 @@ fn whether_anothers_virtual_service_is_there_is_not_told() {
         |objects: &[Value]| with_world(objects, |world| accept(world, &plan, None, None, &[])).unwrap_err();
     let (there, missing) = (refused(&[object]), refused(&[]));
     assert_eq!((there.reason, &there.message), (Reason::NotAllowed, &missing.message));
-    let seen = with_world(&[], |world| see(world, &plan, None, None)).unwrap_err();
+    let seen = with_world(&[], |world| see(world, &plan, None, &NamedStable::default())).unwrap_err();
     assert_eq!(seen, missing);
 }
 
@@ -238,7 +239,7 @@ fn a_stamp_says_nothing_of_other_namespaces() {
     };
     crate::traffic::stamp::write(&mut object, "models/iris", &forged).unwrap();
     let plan = plan(&json!([{"virtualService": "iris"}]));
-    let seen = with_world(&[object], |world| see(world, &plan, None, None)).unwrap().stamp.unwrap();
+    let seen = with_world(&[object], |world| see(world, &plan, None, &NamedStable::default())).unwrap().stamp.unwrap();
     assert_eq!((seen.stable, seen.revision, seen.outcomes.len(), seen.seq), (None, None, 0, 9));
 }
 
@@ -246,17 +247,18 @@ fn a_stamp_says_nothing_of_other_namespaces() {
 fn stable_is_read_off_the_weights_and_others_are_strangers() {
     let object = virtual_service("iris", &[("v1", 60), ("v2", 0), ("api.example.com", 40)]);
     let plan = plan(&json!([{"virtualService": "iris"}]));
-    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None, None)).unwrap();
+    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None, &NamedStable::default())).unwrap();
     assert_eq!(seen.weighted, [Predictor::new("models", "v1", 8000)]);
     assert_eq!(seen.strangers, ["api.example.com"]);
-    let from_other = with_world(&[object], |world| see(world, &plan, None, Some("v9"))).unwrap();
+    let v9 = NamedStable { service: Some("v9".into()), ..NamedStable::default() };
+    let from_other = with_world(&[object], |world| see(world, &plan, None, &v9)).unwrap();
     assert!(from_other.weighted.is_empty());
 }
 
 #[test]
 fn a_name_that_seldon_core_shortens_is_told() {
     let plan = plan(&json!([{"virtualService": "a".repeat(64)}]));
-    let refusal = with_world(&[], |world| see(world, &plan, None, None)).unwrap_err();
+    let refusal = with_world(&[], |world| see(world, &plan, None, &NamedStable::default())).unwrap_err();
     let expected = "calls that of a SeldonDeployment with this name seldon-014842d480b571495a4a0363793f7367";
     assert!(refusal.message.ends_with(expected), "{}", refusal.message);
 }

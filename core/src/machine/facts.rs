@@ -8,6 +8,7 @@ use crate::{
     Predictor,
     api::{Do, Reason},
     judge::{Look, Said},
+    target::StableField,
     traffic::stamp::Stamp,
 };
 
@@ -107,6 +108,8 @@ pub struct SeenTraffic {
     pub weighted: Vec<Predictor>,
     /// Hosts with weight that are no such predictors.
     pub strangers: Vec<String>,
+    /// Where the spec can say which predictor is stable, if they do not tell.
+    pub field: StableField,
     /// What keeps the routes from being written, if anything did: a webhook's refusal, a missing permission.
     pub obstacle: Option<String>,
 }

@@ -7,6 +7,7 @@ use super::{Outcome, Refusal, RevisionOutcome, SeenTraffic, Stage, State, Withdr
 use crate::{
     Predictor,
     api::{ActionPhase, Decision, DecisionKind, Do, Given, Reason},
+    target::StableField,
     traffic::stamp::Stamp,
 };
 
@@ -273,18 +274,30 @@ pub(super) fn find_stable(traffic: Option<&SeenTraffic>, uid: &str) -> Result<Pr
         }
         (_, Some(stable)) => Ok(stable),
         ([one], None) => Ok(one.clone()),
-        ([], None) => Err(Refusal::new(
-            Reason::AmbiguousStable,
-            "no Service of this namespace, or not the one that spec.target.service.from names, has weight on the routes: there is no stable predictor",
-        )),
-        (several, None) => {
-            let names: Vec<&str> = several.iter().map(|predictor| predictor.service.as_str()).collect();
+        ([], None) => {
+            let (what, field) = (traffic.field.what(), traffic.field);
             let message = format!(
-                "{} have weight on the routes: name the one that is stable in spec.target.service.from",
-                names.join(" and ")
+                "no {what} of this namespace, or not the one that {field} names, has weight on the routes: there is no stable predictor"
             );
             Err(Refusal::new(Reason::AmbiguousStable, message))
         }
+        (several, None) => {
+            let names: Vec<&str> = several.iter().map(|one| named(one, traffic.field)).collect();
+            let message = format!(
+                "{} have weight on the routes: name the one that is stable in {}",
+                names.join(" and "),
+                traffic.field
+            );
+            Err(Refusal::new(Reason::AmbiguousStable, message))
+        }
+    }
+}
+
+/// A predictor as the field for it calls it.
+fn named(predictor: &Predictor, field: StableField) -> &str {
+    match field {
+        StableField::Service => &predictor.service,
+        StableField::Predictor => predictor.subset.as_ref().unwrap_or(&predictor.service),
     }
 }
 

@@ -3,8 +3,10 @@
 mod names;
 pub mod seldon;
 mod service;
+mod stable;
 
 pub use seldon::SeldonView;
+pub use stable::{NamedStable, StableField, named_stable};
 
 use crate::{
     Predictor,

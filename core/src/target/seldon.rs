@@ -79,6 +79,13 @@ impl SeldonView {
         self.predictors.iter().find(|predictor| predictor.name == name)
     }
 
+    /// That it has no predictor of this name, and which it has.
+    pub(super) fn has_no_predictor(&self, namespace: &str, name: &str) -> String {
+        let names: Vec<&str> = self.predictors.iter().map(|predictor| predictor.name.as_str()).collect();
+        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        format!("SeldonDeployment {namespace}/{} has no predictor {name:?}, only {there}", self.name)
+    }
+
     /// The predictor behind a Service.
     pub fn behind(&self, service: &str) -> Option<&PredictorView> {
         self.predictors.iter().find(|predictor| predictor.service == service)
@@ -154,12 +161,8 @@ pub(super) fn predictor(
         return Err(Refusal::new(Reason::TargetNotFound, message));
     };
     let Some(wanted) = view.predictor(&target.predictor) else {
-        let names: Vec<&str> = view.predictors.iter().map(|predictor| predictor.name.as_str()).collect();
-        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        let message = format!(
-            "spec.target.seldonDeployment.predictor: SeldonDeployment {namespace}/{name} has no predictor {:?}, only {there}",
-            target.predictor
-        );
+        let problem = view.has_no_predictor(namespace, &target.predictor);
+        let message = format!("spec.target.seldonDeployment.predictor: {problem}");
         return Err(Refusal::new(Reason::TargetNotFound, message));
     };
     refuse_what_seldon_refuses(view, namespace)?;

@@ -12,7 +12,7 @@ use sluice_core::{
     carrier::{self, Claim, ObjectName, World},
     machine::{Refusal, SeenTraffic, State},
     plan::Plan,
-    target::{self, SeldonView, ServiceView},
+    target::{self, NamedStable, SeldonView, ServiceView, StableField},
     traffic::Cluster,
 };
 
@@ -110,11 +110,12 @@ impl Objects {
             let ports = self.services.get(&(self.namespace.clone(), name.to_owned()))?;
             Some(ServiceView { ports: ports.clone() })
         };
-        let seldon = |name: &str| {
-            let deployment = self.deployments.get(&(self.namespace.clone(), name.to_owned()))?;
-            Some(SeldonView::read(deployment))
-        };
-        target::wanted_in(spec, &self.namespace, service, seldon)
+        target::wanted_in(spec, &self.namespace, service, |name| self.seldon(name))
+    }
+
+    fn seldon(&self, name: &str) -> Option<SeldonView> {
+        let deployment = self.deployments.get(&(self.namespace.clone(), name.to_owned()))?;
+        Some(SeldonView::read(deployment))
     }
 
     /// What Seldon Core calls a predictor, where its SeldonDeployment was read.
@@ -126,16 +127,18 @@ impl Objects {
 
     /// What the routes show; who has users is in it.
     pub fn see(&self, plan: &Plan, wanted: &Predictor, spec: &RolloutSpec) -> Result<SeenTraffic, Refusal> {
-        let from = spec.target.service.as_ref().and_then(|service| service.from.as_deref());
-        let known = self.cluster.as_ref().is_some_and(|around| around.state.stable.is_some());
-        let from = from.filter(|_| !known);
-        let mut seen = self.with_world(|world| carrier::see(world, plan, Some(wanted), from))?;
+        let from = if self.cluster.as_ref().is_some_and(|around| around.state.stable.is_some()) {
+            NamedStable::nobody(StableField::of(spec))
+        } else {
+            target::named_stable(spec, &self.namespace, |name| self.seldon(name))?
+        };
+        let mut seen = self.with_world(|world| carrier::see(world, plan, Some(wanted), &from))?;
         // Before any route was generated the SeldonDeployment says who has users.
         if let (Some(_), Some(target)) = (&plan.expose, &spec.target.seldon_deployment)
             && self.virtual_services.is_empty()
-            && let Some(deployment) = self.deployments.get(&(self.namespace.clone(), target.name.clone()))
+            && let Some(view) = self.seldon(&target.name)
         {
-            seen.weighted = target::seldon::first(target, &self.namespace, &SeldonView::read(deployment));
+            seen.weighted = target::seldon::first(target, &self.namespace, &view);
         }
         Ok(seen)
     }

@@ -72,7 +72,8 @@ fn stable(around: &Around, seen: &SeenTraffic, wanted: &Predictor) -> Result<Pre
         let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
         let message = format!(
             "the routes must have one predictor with traffic, which is stable: they have {there}; \
-             spec.target.service.from names the one of several"
+             {} names the one of several",
+            seen.field
         );
         Refusal::new(Reason::AmbiguousStable, message)
     })
@@ -104,12 +105,17 @@ fn at_step(
         };
         changed.push(ChangedObject { kind: generated.kind.name(), name: generated.object, before, after });
     }
-    changed.extend(moved(objects, world, outlook)?);
+    changed.extend(moved(objects, world, outlook, &pair.stable)?);
     Ok(Changed { step: plan.step_name(index).to_owned(), objects: changed })
 }
 
 /// The routes that are there already.
-fn moved(objects: &Objects, world: &World<'_>, outlook: Outlook) -> Result<Vec<ChangedObject>, Refusal> {
+fn moved(
+    objects: &Objects,
+    world: &World<'_>,
+    outlook: Outlook,
+    stable: &Predictor,
+) -> Result<Vec<ChangedObject>, Refusal> {
     let mut changed = Vec::new();
     for effect in outlook.effects {
         let Some(before) = world.virtual_services.get(&effect.object) else { continue };
@@ -123,7 +129,7 @@ fn moved(objects: &Objects, world: &World<'_>, outlook: Outlook) -> Result<Vec<C
                     after,
                 }
             }
-            Some(deployment) => weights(effect.object, deployment, before, &effect.patch)?,
+            Some(deployment) => weights(effect.object, (deployment, before), &effect.patch, stable)?,
         });
     }
     Ok(changed)
@@ -132,12 +138,12 @@ fn moved(objects: &Objects, world: &World<'_>, outlook: Outlook) -> Result<Vec<C
 /// Weights that stand in a SeldonDeployment.
 fn weights(
     (namespace, _): ObjectName,
-    deployment: &Value,
-    shown: &Value,
+    (deployment, shown): (&Value, &Value),
     patch: &json_patch::Patch,
+    stable: &Predictor,
 ) -> Result<ChangedObject, Refusal> {
     let inexpressible = |message| Refusal::new(Reason::RouteConflict, message);
-    let patch = carrier::written_back(deployment, shown, patch).map_err(inexpressible)?;
+    let patch = carrier::written_back(deployment, shown, patch, stable).map_err(inexpressible)?;
     let after = patch.map_or_else(|| Ok(deployment.clone()), |patch| patched(deployment, &patch))?;
     let name = deployment["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     Ok(ChangedObject { kind: "SeldonDeployment", name: (namespace, name), before: deployment.clone(), after })

@@ -1,7 +1,10 @@
 //! What a person can do next, as commands that can be typed as they stand.
 
 use kube::ResourceExt;
-use sluice_core::api::{Phase, Reason, Rollout, RolloutStatus};
+use sluice_core::{
+    api::{Phase, Reason, Rollout, RolloutStatus},
+    target::StableField,
+};
 
 use super::{
     Screen,
@@ -65,7 +68,7 @@ fn steps(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
     let step =
         status.progress.as_ref().map_or_else(String::new, |progress| format!("step {}", progress.number));
     match status.phase {
-        Phase::Pending => pending(status),
+        Phase::Pending => pending(rollout, status),
         Phase::Healthy | Phase::Unknown => Vec::new(),
         Phase::Progressing | Phase::Promoting if in_flight(status).is_none() => Vec::new(),
         Phase::Progressing => vec![run("pause", "stop every increase"), pass(), abort()],
@@ -112,10 +115,13 @@ fn steps(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
 }
 
 /// What would make the spec acceptable.
-fn pending(status: &RolloutStatus) -> Vec<Step> {
+fn pending(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
     let sentence = match status.reason {
         Some(Reason::AmbiguousStable) => {
-            "Name the Service that is stable in spec.target.service.from: the route does not tell."
+            let field = StableField::of(&rollout.spec);
+            let what = field.what();
+            let sentence = format!("Name the {what} that is stable in {field}: the route does not tell.");
+            return vec![Step::Sentence(sentence)];
         }
         Some(Reason::TargetNotFound) => "Create the Service that spec.target names, or name another one.",
         Some(Reason::VirtualServiceNotFound | Reason::RouteNotFound) => {

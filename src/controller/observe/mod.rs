@@ -31,7 +31,7 @@ use self::{
     subsets::Ready,
 };
 pub(super) use self::{seen::Pods, subsets::Subsets};
-use super::{context::Context, memory::Memory, slots::Slots, subject::Subject};
+use super::{Error, context::Context, memory::Memory, slots::Slots, subject::Subject};
 
 /// What was seen of the world of one Rollout.
 pub(super) struct Observation {
@@ -44,6 +44,8 @@ pub(super) struct Observation {
     pub(super) rules: BTreeMap<ObjectName, Value>,
     /// Those of the VirtualServices that are a SeldonDeployment's.
     pub(super) slots: BTreeMap<ObjectName, Slots>,
+    /// What keeps the routes of a Rollout that is being deleted from being given back, where anything does.
+    pub(super) kept: Option<Error>,
     /// When the facts were complete: decisions are timed from here.
     pub(super) at: Instant,
 }
@@ -52,8 +54,12 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     let (state, elapsed) = memory.begin_turn(&subject.status, Instant::now());
     let plans = Plans::of(subject, &state);
     let plan = plans.in_force(&state);
-    let Routes { objects, slots, unreadable } =
-        routes::virtual_services(context, subject, &plans, memory).await;
+    let mut routes = routes::virtual_services(context, subject, &plans, memory).await;
+    let unreadable = plan.and_then(|plan| routes.unreadable_of(plan));
+    let unreadable = unreadable.and_then(|name| routes.unreadable.get(&name)).map(ToString::to_string);
+    let said = routes.unreadable.values().next().map(ToString::to_string);
+    let kept = routes::kept(context, subject, &state, plan, &mut routes);
+    let Routes { objects, slots, .. } = routes;
     let wanted = wanted(context, subject);
     let rules = gateways::rules(context, subject, plan, &state, wanted.as_ref().ok(), memory).await;
     let beside = Beside { rules: &rules, slots: &slots };
@@ -62,6 +68,11 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
     });
     if let Some(traffic) = &mut sight.traffic {
         traffic.obstacle = memory.obstacle.clone().or(traffic.obstacle.take());
+        // What nobody could see is not known to be as decided.
+        if unreadable.is_some() {
+            traffic.in_place = false;
+            traffic.obstacle = traffic.obstacle.take().or(unreadable);
+        }
     }
     let mut refusal = context
         .kinds
@@ -70,10 +81,13 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         .or(wanted.as_ref().err().cloned())
         .or(sight.refusal);
     // Whether it is there, nobody knows then.
-    if let (Some(refusal), Some(error)) = (&mut refusal, unreadable)
+    if let (Some(refusal), Some(error)) = (&mut refusal, said)
         && matches!(refusal.reason, Reason::VirtualServiceNotFound | Reason::NotAllowed)
     {
         refusal.message = format!("spec.routes: {error}");
+    }
+    if let Some(kept) = &kept {
+        refusal = Some(routes::not_given_back(kept));
     }
     if refusal.is_none() {
         refusal = gateways::refused(context, plan, &state, wanted.as_ref().ok(), memory).await;
@@ -110,7 +124,7 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         metrics: memory.availability.said().cloned(),
         actions: asked(context, subject),
     };
-    Observation { state, plans, facts, objects, rules, slots, at: Instant::now() }
+    Observation { state, plans, facts, objects, rules, slots, kept, at: Instant::now() }
 }
 
 /// The ready endpoints of stable and of the canary. While nothing is to replace stable nothing depends on them, and nobody is

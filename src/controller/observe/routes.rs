@@ -7,8 +7,9 @@ use sluice_core::{
     Predictor,
     api::Reason,
     carrier::{self, ObjectName, World},
-    machine::{self, Refusal, SeenTraffic, State},
+    machine::{self, Refusal, SeenTraffic, Stage, State},
     plan::Plan,
+    target::{self, NamedStable, StableField},
     traffic::Setting,
 };
 
@@ -30,8 +31,21 @@ pub(super) struct Routes {
     pub(super) objects: BTreeMap<ObjectName, Value>,
     /// Those of them that are a SeldonDeployment's, and are shown as it says.
     pub(super) slots: BTreeMap<ObjectName, Slots>,
-    /// Why one could not be read.
-    pub(super) unreadable: Option<Error>,
+    /// Those that may be there and could not be read, and why.
+    pub(super) unreadable: BTreeMap<ObjectName, Error>,
+}
+
+impl Routes {
+    /// One that a plan moves and that could not be read, though it may be there.
+    pub(super) fn unreadable_of(&self, plan: &Plan) -> Option<ObjectName> {
+        let mut of_it = plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone()));
+        of_it.find(|name| self.unreadable.get(name).is_some_and(|error| !is_gone(error)))
+    }
+}
+
+/// Whether it is what was asked for that is not there.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Refused { code: 404, .. })
 }
 
 /// What there is of routes.
@@ -44,16 +58,19 @@ pub(super) async fn virtual_services(
     let mut routes = Routes::default();
     for route in plans.all().flat_map(|plan| &plan.routes).filter(|_| context.optional.istio) {
         let name = (route.namespace.clone(), route.name.clone());
+        if routes.objects.contains_key(&name) || routes.unreadable.contains_key(&name) {
+            continue;
+        }
         let cached = if context.watches(&route.namespace) {
             context.stores.virtual_service(&name)
         } else {
             // It exists or not, whether it is watched or not.
             match read_route(context, &name).await {
                 Ok(read) => Some(Arc::new(read)),
-                Err(Error::Refused { code: 404, .. }) => None,
+                Err(error) if is_gone(&error) => None,
                 Err(error) => {
-                    routes.unreadable.get_or_insert(error);
-                    None
+                    routes.unreadable.insert(name, error);
+                    continue;
                 }
             }
         };
@@ -63,13 +80,17 @@ pub(super) async fn virtual_services(
                 cached
             }
             // It was just created, and the cache does not know; or it is gone again.
-            None if memory.unseen.contains(&name) => {
-                let Ok(read) = read_route(context, &name).await else {
-                    memory.unseen.remove(&name);
+            None if memory.unseen.contains(&name) => match read_route(context, &name).await {
+                Ok(read) => Arc::new(read),
+                Err(error) => {
+                    if is_gone(&error) {
+                        memory.unseen.remove(&name);
+                    } else {
+                        routes.unreadable.insert(name, error);
+                    }
                     continue;
-                };
-                Arc::new(read)
-            }
+                }
+            },
             None => continue,
         };
         if memory.virtual_services.get(&name).is_some_and(|remembered| !remembered.is_newer(&cached)) {
@@ -88,17 +109,38 @@ pub(super) async fn virtual_services(
                         let shown = carrier::as_route(&deployment, &name.1, &context.names);
                         let not_carried_out = carrier::not_carried_out(&shown, &value);
                         routes.objects.insert(name.clone(), shown.clone());
-                        routes.slots.insert(name, Slots { deployment, shown, not_carried_out });
+                        let slots = Slots { deployment, shown, route: value, not_carried_out };
+                        routes.slots.insert(name, slots);
                     }
                     Err(error) => {
                         tell_of_missing_right(&error);
-                        routes.unreadable.get_or_insert(error);
+                        routes.unreadable.insert(name, error);
                     }
                 },
             }
         }
     }
     routes
+}
+
+/// What keeps the routes of a Rollout that is being deleted from being given back: what cannot be seen cannot be written
+/// either. What is not there keeps nobody, and what is generated goes with its Rollout.
+pub(super) fn kept(
+    context: &Context,
+    subject: &Subject,
+    state: &State,
+    plan: Option<&Plan>,
+    routes: &mut Routes,
+) -> Option<Error> {
+    let plan = plan.filter(|plan| subject.deleted && plan.expose.is_none())?;
+    if context.optional.istio {
+        let unreadable = routes.unreadable_of(plan)?;
+        return routes.unreadable.remove(&unreadable);
+    }
+    // Routes that were touched show nobody but stable where nothing is on its way to or from them. Of a memory that was lost
+    // nobody knows.
+    let touched = matches!(state.stage, Stage::Pending) || state.in_flight() || !state.retiring.is_empty();
+    touched.then(|| Error::IstioOff(subject.display()))
 }
 
 /// What there is beside routes.
@@ -134,9 +176,8 @@ pub(super) fn look_at_routes(
         return Sight { traffic: None, refusal: Some(refusal) };
     }
     let first_time = state.stable.is_none();
-    let from = subject.spec.as_ref().ok().and_then(|spec| spec.target.service.as_ref()?.from.as_deref());
-    let from = from.filter(|_| first_time);
-    let mut traffic = match carrier::see(world, plan, wanted, from) {
+    let (from, nobody) = named_stable(context, subject, first_time);
+    let mut traffic = match carrier::see(world, plan, wanted, &from) {
         Ok(traffic) => traffic,
         Err(refusal) => return Sight { traffic: None, refusal: Some(refusal) },
     };
@@ -153,7 +194,7 @@ pub(super) fn look_at_routes(
         traffic.in_place = behind.is_none();
         traffic.obstacle = behind;
     }
-    let refusal = unknown_from(from, &traffic).or_else(|| {
+    let refusal = nobody.or_else(|| unknown_from(&from, &traffic)).or_else(|| {
         // Before anything was decided: what would be.
         let (stable, _) = machine::arms(state, Some(&traffic), wanted, &subject.uid);
         let desired = machine::desired(Some(plan), state).or_else(|| stable.map(Setting::all_to));
@@ -183,15 +224,40 @@ fn delegators(context: &Context, plan: &Plan) -> Option<Vec<Value>> {
     (context.watches_all() || !all.is_empty()).then_some(all)
 }
 
+/// That the routes are not given back, and why: deletion waits for it.
+pub(super) fn not_given_back(kept: &Error) -> Refusal {
+    let reason = match kept {
+        Error::IstioOff(_) => Reason::IstioOff,
+        _ => Reason::RouteNotFound,
+    };
+    Refusal::new(reason, format!("the routes are not given back yet, and the deletion waits for it: {kept}"))
+}
+
 fn istio_off() -> Refusal {
     let message =
         "spec: the controller was started with --istio=false, and routes are VirtualServices of Istio";
     Refusal::new(Reason::IstioOff, message)
 }
 
-fn unknown_from(from: Option<&str>, traffic: &SeenTraffic) -> Option<Refusal> {
-    let from = from.filter(|_| traffic.weighted.is_empty() && traffic.stamp.is_none())?;
+/// Whom the spec names as stable, which counts only the first time; and what is wrong with that.
+fn named_stable(context: &Context, subject: &Subject, first_time: bool) -> (NamedStable, Option<Refusal>) {
+    let Ok(spec) = &subject.spec else { return (NamedStable::default(), None) };
+    let nobody = NamedStable::nobody(StableField::of(spec));
+    if !first_time {
+        return (nobody, None);
+    }
+    let seldon =
+        |name: &str| context.stores.seldon(&subject.namespace, name).map(|seldon| seldon.view.clone());
+    match target::named_stable(spec, &subject.namespace, seldon) {
+        Ok(named) => (named, None),
+        Err(refusal) => (nobody, Some(refusal)),
+    }
+}
+
+fn unknown_from(from: &NamedStable, traffic: &SeenTraffic) -> Option<Refusal> {
+    let named = from.subset.as_ref().or(from.service.as_ref());
+    let named = named.filter(|_| traffic.weighted.is_empty() && traffic.stamp.is_none())?;
     let there = traffic.strangers.join(", ");
-    let message = format!("spec.target.service.from: {from} has no weight on the routes, only {there}");
+    let message = format!("{}: {named} has no weight on the routes, only {there}", from.field);
     Some(Refusal::new(Reason::AmbiguousStable, message))
 }

@@ -91,31 +91,38 @@ async fn campaign(way: Way, strikes: impl Fn(&Calm) -> Vec<Strike>) {
 /// Nothing takes longer (virtual time): a resync comes every five minutes.
 const LIMIT: Duration = Duration::from_mins(8);
 
-/// The tests of a way.
+/// The tests of a way whose writes are struck.
+macro_rules! writes_of {
+    ($way:expr) => {
+        #[tokio::test(start_paused = true)]
+        async fn ends_the_same_wherever_the_controller_dies() {
+            campaign($way, |calm| on_writes(&calm.writes, &faults::CRASHES)).await;
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn ends_the_same_whatever_is_refused() {
+            campaign($way, |calm| on_writes(&calm.writes, &faults::REFUSALS)).await;
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn ends_the_same_whatever_is_refused_again_and_again() {
+            campaign($way, |calm| on_writes(&calm.writes, &faults::REPEATED)).await;
+        }
+
+        #[tokio::test(start_paused = true)]
+        async fn ends_the_same_whatever_is_late() {
+            campaign($way, |calm| on_writes(&calm.writes, &faults::DELAYS)).await;
+        }
+    };
+}
+
+/// All tests of a way.
 macro_rules! campaigns {
     ($($name:ident: $way:expr),* $(,)?) => {$(
         mod $name {
             use super::*;
 
-            #[tokio::test(start_paused = true)]
-            async fn ends_the_same_wherever_the_controller_dies() {
-                campaign($way, |calm| on_writes(&calm.writes, &faults::CRASHES)).await;
-            }
-
-            #[tokio::test(start_paused = true)]
-            async fn ends_the_same_whatever_is_refused() {
-                campaign($way, |calm| on_writes(&calm.writes, &faults::REFUSALS)).await;
-            }
-
-            #[tokio::test(start_paused = true)]
-            async fn ends_the_same_whatever_is_refused_again_and_again() {
-                campaign($way, |calm| on_writes(&calm.writes, &faults::REPEATED)).await;
-            }
-
-            #[tokio::test(start_paused = true)]
-            async fn ends_the_same_whatever_is_late() {
-                campaign($way, |calm| on_writes(&calm.writes, &faults::DELAYS)).await;
-            }
+            writes_of!($way);
 
             #[tokio::test(start_paused = true)]
             async fn ends_the_same_whatever_becomes_of_events() {
@@ -137,4 +144,10 @@ campaigns! {
     an_abort: Way::Abort,
     a_deletion: Way::Deletion,
     copies_matches_and_cookies: Way::Beside,
+}
+
+mod an_abort_where_the_operator_stands_still {
+    use super::*;
+
+    writes_of!(Way::Operated);
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice_lab::{embedded::Connection, scene::Served};
+use sluice_lab::{embedded::Connection, gateway::Running, operator::Operator, scene::Served};
 
 use super::LIMIT;
 use crate::{
-    oracle,
+    expose::users,
+    operated::on_the_routes,
+    oracle, seldon,
     world::{Sluice, World, rollout},
 };
 
@@ -26,6 +28,8 @@ pub(super) enum Way {
     Deletion,
     /// Copies, then everything that a step can give at once, which a person aborts.
     Beside,
+    /// A person aborts, and Seldon Core's operator, who owns the routes, does nothing about it.
+    Operated,
 }
 
 /// One run of a way.
@@ -33,6 +37,14 @@ pub(super) struct Run {
     way: Way,
     pub(super) world: World,
     _third: Option<Served>,
+    operated: Option<Operated>,
+}
+
+/// A SeldonDeployment, and all that has to be there for it.
+struct Operated {
+    operator: Operator,
+    _served: [Served; 2],
+    _users: Running,
 }
 
 /// Users' requests a second: enough for a verdict within some looks.
@@ -41,6 +53,9 @@ const USERS: f64 = 20.0;
 impl Way {
     /// The world before the controller starts.
     pub(super) async fn begin(self) -> Run {
+        if matches!(self, Self::Operated) {
+            return Run::operated().await;
+        }
         let world = World::new_for(USERS).await;
         let steps = match self {
             Self::Promotion | Self::Breach => {
@@ -54,26 +69,42 @@ impl Way {
                     "sticky": {"cookie": {"name": "arm"}}, "approve": true,
                 },
             ]),
-            Self::Supersede | Self::Abort | Self::Deletion => json!([{"weight": 50, "approve": true}]),
+            Self::Supersede | Self::Abort | Self::Deletion | Self::Operated => {
+                json!([{"weight": 50, "approve": true}])
+            }
         };
-        let mut object = rollout(&steps);
-        object["spec"]["interval"] = "500ms".into();
-        object["spec"]["settle"] = "500ms".into();
-        object["spec"]["checks"][0]["errors"]["minRequests"] = 4.into();
-        world.create(object).await;
+        world.create(quick(rollout(&steps))).await;
         let third = match self {
             Self::Breach => {
                 world.fails(0.5);
                 None
             }
             Self::Supersede => Some(world.scene.serve("iris-v3", "iris", "v3").await.unwrap()),
-            Self::Promotion | Self::Abort | Self::Deletion | Self::Beside => None,
+            Self::Promotion | Self::Abort | Self::Deletion | Self::Beside | Self::Operated => None,
         };
-        Run { way: self, world, _third: third }
+        Run { way: self, world, _third: third, operated: None }
     }
 }
 
+/// A Rollout that looks often, and needs little to say something.
+fn quick(mut object: Value) -> Value {
+    object["spec"]["interval"] = "500ms".into();
+    object["spec"]["settle"] = "500ms".into();
+    object["spec"]["checks"][0]["errors"]["minRequests"] = 4.into();
+    object
+}
+
 impl Run {
+    /// One where Seldon Core's operator owns the routes.
+    async fn operated() -> Self {
+        let (world, served) = seldon::operated().await;
+        let operator = seldon::operator(&world);
+        let users = users(&world, "/seldon/models/iris");
+        world.create(quick(seldon::slotted(json!([{"weight": 50, "approve": true}])))).await;
+        let operated = Some(Operated { operator, _served: served, _users: users });
+        Self { way: Way::Operated, world, _third: None, operated }
+    }
+
     /// Takes it to its end with a controller over `first`, and over what `next` gives after each crash. How often it
     /// crashed.
     ///
@@ -89,14 +120,17 @@ impl Run {
         let world = &self.world;
         match self.way {
             Way::Promotion | Way::Breach => {}
-            Way::Supersede | Way::Abort | Way::Deletion | Way::Beside => {
+            Way::Supersede | Way::Abort | Way::Deletion | Way::Beside | Way::Operated => {
                 controllers.until(world, || world.status()["reason"] == "WaitingForApproval").await?;
             }
+        }
+        if let Some(operated) = &self.operated {
+            operated.operator.stand_still();
         }
         match self.way {
             Way::Promotion | Way::Breach => {}
             Way::Supersede => world.want("iris-v3").await,
-            Way::Abort | Way::Beside => world.ask("Abort", "stop").await,
+            Way::Abort | Way::Beside | Way::Operated => world.ask("Abort", "stop").await,
             Way::Deletion => world.delete_rollout().await,
         }
         controllers.until(world, || self.is_over()).await?;
@@ -105,7 +139,11 @@ impl Run {
 
     fn is_over(&self) -> bool {
         let status = self.world.status();
-        let stamped = oracle::stamp(&self.world.virtual_service());
+        let stamped = if self.operated.is_some() {
+            oracle::stamp(&seldon::stored(&self.world))
+        } else {
+            oracle::stamp(&self.world.virtual_service())
+        };
         let at_rest = status["retiring"].is_null() && Some(stamped) == status["seq"].as_u64();
         match self.way {
             Way::Promotion => status["phase"] == "Healthy" && at_rest,
@@ -117,6 +155,12 @@ impl Run {
             }
             Way::Abort | Way::Beside => {
                 status["phase"] == "RolledBack" && at_rest && !self.world.action("stop").is_null()
+            }
+            Way::Operated => {
+                status["phase"] == "RolledBack"
+                    && at_rest
+                    && !self.world.action("stop").is_null()
+                    && on_the_routes(&self.world) == [[100, 0]; 2]
             }
             Way::Deletion => status == Value::Null,
         }

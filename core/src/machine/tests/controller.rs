@@ -344,11 +344,12 @@ fn observe(world: &World, spec: &RolloutSpec, state: &State, saw: Saw, elapsed: 
     let current = plan_of(spec).map_err(|errors| Refusal::new(errors.reason(), errors.to_string()));
     let service = |name: &str| world.ready.get(name).map(|_| ServiceView { ports: vec![8000] });
     let wanted = target::wanted(spec, NAMESPACE, service);
-    let from = spec.target.service.as_ref().and_then(|service| service.from.as_deref());
-    let from = from.filter(|_| matches!(state.stage, Stage::Pending));
+    let first_time = matches!(state.stage, Stage::Pending);
+    let named = target::named_stable(spec, NAMESPACE, |_| None).ok().filter(|_| first_time);
+    let from = named.unwrap_or_default();
     let plan = plan_in_force.as_ref();
     let seen = with_world(world, &objects, |seen| {
-        plan.map(|plan| carrier::see(seen, plan, wanted.as_ref().ok(), from))
+        plan.map(|plan| carrier::see(seen, plan, wanted.as_ref().ok(), &from))
     });
     let (mut traffic, refused) = match seen {
         None => (None, None),
