@@ -4,6 +4,9 @@
 //! The copy is kept like the original; what a person changes in it is put back. Where the annotation is taken away the copy
 //! stays as it is: what guards users is not taken from them by an edit that says nothing about it.
 
+mod copy;
+mod entrance;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
@@ -13,9 +16,10 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use serde_json::{Value, json};
-use sluice_core::api::{PREDICTOR, ROLLOUT, Rollout};
+use sluice_core::api::{ROLLOUT, Rollout};
 use tokio_util::sync::CancellationToken;
 
+use self::copy::{copy, spec_of, tells_its_stable};
 use super::{
     Error,
     context::{Common, Context},
@@ -117,63 +121,46 @@ impl Asking {
     async fn wire(&self) -> Result<(), Trouble> {
         let Self { context, namespace, seldon, original } = self;
         let name = &seldon.view.name;
-        let rollout = |name: &str| {
-            context.stores.rollouts.get(&ObjectRef::<RolloutObject>::new(name).within(namespace))
-        };
         if original == name {
             return Err(refused(format!(
                 "the annotation {ROLLOUT} names {original}, which would be its own copy: the name of another Rollout of \
                  {namespace} is expected"
             )));
         }
-        let Some(original) = rollout(original) else {
+        let Some(original) = self.rollout(original) else {
             return Err(refused(format!(
                 "the annotation {ROLLOUT} names {original}: there is no such Rollout in {namespace}"
             )));
         };
         let spec = copy(&original, seldon)?;
-        match rollout(name) {
+        let there = self.rollout(name);
+        if there.as_ref().is_none_or(|there| is_copy_for(there, seldon)) {
+            tells_its_stable(namespace, seldon, &spec, there.as_deref())?;
+            entrance::is_free(self, &original, &spec)?;
+        }
+        match there {
             None => create(context, namespace, name, seldon, &spec).await,
             Some(there) => keep(context, namespace, &there, seldon, spec).await,
         }
     }
+
+    fn rollout(&self, name: &str) -> Option<Arc<RolloutObject>> {
+        self.context.stores.rollouts.get(&ObjectRef::<RolloutObject>::new(name).within(&self.namespace))
+    }
+
+    /// Whether a SeldonDeployment of the same namespace has its copy.
+    fn has_copy(&self, seldon: &Seldon) -> bool {
+        self.rollout(&seldon.view.name).is_some_and(|there| is_copy_for(&there, seldon))
+    }
+}
+
+/// Whether a Rollout belongs to a SeldonDeployment.
+fn is_copy_for(rollout: &RolloutObject, seldon: &Seldon) -> bool {
+    rollout.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == seldon.uid)
 }
 
 fn refused(problem: String) -> Trouble {
     Trouble::Refused(problem)
-}
-
-/// The spec of the original with the SeldonDeployment as its target.
-fn copy(original: &RolloutObject, seldon: &Seldon) -> Result<Value, Trouble> {
-    let (spec, _) = original.texts();
-    let mut spec: Value = serde_json::from_str(spec.as_deref().unwrap_or("{}"))?;
-    if spec.get("expose").is_none() {
-        return Err(refused(format!(
-            "Rollout {} has routes: a copy of it would move the same ones. One with expose is expected",
-            original.display()
-        )));
-    }
-    let view = &seldon.view;
-    let wanted = match &seldon.wants {
-        Some(named) => named.clone(),
-        None => match view.newest() {
-            Some(newest) => newest.name.clone(),
-            None => {
-                return Err(refused(format!(
-                    "it has no predictor that is no shadow, and no annotation {PREDICTOR} names one: either is expected"
-                )));
-            }
-        },
-    };
-    if let Some(fields) = spec.as_object_mut() {
-        fields.remove("paused");
-    }
-    spec["target"] = json!({"seldonDeployment": {"name": view.name, "predictor": wanted}});
-    let ours = seldon.annotations.iter().filter(|(key, _)| key.starts_with("seldon.io/istio"));
-    for (key, value) in ours {
-        spec["annotations"][key.as_str()] = value.as_str().into();
-    }
-    Ok(spec)
 }
 
 async fn create(
@@ -213,17 +200,12 @@ async fn keep(
     mut wanted: Value,
 ) -> Result<(), Trouble> {
     let name = there.name_any();
-    let owned = there
-        .owner_references()
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == seldon.uid);
-    if !owned {
+    if !is_copy_for(there, seldon) {
         return Err(refused(format!(
             "Rollout {namespace}/{name} is there and is not its copy: it is not touched. A name that no Rollout has is expected"
         )));
     }
-    let (spec, _) = there.texts();
-    let mut spec: Value = serde_json::from_str(spec.as_deref().unwrap_or("{}"))?;
+    let mut spec = spec_of(there)?;
     // A pause is of the copy.
     let paused = spec.as_object_mut().and_then(|spec| spec.remove("paused"));
     if spec == wanted {

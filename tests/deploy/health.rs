@@ -2,30 +2,13 @@
 
 use std::fs;
 
-use mlua::{Lua, LuaOptions, LuaSerdeExt, SerializeOptions, StdLib};
-use serde::Deserialize;
 use serde_json::{Value, json};
+use sluice_core::api::{Phase, Reason};
 
-use crate::{read, root, yaml};
-
-/// What Argo CD makes of an object.
-#[derive(Debug, Deserialize, PartialEq)]
-struct Health {
-    status: String,
-    message: String,
-}
-
-/// Runs the check of a kind as Argo CD does: the object is `obj`, and there are no libraries but the basic one. Its
-/// interpreter is one of Lua 5.1.
-fn health(kind: &str, object: &Value) -> Health {
-    let config = yaml("deploy/argocd/health.yaml");
-    let script = config["data"][format!("resource.customizations.health.sluice.dev_{kind}")].clone();
-    let lua = Lua::new_with(StdLib::NONE, LuaOptions::default()).unwrap();
-    let options = SerializeOptions::new().serialize_none_to_null(false).serialize_unit_to_null(false);
-    lua.globals().set("obj", lua.to_value_with(object, options).unwrap()).unwrap();
-    let answer: mlua::Value = lua.load(script.as_str().expect("a script")).eval().unwrap();
-    lua.from_value(answer).unwrap()
-}
+use crate::{
+    lua::{Health, health},
+    read, root,
+};
 
 /// Each stage that a version ever wrote, with its object.
 fn written() -> Vec<(String, Value)> {
@@ -64,28 +47,41 @@ fn every_stage_that_was_ever_written_has_its_health() {
     assert!(seen >= 11, "only {seen} stages were found");
 }
 
+/// What the controller really writes of a refusal is in `tests/embedded/health.rs`; here is each reason that there is.
 #[test]
-fn a_refused_spec_is_degraded_unless_the_same_sync_may_mend_it() {
-    let refused = |phase: &str, reason: &str| {
-        json!({"metadata": {"generation": 2}, "status": {
-            "observedGeneration": 2, "phase": phase, "reason": reason, "message": "of the phase",
-            "conditions": [
-                {"type": "Ready", "status": "False", "reason": reason, "message": "of the phase"},
-                {"type": "Accepted", "status": "False", "reason": reason, "message": "there is no such thing"},
-            ],
-        }})
+fn a_refused_spec_is_degraded_unless_nothing_was_live_and_the_same_sync_may_mend_it() {
+    let (_, live) = written().into_iter().find(|(stage, _)| stage == "healthy").unwrap();
+    let refused = |was_live: bool, reason: &str| {
+        let mut object = live.clone();
+        let status = object["status"].as_object_mut().unwrap();
+        if !was_live {
+            status.remove("stable");
+        }
+        status.insert("phase".to_owned(), "Pending".into());
+        let message = "there is no such thing";
+        let accepted = json!({"type": "Accepted", "status": "False", "reason": reason, "message": message});
+        status.insert("conditions".to_owned(), json!([accepted]));
+        object
     };
-    for (phase, reason, expected) in [
-        ("Pending", "InvalidSpec", "Degraded"),
-        ("Pending", "RouteTaken", "Degraded"),
-        ("Healthy", "Unsupported", "Degraded"),
-        ("Healthy", "TargetNotFound", "Degraded"),
-        ("Pending", "TargetNotFound", "Progressing"),
-        ("Pending", "VirtualServiceNotFound", "Progressing"),
+    const DEGRADED: &str = "Degraded";
+    const PROGRESSING: &str = "Progressing";
+    for (reason, never_live, live) in [
+        ("InvalidSpec", DEGRADED, DEGRADED),
+        ("RouteTaken", DEGRADED, DEGRADED),
+        ("AmbiguousStable", DEGRADED, DEGRADED),
+        ("TargetNotFound", PROGRESSING, DEGRADED),
+        ("VirtualServiceNotFound", PROGRESSING, DEGRADED),
+        ("RouteNotFound", PROGRESSING, DEGRADED),
+        ("NotAllowed", PROGRESSING, DEGRADED),
+        ("GatewayNotFound", PROGRESSING, DEGRADED),
+        ("SubsetNotFound", PROGRESSING, DEGRADED),
+        ("NotDelegated", PROGRESSING, PROGRESSING),
     ] {
-        let health = health("Rollout", &refused(phase, reason));
-        assert_eq!(health.status, expected, "{phase}, {reason}: {health:?}");
-        assert_eq!(health.message, format!("{reason}: there is no such thing"));
+        for (was_live, expected) in [(false, never_live), (true, live)] {
+            let health = health("Rollout", &refused(was_live, reason));
+            assert_eq!(health.status, expected, "{reason}, live {was_live}: {health:?}");
+            assert_eq!(health.message, format!("{reason}: there is no such thing"));
+        }
     }
 }
 
@@ -118,15 +114,21 @@ fn an_action_is_healthy_when_it_was_done() {
 }
 
 #[test]
-fn every_phase_that_the_check_names_is_one_of_the_product() {
+fn every_word_that_the_check_names_is_one_of_the_product() {
     let text = read("deploy/argocd/health.yaml");
-    let named = text.split("status.phase == \"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let known: Vec<String> =
-        sluice_core::api::Phase::ALL.iter().map(ToString::to_string).chain(["Done".to_owned()]).collect();
-    let mut seen = 0;
-    for phase in named {
-        assert!(known.iter().any(|known| known == phase), "{phase} is no phase");
-        seen += 1;
+    let quoted = |before: &str| -> Vec<String> {
+        text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+    };
+    let phases = quoted("status.phase == \"");
+    for phase in phases.iter().filter(|phase| *phase != "Done") {
+        assert!(Phase::ALL.iter().any(|known| known.to_string() == *phase), "{phase} is no phase");
     }
-    assert!(seen > 4, "{seen} phases were found");
+    let of_tables =
+        text.match_indices(" = true").map(|(at, _)| text[..at].rsplit([' ', '{']).next().unwrap());
+    let reasons: Vec<String> = of_tables.map(str::to_owned).chain(quoted("condition.reason == \"")).collect();
+    for reason in &reasons {
+        let known: Reason = serde_json::from_value(json!(reason)).unwrap();
+        assert_ne!(known, Reason::Unknown, "{reason} is no reason");
+    }
+    assert!(phases.len() > 4 && reasons.len() > 10, "{phases:?} {reasons:?}");
 }

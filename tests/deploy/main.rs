@@ -5,6 +5,7 @@
 mod alerts;
 mod gateway;
 mod health;
+mod lua;
 mod monitoring;
 
 use std::{

@@ -8,6 +8,7 @@
 
 mod commands;
 mod fields;
+mod gitops;
 mod lint;
 mod manifests;
 mod scenarios;

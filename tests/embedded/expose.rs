@@ -383,15 +383,29 @@ fn root(matches: &Value) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delegate_waits_for_somebody_who_delegates_to_it() {
+async fn a_delegate_is_there_before_anybody_delegates_to_it_and_starts_nothing_until_somebody_does() {
     let world = World::without_routes().await;
-    world.create(rollout("iris-v1", &json!({"delegate": true}))).await;
+    let mut object = rollout("iris-v1", &json!({"delegate": true}));
+    object["spec"].as_object_mut().unwrap().remove("checks");
+    world.create(object).await;
     let _sluice = world.controller();
     world.stands("Pending", "NotDelegated").await;
-    same(&stored(&world), &None, "the VirtualService");
+    // Who delegates to one that is not there loses users.
+    there(&world).await;
+    same(&weights(&stored(&world).unwrap(), "iris-v1"), &vec![100], "what the version of now has");
+    world.want("iris-v2").await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    world.stands("Pending", "NotDelegated").await;
+    same(&canary_weights(&world, "iris-v2"), &vec![0], "what the next one has had");
+    let accepted = world.status()["conditions"][0].clone();
+    same(
+        &json!([accepted["type"], accepted["status"], accepted["reason"]]),
+        &json!(["Accepted", "False", "NotDelegated"]),
+        "what is said",
+    );
     world.create(root(&json!([{"uri": {"prefix": "/"}}]))).await;
     world.stands("Healthy", "Live").await;
-    there(&world).await;
+    same(&canary_weights(&world, "iris-v2"), &vec![0, 50, 100], "the canary's weights");
     let spec = stored(&world).unwrap()["spec"].clone();
     assert!(spec.get("hosts").is_none() && spec.get("gateways").is_none(), "{spec}");
     assert!(spec["http"][0].get("match").is_none(), "{spec}");

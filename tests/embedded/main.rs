@@ -14,9 +14,12 @@ mod expose;
 mod fencing;
 mod freeze;
 mod hashed;
+mod health;
 mod history;
 mod journal;
 mod life;
+#[path = "../deploy/lua.rs"]
+mod lua;
 mod mutants;
 mod operated;
 mod oracle;

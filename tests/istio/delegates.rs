@@ -99,6 +99,38 @@ pub async fn the_example_of_a_delegate_is_released_by_a_commit(lab: &Arc<Lab>) -
     world.end(controller)
 }
 
+/// Git changes `route` to `delegate` where users come in already. The delegate is there before, so none of them gets a 404.
+pub async fn a_live_route_becomes_a_delegate_and_nobody_notices(lab: &Arc<Lab>) -> Result<()> {
+    let mut world = World::empty(lab, "delegated-later").await?;
+    two_versions(&mut world).await?;
+    let routes = world.virtual_services();
+    let apply = async |field: &str, to: Value| {
+        let http = json!([{"match": [{"uri": {"prefix": "/"}}], field: to}]);
+        let spec = json!({"hosts": [world.host()], "gateways": [GATEWAY], "http": http});
+        let params = PatchParams::apply("argocd-controller").force();
+        routes.patch("web", &params, &Patch::Apply(&virtual_service("web", &spec))).await
+    };
+    apply("route", json!([{"destination": {"host": "iris-v1", "port": {"number": 8000}}}])).await?;
+    world.routed().await?;
+    let users = world.users().rate(150.0).start();
+    let controller = world.controller()?;
+    world.create_rollout(&exposed(&world, service("iris-v1"), json!({"delegate": true}))).await?;
+    world.phase("Pending", "NotDelegated").await?;
+    wait::until(LIMIT, "the delegate is there", async || match routes.get_opt(IRIS).await {
+        Ok(Some(_)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+    apply("delegate", json!({"name": IRIS})).await?;
+    world.phase("Healthy", "Live").await?;
+    let observed = Observed::of_route(lab, &world.host(), "http");
+    world.want("v2").await?;
+    world.obeyed(&observed, "iris-v2", 100).await?;
+    world.phase("Healthy", "Live").await?;
+    none_failed(&users.stop().await)?;
+    world.end(controller)
+}
+
 /// Matches of the one who delegates, beside which istiod keeps no route of a delegate that has [`leaf`].
 fn conflicting() -> [Value; 4] {
     [

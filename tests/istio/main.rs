@@ -81,6 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
         delegates: [
             nobody_fights_over_a_delegate,
             the_example_of_a_delegate_is_released_by_a_commit,
+            a_live_route_becomes_a_delegate_and_nobody_notices,
             istiod_drops_what_conflicts_and_says_nothing,
             what_istiod_would_drop_is_refused,
         ],

@@ -174,6 +174,7 @@ fn main() -> anyhow::Result<ExitCode> {
             every_example_is_a_test,
         ],
         refused_by_server: [
+            an_exposed_route_that_is_given_up,
             an_unknown_action,
         ],
         rights: [

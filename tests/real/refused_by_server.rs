@@ -1,7 +1,7 @@
 //! What one object is enough to see is refused by the API server, before anything is stored, with the field in the message.
 
 use anyhow::{Result, anyhow, ensure};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, ValidationDirective};
 use serde_json::{Value, json};
 
 use crate::lab::Lab;
@@ -188,6 +188,36 @@ fn the_answer_says(answer: kube::Result<DynamicObject>, expected: &[&str]) -> Re
     for part in expected {
         ensure!(status.message.contains(part), "{:?} lacks {part:?}", status.message);
     }
+    Ok(())
+}
+
+/// What was generated would lead its users to the stable version of that day, for ever.
+pub async fn an_exposed_route_that_is_given_up(lab: &Lab) -> Result<()> {
+    let world = World::empty(lab, "refused-unexposed").await?;
+    let mut rollout = world.rollout("v2", json!({"steps": [{"weight": 10, "for": "1m"}]}));
+    rollout["spec"]["expose"] = json!({});
+    let routes = rollout["spec"].as_object_mut().and_then(|spec| spec.remove("routes"));
+    let created = world.create_rollout(&rollout).await?;
+    let change = json!({"spec": {"expose": null, "routes": routes}});
+    let patch = Patch::Merge(&change);
+    let answer = world.rollouts().patch(IRIS, &PatchParams::default(), &patch).await;
+    the_answer_says(
+        answer,
+        &["spec: ", "expose cannot be taken away", "create another Rollout with routes"],
+    )?;
+    let after = serde_json::to_value(world.rollouts().get(IRIS).await?)?;
+    same_json("the Rollout", &after, &created)?;
+
+    // The way from routes to a delegate stays open, and what is exposed may change.
+    let other = world.rollouts();
+    for change in [json!({"expose": {"delegate": true}}), json!({"expose": {"prefix": "/iris/"}})] {
+        let patch = Patch::Merge(json!({"spec": change}));
+        other.patch(IRIS, &PatchParams::default(), &patch).await?;
+    }
+    world.rollouts().delete(IRIS, &DeleteParams::default()).await?;
+    world.create_rollout(&world.rollout("v2", json!({"steps": [{"weight": 10, "for": "1m"}]}))).await?;
+    let patch = Patch::Merge(json!({"spec": {"routes": null, "expose": {"delegate": true}}}));
+    other.patch(IRIS, &PatchParams::default(), &patch).await?;
     Ok(())
 }
 

@@ -58,3 +58,5 @@ pub const ROLLOUT: &str = "sluice.dev/rollout";
 /// Annotation of a SeldonDeployment: the predictor that the copy wants to be live; the last one that is no shadow where it
 /// is left out.
 pub const PREDICTOR: &str = "sluice.dev/predictor";
+/// Annotation of a SeldonDeployment: the predictor that is stable for the copy, where several have traffic at first.
+pub const FROM: &str = "sluice.dev/from";

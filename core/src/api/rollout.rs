@@ -63,6 +63,7 @@ use super::{Check, GoDuration, Metrics, RolloutStatus, Step};
 #[x_kube(
     crates(kube_core = "::kube_core"),
     validation = ("(has(self.routes) && size(self.routes) > 0) != has(self.expose)", "exactly one of routes (at least one) and expose is expected"),
+    validation = ("!has(oldSelf.expose) || has(self.expose)", "expose cannot be taken away, for nobody would move the VirtualService that was generated: create another Rollout with routes, and delete this one"),
     validation = ("!has(self.checks) || !has(self.metrics) || !has(self.metrics.scrape) || !self.checks.exists(c, has(c.query))", "a check with a query asks a metrics source: it cannot be used with metrics.scrape")
 )]
 #[serde(rename_all = "camelCase")]

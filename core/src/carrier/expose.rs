@@ -296,9 +296,9 @@ pub fn no_gateway((namespace, name): &ObjectName) -> Refusal {
     Refusal::new(Reason::GatewayNotFound, message)
 }
 
-/// What keeps a Rollout with this uid from generating its VirtualService: somebody else's of that name, nobody who
-/// delegates to it, a step that its routes cannot show, or somebody who delegates in a way that Istio drops. `delegators` are the VirtualServices that delegate
-/// to it; nothing where they cannot be known.
+/// What keeps a Rollout with this uid from generating its VirtualService: somebody else's of that name, a step that its routes
+/// cannot show, or somebody who delegates in a way that Istio drops. `delegators` are the VirtualServices that delegate to it;
+/// nothing where they cannot be known.
 ///
 /// # Errors
 /// The first of these.
@@ -316,9 +316,6 @@ pub fn accept_generated(
     {
         return Err(taken(there, Kind::VirtualService, &name));
     }
-    if expose.delegate && delegators.is_some_and(<[Value]>::is_empty) {
-        return Err(not_delegated(route));
-    }
     // Whoever is stable, the matches are the same.
     let nobody = || Setting::all_to(Predictor::new(world.namespace, "stable", 80));
     let pair = pair.map_or_else(nobody, Clone::clone);
@@ -330,6 +327,20 @@ pub fn accept_generated(
         let delegators = delegators.filter(|_| expose.delegate).unwrap_or_default();
         delegators.iter().try_for_each(|delegator| fits(delegator, route, &shown))?;
         leave_some(delegators, route, &setting)?;
+    }
+    Ok(())
+}
+
+/// Refuses a VirtualService that is delegated to by nobody. It is generated all the same ([`Refusal::stops_starts_only`]), with all
+/// traffic to stable: it has no hosts, so it takes nobody's requests, and whoever delegates to one that is not there loses
+/// their users until it is.
+///
+/// # Errors
+/// There are no `delegators`, as far as that can be known.
+pub fn accept_delegated(plan: &Plan, delegators: Option<&[Value]>) -> Result<(), Refusal> {
+    let (Some(expose), Some(route)) = (&plan.expose, plan.routes.first()) else { return Ok(()) };
+    if expose.delegate && delegators.is_some_and(<[Value]>::is_empty) {
+        return Err(not_delegated(route));
     }
     Ok(())
 }

@@ -406,13 +406,17 @@ fn delegates_are_found_in_their_namespaces() {
 }
 
 #[test]
-fn a_delegate_that_nobody_delegates_to_is_refused() {
+fn a_delegate_that_nobody_delegates_to_is_refused_and_made_all_the_same() {
     let plan = plan(&json!({"delegate": true}), &json!({}));
-    let refusal = with_world(&[], |world| accept_generated(world, &plan, UID, None, Some(&[]))).unwrap_err();
+    assert!(with_world(&[], |world| accept_generated(world, &plan, UID, None, Some(&[]))).is_ok());
+    let refusal = accept_delegated(&plan, Some(&[])).unwrap_err();
     assert_eq!(refusal.reason, Reason::NotDelegated);
+    assert!(refusal.stops_starts_only());
     assert!(refusal.message.contains("delegate {name: iris, namespace: models}"), "{}", refusal.message);
     // Where the others cannot be seen nobody knows.
-    assert!(with_world(&[], |world| accept_generated(world, &plan, UID, None, None)).is_ok());
+    assert!(accept_delegated(&plan, None).is_ok());
+    let root = delegator(&json!([{"delegate": to_iris()}]));
+    assert!(accept_delegated(&plan, Some(&[root])).is_ok());
 }
 
 #[test]

@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 pub use accept::{Claim, accept, may_see, pair};
 pub use effects::{Effect, Outlook, effects};
 pub use expose::{
-    Generated, Kind, Write, accept_generated, delegates_to, is_ours, no_gateway, required_gateways,
-    required_subset,
+    Generated, Kind, Write, accept_delegated, accept_generated, delegates_to, is_ours, no_gateway,
+    required_gateways, required_subset,
 };
 pub use permit::permit;
 pub use rules::{accept_rules, accept_subset, generated_labels, rule_names, rules, subset_labels};

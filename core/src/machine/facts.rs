@@ -67,6 +67,12 @@ impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
+
+    /// Whether all that it stops is the next rollout: who is stable is found all the same, and has the traffic. So it is when
+    /// nobody delegates to a generated route, which has to be there before somebody does.
+    pub fn stops_starts_only(&self) -> bool {
+        self.reason == Reason::NotDelegated
+    }
 }
 
 /// A `Freeze` that counts for a Rollout. It is shown as a sentence without its end.

@@ -177,8 +177,11 @@ fn stand(turn: &Turn<'_>, decisions: &[Decision]) -> (Phase, Reason, String) {
 
 /// What keeps a Rollout without a memory from finding its stable.
 fn why_pending(turn: &Turn<'_>) -> Option<Refusal> {
-    let found = || sight::find_stable(turn.facts.traffic.as_ref(), &turn.facts.uid);
-    turn.facts.refusal.clone().or_else(|| found().err())
+    let found = || sight::find_stable(turn.facts.traffic.as_ref(), &turn.facts.uid).err();
+    match turn.facts.refusal.clone() {
+        Some(refusal) if refusal.stops_starts_only() => found().or(Some(refusal)),
+        refused => refused.or_else(found),
+    }
 }
 
 fn phase_in_flight(turn: &Turn<'_>, step: &StepState, reason: Reason) -> Phase {

@@ -189,7 +189,8 @@ pub(super) fn first(turn: &mut Turn<'_>) -> Option<Decision> {
     let stamp = facts.traffic.as_ref()?.stamp.as_ref();
     // A refusal keeps a rollout from starting. It does not keep a canary whose supervision was lost from leaving.
     let leftover = stamp.map_or_else(Given::default, Stamp::given);
-    let refused = facts.refusal.is_some() || facts.wanted.is_none();
+    let stops = |refusal: &Refusal| !refusal.stops_starts_only();
+    let refused = facts.refusal.as_ref().is_some_and(stops) || facts.wanted.is_none();
     if refused && leftover.is_nothing() && !facts.deleted || facts.deleted && stamp.is_none() {
         return None;
     }

@@ -8,14 +8,15 @@ use crate::{
     target::seldon::GRPC_PORT,
 };
 
-/// The keys of Seldon Core that mean something here.
-const GATEWAY: &str = "seldon.io/istio-gateway";
-const HOST: &str = "seldon.io/istio-host";
+/// Seldon Core's annotation for the Gateway of generated routes.
+pub const GATEWAY: &str = "seldon.io/istio-gateway";
+/// Seldon Core's annotation for their hosts, separated by commas.
+pub const HOST: &str = "seldon.io/istio-host";
 const RETRIES: &str = "seldon.io/istio-retries";
 const RETRIES_TIMEOUT: &str = "seldon.io/istio-retries-timeout";
 const TLS_MODE: &str = "seldon.io/istio-tls-mode";
-/// What all of Istio's begin with.
-const ISTIO: &str = "seldon.io/istio";
+/// What all annotations of Seldon Core begin with that are about routes.
+pub const ISTIO: &str = "seldon.io/istio";
 /// What there is no Gateway object for: the sidecars of the mesh.
 pub(crate) const MESH: &str = "mesh";
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use checks::{PlannedCheck, Rule};
 pub use error::{PlanError, PlanErrors, PlanWarning};
 pub(crate) use expose::MESH;
-pub use expose::{PlannedExpose, Retries, TlsMode};
+pub use expose::{GATEWAY, HOST, ISTIO, PlannedExpose, Retries, TlsMode};
 pub use load::{Divided, Load};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;

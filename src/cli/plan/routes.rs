@@ -60,7 +60,8 @@ fn accept(
             carrier::accept_slots(plan, deployment, wanted.subset.as_deref())?;
         }
         pair.as_ref()
-            .map_or(Ok(()), |pair| carrier::accept_rules(world, plan, pair, &around.uid, &around.rules))
+            .map_or(Ok(()), |pair| carrier::accept_rules(world, plan, pair, &around.uid, &around.rules))?;
+        carrier::accept_delegated(plan, around.delegators.as_deref())
     })
 }
 

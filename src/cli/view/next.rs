@@ -130,6 +130,9 @@ fn pending(rollout: &Rollout, status: &RolloutStatus) -> Vec<Step> {
         Some(Reason::NotAllowed) => {
             "Ask the owner of the VirtualService for the annotation sluice.dev/allow-from."
         }
+        Some(Reason::NotDelegated) => {
+            "Let the VirtualService by which users come in delegate to the one that has this Rollout's name."
+        }
         Some(Reason::RouteTaken) => {
             "Give the route to one Rollout only: delete the other, or take the route out of it."
         }

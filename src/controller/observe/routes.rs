@@ -212,6 +212,8 @@ pub(super) fn look_at_routes(
                 Some(pair) => carrier::accept_rules(world, plan, pair, &subject.uid, beside.rules),
                 None => Ok(()),
             })
+            // The last: it lets the route be generated, and hides nothing that does not.
+            .and_then(|()| carrier::accept_delegated(plan, delegators.as_deref()))
             .err()
     });
     Sight { traffic: Some(traffic), refusal }

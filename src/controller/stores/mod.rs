@@ -33,6 +33,7 @@ use self::{
     cache::{Cache, Entry, Name, Touched, name},
     kinds::{ServiceView, Slice},
     rollouts::{Concern, Thing},
+    seldon::Group,
 };
 pub(super) use self::{
     kinds::{Action, Endpoint},
@@ -295,8 +296,16 @@ impl Stores {
 
     /// The SeldonDeployment of which a Service is, if it is a predictor's.
     pub(super) fn seldon_behind(&self, namespace: &str, service: &str) -> Option<Arc<Seldon>> {
-        let (_, seldon) = self.seldons.all_of(&name(namespace, service)).into_iter().next()?;
+        let group = Group::Service(name(namespace, service));
+        let (_, seldon) = self.seldons.all_of(&group).into_iter().next()?;
         Some(seldon)
+    }
+
+    /// The SeldonDeployments that ask for a copy of a Rollout of their namespace and name this host; those that name none where
+    /// it is empty.
+    pub(super) fn asking_for(&self, namespace: &str, rollout: &str, host: &str) -> Vec<Arc<Seldon>> {
+        let group = Group::asking(namespace, rollout, host);
+        self.seldons.all_of(&group).into_iter().map(|(_, seldon)| seldon).collect()
     }
 
     /// The names of all SeldonDeployments, as `namespace/name`.
