@@ -166,7 +166,12 @@ async fn shares_now(
 
 /// What both say, where both say something that can be compared.
 pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
-    let number = |number: Result<f64, Trouble>, about: &str| match number {
+    Ok(Both::Scored { canary: comparable(canary, "the canary")?, stable: comparable(stable, "stable")? })
+}
+
+/// An answer as a half of a comparison; why it is none else, and about whom.
+pub fn comparable(answer: Result<f64, Trouble>, about: &str) -> Result<f64, Trouble> {
+    match answer {
         Ok(number) if number >= 0.0 => Ok(number),
         Ok(number) => Err(Trouble {
             kind: TroubleKind::BadQuery,
@@ -177,6 +182,5 @@ pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Res
         Err(trouble) => {
             Err(Trouble { message: format!("about {about}: {}", trouble.message), kind: trouble.kind })
         }
-    };
-    Ok(Both::Scored { canary: number(canary, "the canary")?, stable: number(stable, "stable")? })
+    }
 }

@@ -90,6 +90,16 @@ pub async fn metrics_that_a_real_prometheus_has_are_shown_and_others_are_missed(
     }
     // The canary has not been given anything yet, so nothing is wrong with that.
     ensure!(output.status.code() == Some(0), "{:?}", output.status);
+    // A comparison needs the number of both, and stable's version does not have it.
+    let compared = json!([{"name": "accuracy", "query": {
+        "promql": "max(accuracy{service=\"{{canary.service}}\"})", "versusStable": {}, "direction": "MoreIsBetter",
+    }}]);
+    let patch = Patch::Merge(json!({"spec": {"checks": compared}}));
+    rollouts.patch("iris", &PatchParams::default(), &patch).await?;
+    let output = sluice(cluster, VIEWER, &args)?;
+    let shown = String::from_utf8_lossy(&output.stdout);
+    ensure!(shown.contains("check accuracy: about stable: metrics source default"), "{shown}");
+    ensure!(output.status.code() == Some(10), "{:?}", output.status);
     let in_flight = json!({"status": {
         "phase": "Progressing", "canary": predictor("iris-v2"),
         "progress": {"number": 1, "of": 1, "name": "1", "needsApproval": false},

@@ -19,6 +19,7 @@ fn field(code: Code) -> &'static str {
         Code::SingleError => "spec.checks[0].errors.max",
         Code::LimitBetweenBuckets => "spec.checks[0].latency.max",
         Code::DifferenceTooSmall => "spec.checks[0].query.versusStable.maxRatio",
+        Code::ShareAsNumber => "spec.checks[1].query.total",
         Code::ShortWindow => "spec.checks[0]",
         Code::WithoutMeaning => "spec.annotations[seldon.io/istio-retries-timeout]",
         Code::RequestsOutOfReach => "spec.checks[0].errors.minRequests",

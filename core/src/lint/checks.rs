@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Code, Finding, rehearsed};
+use super::{
+    Code, Finding,
+    promql::{Query, Range},
+    rehearsed,
+};
 use crate::{
     api::{Finish, GoDuration, Profile, RolloutSpec},
     judge::{Bound, Indicator},
@@ -13,6 +17,7 @@ use crate::{
 const SMALLEST_DIFFERENCE: f64 = 1.005;
 /// Two scrapes, where Prometheus scrapes as often as people have it: every 15 seconds.
 const TWO_SCRAPES: Duration = Duration::from_secs(30);
+const SCRAPES: &str = "Prometheus scrapes every 15s where nobody says otherwise: two scrapes are 30s";
 /// The bounds of the histograms of `MLServer` and of Seldon's executor, in seconds.
 const SECONDS_BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -57,6 +62,7 @@ pub(super) fn lint(plan: &Plan, spec: &RolloutSpec, load: Option<Load>, findings
         findings.extend(single_error(check, &path));
         findings.extend(between_buckets(plan, check, &path));
         findings.extend(too_small(check, &path));
+        findings.extend(share_as_number(check, &path));
         findings.extend(short_window(plan, spec, check, &path));
     }
 }
@@ -110,23 +116,59 @@ fn too_small(check: &PlannedCheck, path: &str) -> Option<Finding> {
 }
 
 fn short_window(plan: &Plan, spec: &RolloutSpec, check: &PlannedCheck, path: &str) -> Option<Finding> {
-    let scrapes_itself = matches!(plan.metrics, Some(MetricsPlan::Scrape { .. }));
-    let counted = !matches!(check.rule, Rule::Query { .. });
-    (counted && !scrapes_itself && check.window < TWO_SCRAPES).then(|| {
-        let given = if spec.interval.is_some() {
-            "spec.interval or the check's window"
+    // Pods are scraped at every look.
+    if matches!(plan.metrics, Some(MetricsPlan::Scrape { .. })) {
+        return None;
+    }
+    let given =
+        if spec.interval.is_some() { "spec.interval or the check's window" } else { "the check's window" };
+    match &check.rule {
+        // A comparison adds up what all looks saw, and has no window.
+        Rule::Errors { max: None } | Rule::Latency { max: None, .. } => None,
+        Rule::Errors { .. } | Rule::Latency { .. } => (check.window < TWO_SCRAPES).then(|| {
+            let problem = format!("a look reaches back {}, and {SCRAPES}", GoDuration(check.window));
+            let advice = format!("make {given} longer, or scrape the predictors (metrics: {{scrape: ...}})");
+            Finding::new(Code::ShortWindow, path, problem, advice)
+        }),
+        Rule::Query { promql, .. } => {
+            let query = Query::new(promql);
+            let mut looks_back = query.needs_two_samples().map(|(function, range)| match range {
+                Range::Window => (function, "{{window}}", check.window),
+                Range::Fixed(written, range) => (function, written, range),
+            });
+            let (function, written, range) = looks_back.find(|(.., range)| *range < TWO_SCRAPES)?;
+            let given = if written == "{{window}}" { given } else { "the range" };
+            Some(Finding::new(
+                Code::ShortWindow,
+                format!("{path}.query.promql"),
+                format!(
+                    "{function}(...[{written}]) reaches back {} and needs two samples, and {SCRAPES}",
+                    GoDuration(range)
+                ),
+                format!(
+                    "make {given} longer: with less than two samples there is no answer, and no evidence"
+                ),
+            ))
+        }
+    }
+}
+
+/// Shares of rare events that are compared as if they were scores.
+fn share_as_number(check: &PlannedCheck, path: &str) -> Option<Finding> {
+    let (_, Indicator::Scores(..)) = check.comparison()? else { return None };
+    let Rule::Query { promql, min, max, .. } = &check.rule else { return None };
+    Query::new(promql).is_a_share_of_counts().then(|| {
+        let limits = if min.is_some() || max.is_some() {
+            "; the limit goes into a check of its own"
         } else {
-            "the check's window"
+            ""
         };
         Finding::new(
-            Code::ShortWindow,
-            path,
-            format!(
-                "a look reaches back {}, and Prometheus scrapes every 15s where nobody says otherwise: two scrapes are {}",
-                GoDuration(check.window),
-                GoDuration(TWO_SCRAPES)
-            ),
-            format!("make {given} longer, or scrape the predictors (metrics: {{scrape: ...}})"),
+            Code::ShareAsNumber,
+            format!("{path}.query.total"),
+            "how much one counter grew by how much another one did is compared as a number, by its median: with the canary's few \
+             requests most windows may have none of what is counted, with stable's many some, and one as good looks worse or better",
+            format!("give total: then both are counted, and compared as shares{limits}"),
         )
     })
 }

@@ -27,6 +27,8 @@ pub enum Code {
     LimitBetweenBuckets,
     /// Numbers may hardly differ.
     DifferenceTooSmall,
+    /// A share of counts is compared as a number.
+    ShareAsNumber,
     /// A window has not two scrapes in it.
     ShortWindow,
     /// Something in the spec means nothing.
@@ -47,7 +49,7 @@ pub enum Code {
 
 impl Code {
     /// Every one, those of steps first and mistakes last.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NoSteps,
         Self::LargeFirstStep,
         Self::StepWithoutEnd,
@@ -58,6 +60,7 @@ impl Code {
         Self::SingleError,
         Self::LimitBetweenBuckets,
         Self::DifferenceTooSmall,
+        Self::ShareAsNumber,
         Self::ShortWindow,
         Self::WithoutMeaning,
         Self::StepTooShort,
@@ -81,6 +84,7 @@ impl Code {
             Self::SingleError => "single-error",
             Self::LimitBetweenBuckets => "limit-between-buckets",
             Self::DifferenceTooSmall => "difference-too-small",
+            Self::ShareAsNumber => "share-as-number",
             Self::ShortWindow => "short-window",
             Self::WithoutMeaning => "without-meaning",
             Self::StepTooShort => "step-too-short",
@@ -106,6 +110,7 @@ impl Code {
             | Self::SingleError
             | Self::LimitBetweenBuckets
             | Self::DifferenceTooSmall
+            | Self::ShareAsNumber
             | Self::ShortWindow
             | Self::WithoutMeaning
             | Self::StepTooShort
@@ -159,9 +164,16 @@ impl Code {
                 "Numbers are compared that may differ by less than 0.5%. The comparison finds any lasting difference in the \
                  end, also one that nobody minds."
             }
+            Self::ShareAsNumber => {
+                "A query divides how much one counter grew by how much another one did, and the numbers that come of it are \
+                 compared. Numbers are compared by their median, which of few requests is another one than of many: where one \
+                 request in 200 counts, three of four windows with 50 requests have none, and hardly one with 950. A canary that \
+                 is exactly as good as stable is rolled back, or one that is worse goes through."
+            }
             Self::ShortWindow => {
-                "A look reaches back less than two scrapes of a Prometheus that scrapes every 15 seconds, so that some looks \
-                 have nothing new in them."
+                "A limit, or a function of a query that needs two samples, like `rate`, reaches back less than two scrapes of a \
+                 Prometheus that scrapes every 15 seconds, so that some looks have nothing new in them and some queries no \
+                 answer. A comparison of errors or latencies without a limit has no window."
             }
             Self::WithoutMeaning => {
                 "It is allowed, and does nothing where it is: somebody expected something of it."
@@ -176,7 +188,9 @@ impl Code {
             }
             Self::ProofOutOfReach => {
                 "A comparison has `prove`, and even of a canary that is exactly as good as stable the proof does not come within \
-                 `for` and `inconclusive.limit`. Both are rehearsed with 1% errors."
+                 `for` and `inconclusive.limit`. Both are rehearsed with 1% errors, and without any: where neither fails there is \
+                 nothing to compare, and the proof never comes. Only you know whether your service has errors, so that is a \
+                 note."
             }
             Self::Invalid => {
                 "A field is out of range, contradicts another one, or is missing. The controller refuses the Rollout."
@@ -210,8 +224,11 @@ impl Code {
                 "Take one of the two bounds, or give the histogram a bucket at the limit."
             }
             Self::DifferenceTooSmall => "Say which difference you would mind (`maxRatio`).",
+            Self::ShareAsNumber => {
+                "Select the two counters with `promql` and `total`: then both are counted, and compared as shares."
+            }
             Self::ShortWindow => {
-                "Make `interval` or the check's `window` longer, or scrape the predictors (`metrics.scrape`)."
+                "Make `interval`, the check's `window` or the range longer, or scrape the predictors (`metrics.scrape`)."
             }
             Self::WithoutMeaning => "Take it away, or mend it.",
             Self::StepTooShort => {
@@ -221,7 +238,8 @@ impl Code {
                 "Make the step longer, its weight larger, or `inconclusive.limit` longer; or ask for fewer requests."
             }
             Self::ProofOutOfReach => {
-                "Make the step longer, its weight larger, or `inconclusive.limit` longer; raise `clearRatio`, or leave `prove` out."
+                "Make the step longer, its weight larger, or `inconclusive.limit` longer; raise `clearRatio`, or leave `prove` out. \
+                 For a service without errors use a limit in place of `prove`."
             }
             Self::Invalid | Self::Unsupported | Self::UnknownField => "Mend it: nothing starts before.",
         }

@@ -18,7 +18,7 @@ pub(super) fn lint(plan: &Plan, spec: &RolloutSpec, load: Option<Load>, findings
             Finding::note(
                 Code::ProofOutOfReach,
                 path,
-                "how long the proof takes depends on how many requests there are",
+                "how long the proof takes depends on how many requests there are, and fail: without any errors it never comes",
             )
         }));
         return;
@@ -43,7 +43,10 @@ pub(super) fn lint(plan: &Plan, spec: &RolloutSpec, load: Option<Load>, findings
     findings.extend(out_of_reach.into_values());
     findings
         .extend(too_short.into_iter().map(|(takes, need)| step_too_short(plan, spec, &need, takes, load)));
-    findings.extend(proofs(plan).filter_map(|(path, check)| proof_out_of_reach(plan, path, check, load)));
+    findings.extend(proofs(plan).filter_map(|(path, check)| {
+        proof_out_of_reach(plan, &path, check, load)
+            .or_else(|| proof_without_errors(plan, &path, check, load))
+    }));
 }
 
 /// Requests of the canary that a check needs in a step.
@@ -203,7 +206,7 @@ fn proofs(plan: &Plan) -> impl Iterator<Item = (String, &PlannedCheck)> {
     proven.map(|(index, check)| (format!("spec.checks[{index}].errors.versusStable.prove"), check))
 }
 
-fn proof_out_of_reach(plan: &Plan, path: String, check: &PlannedCheck, load: Load) -> Option<Finding> {
+fn proof_out_of_reach(plan: &Plan, path: &str, check: &PlannedCheck, load: Load) -> Option<Finding> {
     let unproven = rehearsed::unproven(plan, check, load)?;
     let step = plan.steps.get(unproven.step)?;
     let advice = match unproven.takes {
@@ -225,6 +228,23 @@ fn proof_out_of_reach(plan: &Plan, path: String, check: &PlannedCheck, load: Loa
         ),
         advice,
     ))
+}
+
+/// Where nobody fails there is nothing to compare. Whether that is so only people know.
+fn proof_without_errors(plan: &Plan, path: &str, check: &PlannedCheck, load: Load) -> Option<Finding> {
+    let instead = if check.has_limit() {
+        "leave prove out: there is a limit"
+    } else {
+        "put a limit in place of prove, like max: 1%"
+    };
+    let problem = format!(
+        "if neither predictor ever fails there is nothing to compare, and the proof never comes: then {}",
+        then(check.without_evidence.unwrap_or(plan.without_evidence))
+    );
+    let advice =
+        format!("if your service may have no errors {instead}, or say what is to follow: inconclusive.then");
+    (!rehearsed::is_proven_without_errors(plan, check, load))
+        .then(|| Finding::new(Code::ProofOutOfReach, path, problem, advice).as_note())
 }
 
 /// How many requests there must be, where nobody says how many there are: of the step that needs the most.

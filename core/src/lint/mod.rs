@@ -3,6 +3,7 @@
 mod checks;
 mod code;
 mod load;
+mod promql;
 mod rehearsed;
 mod steps;
 
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Severity {
-    /// It depends on how many requests there are, which nobody said.
+    /// It depends on what nobody said: how many requests there are, or whether any of them fail.
     Note,
     /// It works, and may do what nobody wants.
     Risk,
@@ -65,8 +66,12 @@ impl Finding {
 
     /// What to check where nobody said how many requests there are.
     fn note(code: Code, path: impl Into<String>, problem: impl Into<String>) -> Self {
-        let advice = "say how many there are: --rate N";
-        Self { severity: Severity::Note, ..Self::new(code, path, problem, advice) }
+        Self::new(code, path, problem, "say how many there are: --rate N").as_note()
+    }
+
+    /// The same, where only people know whether it is so.
+    fn as_note(self) -> Self {
+        Self { severity: Severity::Note, ..self }
     }
 
     /// What the controller refuses about a field.

@@ -27,7 +27,7 @@ pub(super) struct Slow {
 /// Rehearses a bad canary; nothing where it is stopped in the first step in which it has users.
 pub(super) fn bad_canary(plan: &Plan, load: Load) -> Option<Slow> {
     let first = plan.steps.iter().position(|step| step.given().has_users())?;
-    let timeline = rehearsed(&without_people(plan), load, BAD);
+    let timeline = rehearsed(&without_people(plan), load, (USUAL, BAD));
     let later = |(_, number): &(Duration, usize)| *number > first + 1;
     entered(&timeline).find(later)?;
     let bad = timeline.users.errors;
@@ -53,15 +53,26 @@ pub(super) struct Unproven {
 /// Rehearses a canary that fails as often as stable does, with this check alone; nothing where every step has the proof in
 /// time.
 pub(super) fn unproven(plan: &Plan, check: &PlannedCheck, load: Load) -> Option<Unproven> {
-    let alone = PlannedCheck { rule: Rule::Errors { max: None }, without_evidence: None, ..check.clone() };
-    let plan = Plan { checks: vec![alone], ..without_people(plan) };
-    let timeline = rehearsed(&plan, load, USUAL);
+    let plan = alone(plan, check);
+    let timeline = rehearsed(&plan, load, (USUAL, USUAL));
     let Ending::Over { reason: Reason::Inconclusive, .. } = timeline.ending else { return None };
     let (_, number) = entered(&timeline).last()?;
-    let patient = rehearsed(&Plan { evidence_limit: LONGEST, ..plan }, load, USUAL);
+    let patient = rehearsed(&Plan { evidence_limit: LONGEST, ..plan }, load, (USUAL, USUAL));
     let at = |number: usize| entered(&patient).find(|(_, other)| *other == number).map(|(at, _)| at);
     let takes = at(number + 1).zip(at(number)).map(|(end, start)| end.saturating_sub(start));
     Some(Unproven { step: number - 1, takes })
+}
+
+/// Whether every step has the proof in time where neither arm ever fails.
+pub(super) fn is_proven_without_errors(plan: &Plan, check: &PlannedCheck, load: Load) -> bool {
+    let timeline = rehearsed(&alone(plan, check), load, (0.0, 0.0));
+    !matches!(timeline.ending, Ending::Over { reason: Reason::Inconclusive, .. })
+}
+
+/// The plan with the comparison of this check alone.
+fn alone(plan: &Plan, check: &PlannedCheck) -> Plan {
+    let alone = PlannedCheck { rule: Rule::Errors { max: None }, without_evidence: None, ..check.clone() };
+    Plan { checks: vec![alone], ..without_people(plan) }
 }
 
 /// When each step was entered, with its number from 1; the promotion is one more.
@@ -81,7 +92,8 @@ fn without_people(plan: &Plan) -> Plan {
     plan
 }
 
-fn rehearsed(plan: &Plan, load: Load, errors_of_canary: f64) -> Timeline {
+/// Rehearses it with these shares of errors of stable and of the canary.
+fn rehearsed(plan: &Plan, load: Load, (of_stable, of_canary): (f64, f64)) -> Timeline {
     let latency = Latency { median: millis(50), p99: millis(200) };
     let arm = |errors| Arm { errors: Share::new(errors), latency: Some(latency), ready: None };
     let queries = plan.checks.iter().filter(|check| matches!(check.rule, Rule::Query { .. }));
@@ -89,8 +101,8 @@ fn rehearsed(plan: &Plan, load: Load, errors_of_canary: f64) -> Timeline {
         // Whatever else is compared, there is no difference.
         queries: queries.map(|check| (check.name.clone(), Answer::Same(0.5))).collect(),
         matching: Some(load.matching),
-        stable: arm(USUAL),
-        canary: arm(errors_of_canary),
+        stable: arm(of_stable),
+        canary: arm(of_canary),
         lasts: Some(GoDuration(LONGEST.min(plan.interval.saturating_mul(MOST_LOOKS)))),
         ..Scenario::of(load.rate)
     };

@@ -7,26 +7,15 @@ use crate::plan::{Plan, PlannedStep, PlannedSticky};
 const LARGE_FIRST_STEP: u8 = 20;
 
 pub(super) fn lint(plan: &Plan, findings: &mut Vec<Finding>) {
-    let Some(first) = plan.steps.iter().find(|step| step.weight > 0) else {
-        if plan.steps.is_empty() {
-            findings.push(Finding::new(
-                Code::NoSteps,
-                "spec.steps",
-                "there are no steps: a ready canary gets all requests at once",
-                "begin with a small weight, like {weight: 5, for: 5m}",
-            ));
-        }
-        return;
-    };
-    let previewed = plan.steps.iter().take_while(|step| step.path != first.path).count() > 0;
-    if first.weight > LARGE_FIRST_STEP && !previewed {
+    if plan.steps.is_empty() {
         findings.push(Finding::new(
-            Code::LargeFirstStep,
-            format!("{}.weight", first.path),
-            format!("the first users of the canary are {}% of all", first.weight),
-            format!("begin with {LARGE_FIRST_STEP}% or less, with a match, or with a mirror"),
+            Code::NoSteps,
+            "spec.steps",
+            "there are no steps: a ready canary gets all requests at once",
+            "begin with a small weight, like {weight: 5, for: 5m}",
         ));
     }
+    findings.extend(large_first_step(plan));
     findings.extend(plan.steps.iter().filter(|step| ends_at_once(plan, step)).map(|step| {
         Finding::new(
             Code::StepWithoutEnd,
@@ -40,6 +29,19 @@ pub(super) fn lint(plan: &Plan, findings: &mut Vec<Finding>) {
         findings.extend(falls(before, step));
         findings.extend(draws_anew(before, step));
     }
+}
+
+fn large_first_step(plan: &Plan) -> Option<Finding> {
+    let first = plan.steps.iter().find(|step| step.weight > 0)?;
+    let previewed = plan.steps.iter().take_while(|step| step.path != first.path).count() > 0;
+    (first.weight > LARGE_FIRST_STEP && !previewed).then(|| {
+        Finding::new(
+            Code::LargeFirstStep,
+            format!("{}.weight", first.path),
+            format!("the first users of the canary are {}% of all", first.weight),
+            format!("begin with {LARGE_FIRST_STEP}% or less, with a match, or with a mirror"),
+        )
+    })
 }
 
 fn ends_at_once(plan: &Plan, step: &PlannedStep) -> bool {

@@ -187,7 +187,117 @@ fn a_proof_that_does_not_come_in_time_is_told_with_how_long_it_takes() {
     assert_eq!((*code, path.as_str()), (Code::ProofOutOfReach, "spec.checks[0].errors.versusStable.prove"));
     assert!(problem.contains("step 1 has no proof after 25m"), "{problem}");
     assert!(advice.starts_with("let the step last ") && !advice.contains("last 10m"), "{advice}");
-    assert!(found_at(1000.0, proves).is_empty());
+}
+
+#[test]
+fn a_proof_that_needs_errors_is_a_note_for_services_that_have_none() {
+    let proves = |errors: Value| {
+        let notes = findings(Some(at(1000.0)), |s| {
+            s["checks"][0]["errors"] = errors;
+            s["steps"] = json!([{"weight": 5, "for": "10m"}, {"weight": 50, "for": "10m"}]);
+            s["inconclusive"] = json!({"then": "Rollback"});
+        });
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        notes.into_iter().next().unwrap()
+    };
+    let note = proves(json!({"max": "5%", "versusStable": {"prove": true}}));
+    assert_eq!((note.severity, note.code), (Severity::Note, Code::ProofOutOfReach));
+    assert_eq!(note.path, "spec.checks[0].errors.versusStable.prove");
+    assert_eq!(
+        note.problem,
+        "if neither predictor ever fails there is nothing to compare, and the proof never comes: then the canary is rolled back"
+    );
+    assert!(note.advice.contains("leave prove out: there is a limit"), "{note:?}");
+    // The limit on latency keeps the whole from being one of comparisons alone.
+    let alone = proves(json!({"versusStable": {"prove": true}}));
+    assert!(alone.advice.contains("put a limit in place of prove"), "{alone:?}");
+    // What is not to be proven needs no errors.
+    let not_proven =
+        found_at(1000.0, |s| s["checks"][0]["errors"] = json!({"max": "5%", "versusStable": {}}));
+    assert!(not_proven.is_empty(), "{not_proven:?}");
+}
+
+#[test]
+fn steps_without_a_weight_are_looked_at_too() {
+    let of = |step: Value, finish: &str| {
+        findings(None, |s| {
+            s["steps"] = json!([step]);
+            s["checks"] = json!([]);
+            s["finish"] = json!(finish);
+        })
+    };
+    let beta = json!({"match": [{"headers": {"x": {"exact": "beta"}}}]});
+    let codes = |findings: &[Finding]| findings.iter().map(|finding| finding.code).collect::<Vec<_>>();
+    let found = of(beta, "Promote");
+    assert_eq!(codes(&found), [Code::StepWithoutEnd, Code::NoCheck]);
+    assert_eq!(found[0].path, "spec.steps[0].for");
+    assert_eq!(codes(&of(json!({"mirror": 100}), "KeepStable")), [Code::StepWithoutEnd]);
+    assert_eq!(of(json!({"mirror": 100, "for": "10m"}), "KeepStable"), []);
+}
+
+/// What is found of one check, looked at so often.
+fn found_of(check: &Value, interval: &str) -> Vec<(Code, String, String, String)> {
+    found_at(1000.0, |s| {
+        // A limit that reaches back for long enough keeps comparisons from being alone.
+        let limit = json!({"name": "errors", "errors": {"max": "1%", "window": "1m"}});
+        s["checks"] = json!([check, limit]);
+        s["interval"] = json!(interval);
+    })
+}
+
+#[test]
+fn a_window_is_short_where_one_is_used() {
+    let short = |check: Value, interval| found_of(&check, interval);
+    let query = |promql: &str, more: Value| {
+        let mut query = json!({"promql": promql, "max": 1});
+        query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"name": "q", "query": query})
+    };
+    let rate = "sum(rate(x[{{window}}]))";
+    for (check, interval, problem) in [
+        (query(rate, json!({"window": "10s"})), "10s", "rate(...[{{window}}]) reaches back 10s"),
+        (query(rate, json!({})), "5s", "rate(...[{{window}}]) reaches back 25s"),
+        (query("irate(x[20s])", json!({})), "10s", "irate(...[20s]) reaches back 20s"),
+    ] {
+        let found = short(check, interval);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let (code, path, told, _) = &found[0];
+        assert_eq!((*code, path.as_str()), (Code::ShortWindow, "spec.checks[0].query.promql"));
+        assert!(told.starts_with(problem) && told.ends_with("two scrapes are 30s"), "{told}");
+    }
+    let limited = short(json!({"name": "e", "errors": {"max": "5%", "versusStable": {}}}), "5s");
+    assert!(limited.len() == 1 && limited[0].2.starts_with("a look reaches back 25s"), "{limited:?}");
+    for unused in [
+        // What all looks saw is added up.
+        json!({"name": "e", "errors": {"versusStable": {}}}),
+        json!({"name": "l", "latency": {"versusStable": {}}}),
+        query(rate, json!({"window": "30s"})),
+        query("max(x)", json!({})),
+        query("max_over_time(x[{{window}}])", json!({"window": "10s"})),
+    ] {
+        assert_eq!(short(unused.clone(), "5s"), [], "{unused}");
+    }
+}
+
+#[test]
+fn a_share_of_counts_is_not_compared_as_a_number() {
+    let of = |part: &str, all: &str, more: Value| {
+        let series = |name: &str| format!(r#"sum(rate({name}{{service="{{{{canary.service}}}}"}}[5m]))"#);
+        let mut query = json!({"promql": format!("{} / {}", series(part), series(all))});
+        query.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        found_of(&json!({"name": "clicks", "query": query}), "10s")
+    };
+    let found = of("clicks", "answers", json!({"versusStable": {}, "direction": "MoreIsBetter"}));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (code, path, _, advice) = &found[0];
+    assert_eq!((*code, path.as_str()), (Code::ShareAsNumber, "spec.checks[0].query.total"));
+    assert_eq!(advice, "give total: then both are counted, and compared as shares");
+    let limited =
+        of("clicks", "answers", json!({"min": 0.1, "versusStable": {}, "direction": "MoreIsBetter"}));
+    assert!(limited[0].3.ends_with("; the limit goes into a check of its own"), "{limited:?}");
+    // A limit alone compares nothing, and a mean is no share.
+    assert_eq!(of("clicks", "answers", json!({"min": 0.1})), []);
+    assert_eq!(of("tokens_sum", "tokens_count", json!({"versusStable": {}, "direction": "MoreIsWorse"})), []);
 }
 
 #[test]
@@ -205,7 +315,9 @@ fn without_a_rate_it_is_said_which_one_is_needed() {
     assert!(found_at(3.6, |_| ()).is_empty());
     assert_eq!(found_at(3.5, |_| ()).len(), 1);
     let proves = findings(None, |s| s["checks"][0]["errors"]["versusStable"] = json!({"prove": true}));
-    assert!(proves.iter().any(|note| note.code == Code::ProofOutOfReach && note.severity == Severity::Note));
+    let proof = proves.iter().find(|note| note.code == Code::ProofOutOfReach).unwrap();
+    assert_eq!(proof.severity, Severity::Note);
+    assert!(proof.problem.ends_with("without any errors it never comes"), "{proof:?}");
 }
 
 #[test]

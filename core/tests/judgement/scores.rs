@@ -5,16 +5,17 @@ use std::time::Duration;
 use chrono::DateTime;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, StandardNormal, StudentT};
+use serde_json::json;
 use sluice_core::{
     api::Direction,
-    judge::{Both, Evidence, Look, Moment, Trouble, TroubleKind, Verdict, judge},
-    plan::{PlannedCheck, Rule, Versus},
+    judge::{Both, Counts, Evidence, Look, Measurement, Moment, Trouble, TroubleKind, Verdict, judge},
+    plan::{Plan, PlannedCheck, Rule, Versus},
 };
 
 use crate::{
     docs,
     false_alarms::{ALPHA, RUNS, assert_at_most},
-    traffic::{HOUR, check},
+    traffic::{HOUR, check, count, poisson},
 };
 
 /// How the scores of an arm vary about the same mean.
@@ -65,14 +66,18 @@ fn scores() -> PlannedCheck {
 
 /// The pair at which the canary was found to be worse, if it was, within an hour of a pair every 30 s.
 fn found(noise: Noise, canary: f64, random: &mut ChaCha8Rng) -> Option<usize> {
-    let checks = [scores()];
     let (mut one, mut other) = (Arm { noise, last: None }, Arm { noise, last: None });
+    fails(&scores(), || Both::Scored { canary: one.score(canary, random), stable: other.score(0.9, random) })
+}
+
+/// The look of an hour of them at which a check that sees this fails, if it does.
+fn fails(check: &PlannedCheck, mut sees: impl FnMut() -> Both) -> Option<usize> {
+    let checks = std::slice::from_ref(check);
     let mut evidence = Evidence::default();
     let nothing = Trouble { kind: TroubleKind::NoData, message: "nobody counts".into() };
     (1..=HOUR).find(|_| {
-        let both = Both::Scored { canary: one.score(canary, random), stable: other.score(0.9, random) };
         let mut look = Look::new(DateTime::UNIX_EPOCH, Err(nothing.clone()));
-        look.compared.insert(checks[0].name.clone(), Ok(both));
+        look.compared.insert(check.name.clone(), Ok(sees()));
         evidence.compare(checks.iter(), &look);
         let moment = Moment { age: Duration::from_secs(30), settled_since: Duration::ZERO };
         judge(checks.iter(), &evidence, moment, &look, &[])[0].verdict == Verdict::Fail
@@ -118,4 +123,71 @@ fn one_that_scores_less_is_found_in_time() {
         "A canary 0.7 standard deviations of a pair worse is found after {} pairs, one 2.1 worse after {}.",
         figures[0], figures[1]
     ));
+}
+
+/// Of so many requests of the canary and of stable in a window, one in 200 counts.
+const REQUESTS: (u64, u64) = (50, 950);
+const SHARE: f64 = 0.005;
+/// So many rollouts are enough where all of them, or none, are to end in one way.
+const FEW: u32 = 300;
+
+/// How a query about events says them: one divided by the other, or both as they are (`total`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    AsANumber,
+    AsCounts,
+}
+
+/// How many of `runs` rollouts are rolled back in an hour whose canary has `ratio` times the events that stable has, by a check with
+/// the defaults for it.
+fn rolled_back(said: Said, direction: Direction, ratio: f64, runs: u32, random: &mut ChaCha8Rng) -> u32 {
+    let spec = json!({
+        "target": {"service": {"name": "v2"}}, "routes": [{"virtualService": "iris"}],
+        "checks": [{"name": "events", "query": {
+            "promql": r#"events_total{service="{{canary.service}}"}"#,
+            "total": (said == Said::AsCounts).then_some(r#"answers_total{service="{{canary.service}}"}"#),
+            "versusStable": {}, "direction": direction,
+        }}],
+    });
+    let plan = Plan::new(&serde_json::from_value(spec).unwrap(), "models").unwrap();
+    // A look a window.
+    let check = PlannedCheck { looks_apart: 1, ..plan.checks[0].clone() };
+    let mut events =
+        |requests: u64, ratio: f64| poisson(count(requests) * SHARE * ratio, random).min(requests);
+    let mut sees = || {
+        let (canary, stable) = (events(REQUESTS.0, ratio), events(REQUESTS.1, 1.0));
+        let counts = |requests, errors| Counts { requests, errors, ..Counts::default() };
+        match said {
+            Said::AsANumber => Both::Scored {
+                canary: count(canary) / count(REQUESTS.0),
+                stable: count(stable) / count(REQUESTS.1),
+            },
+            Said::AsCounts => Both::Counted(Measurement {
+                canary: counts(REQUESTS.0, canary),
+                stable: counts(REQUESTS.1, stable),
+                ..Measurement::default()
+            }),
+        }
+    };
+    u32::try_from((0..runs).filter(|_| fails(&check, &mut sees).is_some()).count()).unwrap()
+}
+
+#[test]
+fn a_share_of_few_events_misleads_as_a_number_and_not_where_both_are_counted() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    // Half of the canary's numbers and more are 0, and hardly any of stable's.
+    let better = Direction::MoreIsBetter;
+    assert_eq!(rolled_back(Said::AsANumber, better, 1.0, FEW, &mut random), FEW);
+    let alarms = rolled_back(Said::AsCounts, better, 1.0, RUNS, &mut random);
+    assert_at_most(ALPHA, alarms, "conversions that are counted");
+    // For the same reason one that has twice as many, where none is wanted, seems to have fewer.
+    let worse = Direction::MoreIsWorse;
+    assert_eq!(rolled_back(Said::AsANumber, worse, 2.0, FEW, &mut random), 0);
+    let found = rolled_back(Said::AsCounts, worse, 2.0, FEW, &mut random);
+    println!("events twice as many: {found} of {FEW} found where they are counted");
+    assert!(found > FEW * 3 / 4, "{found}");
+    docs::says(
+        "all of 300 canaries exactly as good as stable were rolled back within an hour, and of 300 with twice as many events that \
+         nobody wants none was",
+    );
 }

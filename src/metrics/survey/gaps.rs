@@ -18,7 +18,7 @@ use super::{
         profiles::{Group, Profile},
         prometheus::{self, Related},
     },
-    Survey,
+    Survey, unanswered,
 };
 
 /// Label sets that are shown of those that exist.
@@ -97,12 +97,7 @@ impl Metrics {
             }
         }
         gaps.extend(idle(question, survey));
-        let failed = survey.answers.iter().filter_map(|answered| {
-            let trouble = answered.answer.as_ref().err()?;
-            let gap = of_trouble(trouble, question);
-            Some(Gap { what: format!("check {}: {}", answered.check, gap.what), ..gap })
-        });
-        gaps.extend(failed);
+        gaps.extend(unanswered::gaps(question, &survey.answers));
         gaps
     }
 

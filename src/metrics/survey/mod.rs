@@ -4,6 +4,7 @@
 //! last minutes; pods are asked twice, a moment apart.
 
 mod gaps;
+mod unanswered;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

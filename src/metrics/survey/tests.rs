@@ -9,17 +9,22 @@ use super::{
 
 /// A Prometheus that says one thing to range selectors and another to everything else.
 async fn fake(matrix: serde_json::Value, vector: serde_json::Value) -> String {
-    let (matrix, vector) = (Arc::new(matrix), Arc::new(vector));
+    answering(move |query| {
+        // `]`, as a form has it, ends a query with a range.
+        if query.contains("topk") { ("vector", vector.clone()) } else { ("matrix", matrix.clone()) }
+    })
+    .await
+}
+
+/// A Prometheus that answers a query, in the form that it was sent in, with the kind and the result that are said.
+async fn answering(
+    answer: impl Fn(&str) -> (&'static str, serde_json::Value) + Send + Sync + 'static,
+) -> String {
+    let answer = Arc::new(answer);
     let handler = move |body: String| {
-        let (matrix, vector) = (matrix.clone(), vector.clone());
-        async move {
-            // `]`, as a form has it, ends a query with a range.
-            let (kind, result) =
-                if body.contains("topk") { ("vector", &vector) } else { ("matrix", &matrix) };
-            axum::Json(
-                serde_json::json!({"status": "success", "data": {"resultType": kind, "result": **result}}),
-            )
-        }
+        let (kind, result) = answer(&body);
+        let data = serde_json::json!({"resultType": kind, "result": result});
+        async move { axum::Json(serde_json::json!({"status": "success", "data": data})) }
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -52,11 +57,20 @@ fn series(
 }
 
 async fn survey(url: &str, now: DateTime<Utc>, labels: &[(&str, &str)], in_flight: bool) -> Survey {
+    survey_with(url, now, labels, in_flight, &[]).await
+}
+
+async fn survey_with(
+    url: &str,
+    now: DateTime<Utc>,
+    labels: &[(&str, &str)],
+    in_flight: bool,
+    queries: &[Query],
+) -> Survey {
     let metrics = Metrics::new(Config::prometheus(url).unwrap()).unwrap();
     let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let plan = MetricsPlan::Source { name: "default".to_owned(), profile: api::Profile::Istio, labels };
     let (stable, canary) = (arm("iris-v1"), arm("iris-v2"));
-    let queries: [Query; 0] = [];
     let question = Question {
         now,
         rollout: "iris",
@@ -66,7 +80,7 @@ async fn survey(url: &str, now: DateTime<Utc>, labels: &[(&str, &str)], in_fligh
         canary: Some(&canary),
         retiring: &[],
         limits: &[],
-        queries: &queries,
+        queries,
         shadow: false,
         step_start: now,
         timeout: Duration::from_secs(20),
@@ -159,4 +173,37 @@ async fn a_source_that_cannot_be_asked_is_the_gap() {
     assert!(gap.matters && gap.what.contains("metrics source default cannot be asked"), "{gap:?}");
     assert!(gap.advice.contains("forward a port"), "{gap:?}");
     assert_eq!(survey.asked.len(), 1, "what was asked is said");
+}
+
+#[tokio::test]
+async fn a_comparison_lacks_what_stable_does_not_export() {
+    let now = Utc::now();
+    let counted = ["iris-v1", "iris-v2"].map(|service| series(service, &[], &[(60, "160"), (0, "200")], now));
+    let query = Query {
+        check: "accuracy".to_owned(),
+        promql: r#"avg(model_accuracy{service="{{canary.service}}"})"#.to_owned(),
+        window: Duration::from_mins(1),
+        compared: Some(Compared::Scores),
+    };
+    for (exported_by, what) in [
+        (&["iris-v1", "iris-v2"][..], None),
+        (&["iris-v2"], Some("check accuracy: about stable: metrics source default ")),
+        (&["iris-v1"], Some("check accuracy: about the canary: metrics source default ")),
+    ] {
+        let counted = serde_json::json!(counted);
+        let url = answering(move |query| {
+            if !query.contains("model_accuracy") {
+                return ("matrix", counted.clone());
+            }
+            let there = exported_by.iter().any(|service| query.contains(service));
+            let sample = serde_json::json!({"metric": {}, "value": [now.timestamp(), "0.9"]});
+            ("vector", if there { serde_json::json!([sample]) } else { serde_json::json!([]) })
+        });
+        let queries = std::slice::from_ref(&query);
+        let survey = survey_with(&url.await, now, &[], true, queries).await;
+        let gap = survey.gaps.first();
+        assert_eq!(gap.map(|gap| gap.matters), what.map(|_| true), "{gap:?}");
+        assert!(gap.is_none_or(|gap| gap.what.starts_with(what.unwrap())), "{gap:?}");
+        assert!(survey.gaps.len() <= 1, "{:?}", survey.gaps);
+    }
 }
