@@ -61,6 +61,7 @@ impl Answer {
     }
 
     /// What is said about stable, about both; it varies as it did.
+    #[must_use]
     pub fn as_of_stable(self) -> Self {
         match self {
             Self::Same(number) => Self::Same(number),
