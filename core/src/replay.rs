@@ -18,8 +18,8 @@ const SILENCE: TimeDelta = TimeDelta::minutes(2);
 
 /// A replay under way.
 #[derive(Clone, Debug)]
-pub struct Replay<'p> {
-    plan: &'p Plan,
+pub struct Replay {
+    plan: Plan,
     began: DateTime<Utc>,
     evidence: Evidence,
     /// What stable alone answered before the first look.
@@ -83,9 +83,11 @@ pub enum Outcome {
     Unknown,
 }
 
-impl<'p> Replay<'p> {
-    /// A replay of a step that began at `began`, its traffic in place; `before` is what stable alone answered before that.
-    pub fn new(plan: &'p Plan, began: DateTime<Utc>, before: Vec<Measurement>) -> Self {
+impl Replay {
+    /// A replay of a step that began at `began`, its traffic in place, with a look `every` so often, which need not be the
+    /// plan's interval; `before` is what stable alone answered before that.
+    pub fn new(plan: &Plan, every: Duration, began: DateTime<Utc>, before: Vec<Measurement>) -> Self {
+        let plan = plan.looking_every(every);
         let summary = |check: &PlannedCheck| Summary {
             name: check.name.clone(),
             advisory: check.advisory,
@@ -221,7 +223,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::judge::TroubleKind;
+    use crate::judge::{Both, TroubleKind};
 
     fn plan(checks: &serde_json::Value) -> Plan {
         let spec = json!({
@@ -243,7 +245,11 @@ mod tests {
     }
 
     fn replayed(plan: &Plan, looks: impl IntoIterator<Item = Look>) -> Replayed {
-        let mut replay = Replay::new(plan, at(0), Vec::new());
+        replayed_every(plan.interval, plan, looks)
+    }
+
+    fn replayed_every(every: Duration, plan: &Plan, looks: impl IntoIterator<Item = Look>) -> Replayed {
+        let mut replay = Replay::new(plan, every, at(0), Vec::new());
         looks.into_iter().for_each(|look| replay.saw(&look));
         replay.end()
     }
@@ -281,6 +287,35 @@ mod tests {
         assert_eq!(worse.outcome(), Outcome::RolledBack);
         let effect = worse.checks[0].first_fail.as_ref().unwrap().1.effect.unwrap();
         assert!(effect.worse >= 100.0, "{effect:?}");
+    }
+
+    #[test]
+    fn numbers_are_compared_a_window_apart_however_often_one_looks() {
+        let query = json!({
+            "promql": "accuracy{service=\"{{canary.service}}\"}", "direction": "MoreIsBetter", "versusStable": {},
+        });
+        let plan = plan(&json!([{"name": "accuracy", "query": query}]));
+        let found_after = |seconds: i64| {
+            let looks = (1..=4000 / seconds).map(|n| {
+                let mut look = look(n * seconds, (100, 0));
+                let both = Both::Scored { canary: 0.8, stable: 0.9 };
+                look.compared.insert("accuracy".to_owned(), Ok(both));
+                look
+            });
+            let told = replayed_every(Duration::from_secs(seconds.unsigned_abs()), &plan, looks);
+            (told.stopped.expect("it is worse").0 - at(0)).num_seconds()
+        };
+        let as_planned = found_after(10);
+        assert!(as_planned > 600, "some twenty windows of 50 s: {as_planned}");
+        for seconds in [1, 2, 5, 7, 25, 50] {
+            let found = found_after(seconds);
+            let late = found - as_planned;
+            // Seven seconds are no part of a window: eight looks are 56.
+            let longer = if seconds == 7 { as_planned / 8 + 7 } else { 50 };
+            assert!((-50..=longer).contains(&late), "{found} and not {as_planned}, a look every {seconds} s");
+        }
+        // Where looks are further apart than a window each of them is a pair.
+        assert!(found_after(100) > as_planned);
     }
 
     #[test]

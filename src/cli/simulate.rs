@@ -37,7 +37,8 @@ pub struct SimulateArgs {
     /// Where chance begins: the same seed gives the same rehearsals
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// With a canary that does as stable does all the time: how often would a healthy one be rolled back?
+    /// With a canary that does as stable does all the time, in errors, latencies and queries, that has an endpoint, and that
+    /// nobody aborts, decides against or retries: how often would a healthy one be rolled back?
     #[arg(long)]
     pub healthy: bool,
     /// The form of the output

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::{
     judge::{HISTORY, Look, Measurement, Trouble},
     plan::MetricsPlan,
+    scored,
 };
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
     memory::Shape,
     named,
     prometheus::{self, Server, history::Recorded},
-    queries::scored,
 };
 
 /// Which time is looked at.

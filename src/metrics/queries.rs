@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sluice_core::{
-    judge::{Both, Look, Trouble, TroubleKind},
+    judge::{Both, Look, Trouble},
     plan::{Plan, PlannedCheck, Rule},
+    scored,
 };
 use tokio::time::Instant;
 
@@ -160,27 +161,6 @@ async fn shares_now(
         Err(trouble) => {
             shares.missed(question.now);
             Err(trouble)
-        }
-    }
-}
-
-/// What both say, where both say something that can be compared.
-pub fn scored(canary: Result<f64, Trouble>, stable: Result<f64, Trouble>) -> Result<Both, Trouble> {
-    Ok(Both::Scored { canary: comparable(canary, "the canary")?, stable: comparable(stable, "stable")? })
-}
-
-/// An answer as a half of a comparison; why it is none else, and about whom.
-pub fn comparable(answer: Result<f64, Trouble>, about: &str) -> Result<f64, Trouble> {
-    match answer {
-        Ok(number) if number >= 0.0 => Ok(number),
-        Ok(number) => Err(Trouble {
-            kind: TroubleKind::BadQuery,
-            message: format!(
-                "the query answered {number} about {about}: a comparison needs numbers of 0 or more"
-            ),
-        }),
-        Err(trouble) => {
-            Err(Trouble { message: format!("about {about}: {}", trouble.message), kind: trouble.kind })
         }
     }
 }

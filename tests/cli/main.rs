@@ -8,6 +8,7 @@
 mod actions;
 mod arguments;
 mod explaining;
+mod figures;
 mod freezes;
 mod listing;
 mod measuring;

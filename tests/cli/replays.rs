@@ -272,6 +272,42 @@ async fn what_cannot_be_replayed_is_said_clearly() {
     assert!(err(&output).contains("spec.checks: there are none"), "{}", err(&output));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_step_compares_no_nearer_numbers_and_says_what_it_changes() {
+    let recorder = Recorder::start();
+    recorder.minutes(45, 0);
+    for (name, score) in NAMES.iter().zip([0.9, 0.8]) {
+        recorder.prometheus.answers(&format!("accuracy{{s=\"{name}\"}}"), score);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let query = "{promql: 'accuracy{s=\"{{canary.service}}\"}', direction: MoreIsBetter, versusStable: {}}";
+    let file = file(&folder, &format!("{ERRORS}, {{name: accuracy, query: {query}}}"));
+    let begin = time("2024-03-14T15:05:00Z");
+    let mut found = Vec::new();
+    for (step, remark) in
+        [(None, None), (Some("1s"), Some("errors, 2 looks in a row, are 2s here and 20s there."))]
+    {
+        let mut args = vec!["--from", "2024-03-14T15:05:00Z", "--to", "2024-03-14T15:45:00Z", "-o", "json"];
+        args.extend(step.iter().flat_map(|step| ["--step", step]));
+        let output = recorder.replay(&file, &args).await;
+        assert_eq!(output.status.code(), Some(8), "{}{}", out(&output), err(&output));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let first = &told["checks"][1]["firstFail"];
+        found.push(time(first["at"].as_str().unwrap_or_else(|| panic!("{told}"))) - begin);
+        let remarks = told["remarks"].to_string();
+        match remark {
+            Some(remark) => assert!(
+                remarks.contains("Looks are 1s apart here and 10s") && remarks.contains(remark),
+                "{remarks}"
+            ),
+            None => assert!(!remarks.contains("apart"), "{remarks}"),
+        }
+    }
+    // Some twenty numbers, a window of 50 s from one to the next.
+    assert!(found[0] > TimeDelta::minutes(15), "{found:?}");
+    assert!((found[0] - found[1]).abs() <= TimeDelta::seconds(50), "{found:?}");
+}
+
 /// Everything that happens to counters happens here, and afterwards the history shows each look as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn replayed_looks_are_those_that_were_made() {

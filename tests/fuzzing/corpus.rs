@@ -16,6 +16,12 @@ impl Corpus {
         Self(files.iter().map(|file| fs::read(file).unwrap()).collect())
     }
 
+    /// And those of another folder.
+    pub fn and(mut self, folder: &str) -> Self {
+        self.0.extend(Self::of(folder).0);
+        self
+    }
+
     /// All of them.
     pub fn texts(&self) -> &[Vec<u8>] {
         &self.0

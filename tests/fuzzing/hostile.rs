@@ -1,10 +1,16 @@
 //! Texts that were made to hurt: what grows when it is read, and what is deeper than any stack.
 
+use std::{fs, path::PathBuf};
+
 use sluice::fuzzing;
 
 /// All readers.
 pub const READERS: [fn(&[u8]); 5] =
     [fuzzing::exposition, fuzzing::answer, fuzzing::template, fuzzing::rollout, fuzzing::scenario];
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
 
 fn all_read(text: &str) {
     for reader in READERS {
@@ -52,4 +58,19 @@ fn more_steps_than_anybody_has_are_refused_as_a_whole() {
         ramp.repeat(2_000)
     );
     fuzzing::rollout(text.as_bytes());
+}
+
+#[test]
+fn times_that_no_clock_shows_make_no_sum_too_large() {
+    let rollout = fs::read_to_string(root("tests/fuzzing/corpus/rollout/compared.yaml")).unwrap();
+    let scenario = fs::read_to_string(root("tests/fuzzing/corpus/scenario/everything.yaml")).unwrap();
+    // Go's longest, more than that, and more than any clock's.
+    for longest in ["2562047h47m16.854775807s", "2562048h", "18446744073709551615s"] {
+        for written in ["10m", "5m", "2m", "30s", "1m", "10s", "15s", "15m"] {
+            fuzzing::rollout(rollout.replace(&format!(": {written}"), &format!(": {longest}")).as_bytes());
+        }
+        for written in ["40ms", "150ms", "1m30s", "8m", "30s", "6m"] {
+            fuzzing::scenario(scenario.replace(&format!(": {written}"), &format!(": {longest}")).as_bytes());
+        }
+    }
 }

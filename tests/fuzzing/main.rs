@@ -48,12 +48,12 @@ fn templates_of_queries() {
 
 #[test]
 fn files_with_rollouts() {
-    breaks_nothing(&Corpus::of("examples"), fuzzing::rollout);
+    breaks_nothing(&Corpus::of("examples").and("tests/fuzzing/corpus/rollout"), fuzzing::rollout);
 }
 
 #[test]
 fn files_with_scenarios() {
-    breaks_nothing(&Corpus::of("examples/scenarios"), fuzzing::scenario);
+    breaks_nothing(&Corpus::of("examples/scenarios").and("tests/fuzzing/corpus/scenario"), fuzzing::scenario);
 }
 
 #[test]

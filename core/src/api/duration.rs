@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A duration that is written as a Go style string. Never negative; whole nanoseconds.
+/// A duration that is written as a Go style string. Never negative, and where it is read no longer than Go's can be, which
+/// is 292 years: of such durations a rollout may add and multiply some thousands. Whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GoDuration(pub Duration);
 
@@ -18,6 +19,9 @@ const UNITS: [(&str, u128); 6] = [
     ("us", 1_000),
     ("ns", 1),
 ];
+
+/// Go's longest.
+const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
 
 /// What the API server lets through, the same language as [`GoDuration::from_str`] reads.
 const PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
@@ -42,7 +46,9 @@ impl From<Duration> for GoDuration {
 
 /// Why a text is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a duration: expected a number with a unit, like 250ms, 90s, 10m or 1h30m")]
+#[error(
+    "{text:?} is not a duration: expected a number with a unit, like 250ms, 90s, 10m or 1h30m, up to 2562047h"
+)]
 pub struct InvalidDuration {
     text: String,
 }
@@ -69,7 +75,7 @@ fn parse(text: &str) -> Option<Duration> {
     }
     let seconds = u64::try_from(total / 1_000_000_000).ok()?;
     let nanos = u32::try_from(total % 1_000_000_000).ok()?;
-    Some(Duration::new(seconds, nanos))
+    Some(Duration::new(seconds, nanos)).filter(|duration| *duration <= LONGEST)
 }
 
 /// `number` (digits with at most one point) times `unit`, exact but for digits below a nanosecond.
@@ -148,6 +154,7 @@ mod tests {
             ("1h30m", 5_400_000),
             ("1.5s", 1_500),
             ("0s", 0),
+            ("2562047h", 9_223_369_200_000),
         ] {
             assert_eq!(text.parse::<GoDuration>().unwrap().0, Duration::from_millis(millis), "{text}");
         }
@@ -167,6 +174,8 @@ mod tests {
             "1..5s",
             "5M",
             "1d",
+            "2562048h",
+            "18446744073709551615s",
             "99999999999999999999999999999999999h",
         ] {
             let error = text.parse::<GoDuration>().unwrap_err().to_string();

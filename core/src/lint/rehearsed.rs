@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    api::{DecisionKind, Finish, GoDuration, Reason, Share, Then},
+    api::{DecisionKind, GoDuration, Reason, Share},
     plan::{Load, Plan, PlannedCheck, Rule},
-    simulate::{Answer, Arm, Ending, Latency, Scenario, Timeline, simulate},
+    simulate::{Ending, Errors, LONGEST, Timeline, tried, without_people},
 };
 
 /// The share of errors that a stable is taken to have.
 const USUAL: f64 = 0.01;
 /// That of a canary which nobody wants.
 const BAD: f64 = 0.1;
-/// Nothing is rehearsed for longer: 30 days, and no more looks than take a moment.
-const LONGEST: Duration = Duration::from_hours(30 * 24);
-const MOST_LOOKS: u32 = 200_000;
 
 /// A canary that is not stopped in time.
 pub(super) struct Slow {
@@ -84,31 +81,7 @@ fn entered(timeline: &Timeline) -> impl Iterator<Item = (Duration, usize)> {
     entries.filter_map(|(at, decision)| Some((*at, usize::try_from(decision.step?).ok()?)))
 }
 
-/// The plan with nobody to wait for, that ends where evidence does not come.
-fn without_people(plan: &Plan) -> Plan {
-    let mut plan = Plan { finish: Finish::Promote, without_evidence: Then::Rollback, ..plan.clone() };
-    plan.steps.iter_mut().for_each(|step| step.approve = false);
-    plan.checks.iter_mut().for_each(|check| check.without_evidence = None);
-    plan
-}
-
 /// Rehearses it with these shares of errors of stable and of the canary.
 fn rehearsed(plan: &Plan, load: Load, (of_stable, of_canary): (f64, f64)) -> Timeline {
-    let latency = Latency { median: millis(50), p99: millis(200) };
-    let arm = |errors| Arm { errors: Share::new(errors), latency: Some(latency), ready: None };
-    let queries = plan.checks.iter().filter(|check| matches!(check.rule, Rule::Query { .. }));
-    let scenario = Scenario {
-        // Whatever else is compared, there is no difference.
-        queries: queries.map(|check| (check.name.clone(), Answer::Same(0.5))).collect(),
-        matching: Some(load.matching),
-        stable: arm(of_stable),
-        canary: arm(of_canary),
-        lasts: Some(GoDuration(LONGEST.min(plan.interval.saturating_mul(MOST_LOOKS)))),
-        ..Scenario::of(load.rate)
-    };
-    simulate(plan, &scenario, None)
-}
-
-fn millis(millis: u64) -> GoDuration {
-    GoDuration(Duration::from_millis(millis))
+    tried(plan, load, Errors { stable: Share::new(of_stable), canary: Share::new(of_canary) })
 }

@@ -47,6 +47,11 @@ impl PlannedCheck {
             || self.steps.iter().any(|name| name == step || step == format!("{name}-{weight}"))
     }
 
+    /// Takes looks to be `interval` apart.
+    pub(super) fn look_every(&mut self, interval: Duration) {
+        self.looks_apart = looks_in(self.window, interval);
+    }
+
     /// Whether there is a limit, and not a comparison alone.
     pub fn has_limit(&self) -> bool {
         match &self.rule {

@@ -182,6 +182,14 @@ impl Plan {
         })
     }
 
+    /// The same plan where looks are `interval` apart: what is counted in looks and stands for a time is so many more or fewer.
+    #[must_use]
+    pub fn looking_every(&self, interval: Duration) -> Self {
+        let mut plan = Self { interval, ..self.clone() };
+        plan.checks.iter_mut().for_each(|check| check.look_every(interval));
+        plan
+    }
+
     /// Index of the promotion, the implicit last step.
     pub fn promotion(&self) -> usize {
         self.steps.len()

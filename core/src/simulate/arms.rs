@@ -58,7 +58,7 @@ fn slower(chance: &mut Chance, latency: Latency, requests: u64, bounds: &[Bound]
 }
 
 /// The share of requests that take longer than `bound`.
-fn longer(latency: Latency, bound: Bound) -> f64 {
+pub(super) fn longer(latency: Latency, bound: Bound) -> f64 {
     let (median, p99) = (latency.median.0.as_secs_f64(), latency.p99.0.as_secs_f64());
     let deviation = (p99 / median).ln() / P99;
     let distance = (float(bound.0) / 1e6 / median).ln() / deviation;

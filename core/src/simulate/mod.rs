@@ -10,13 +10,16 @@ mod ending;
 mod queries;
 mod scenario;
 mod tally;
+mod trial;
 mod users;
 mod world;
 
 pub use ending::{Ending, Held};
 pub use queries::{Answer, Each};
+pub(crate) use scenario::LONGEST;
 pub use scenario::{Arm, Event, InvalidScenario, Latency, Scenario};
 pub use tally::Tally;
+pub use trial::{Errors, tried, without_people};
 pub use users::Users;
 
 use std::time::Duration;

@@ -9,7 +9,7 @@ use super::queries::Answer;
 use crate::api::{Do, GoDuration, Share};
 
 /// Longer than this nothing is rehearsed: 30 days.
-const LONGEST: Duration = Duration::from_hours(30 * 24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// More requests a second than this nobody has.
 const MOST_REQUESTS: f64 = 1e9;
 
@@ -133,31 +133,43 @@ impl Scenario {
         self.lasts.map_or(Duration::from_hours(24), |lasts| lasts.0)
     }
 
-    /// The same with a canary that does as stable does all the time, but for its endpoints: a rollback of it is a false
-    /// one.
+    /// The same with a canary that does as stable does all the time: it fails as often, is as slow, queries answer the same
+    /// about it, it has an endpoint, and nobody takes it out of traffic or retries it. A rollback of it is a false one.
     #[must_use]
     pub fn healthy(mut self) -> Self {
-        let like = |canary: &Arm, stable: &Arm| Arm { ready: canary.ready, ..stable.clone() };
+        let like = |canary: &Arm, stable: &Arm| Arm {
+            ready: canary.ready.filter(|ready| *ready > 0),
+            ..stable.clone()
+        };
+        let alike = |answers: &mut BTreeMap<String, Answer>| {
+            answers.values_mut().for_each(|answer| *answer = answer.as_of_stable());
+        };
         self.canary = like(&self.canary, &self.stable);
+        alike(&mut self.queries);
         for event in &mut self.events {
             let (canary, stable) = (event.canary.take(), event.stable.clone());
             let both = like(&canary.unwrap_or_default(), &stable.unwrap_or_default());
             event.canary = Some(both).filter(|arm| *arm != Arm::default());
+            alike(&mut event.queries);
+            event.what = event.what.filter(|what| !is_held_against(*what));
         }
+        self.events.retain(|event| !event.is_nothing());
         self
     }
 
-    /// Whether the canary never fails more often than stable, is never slower and never without an endpoint: a rollback of
-    /// it is a false one then, as far as no query says otherwise.
+    /// Whether the canary never fails more often than stable, is never slower and never without an endpoint, queries answer
+    /// the same about both, and nobody holds anything against it: a rollback of it is a false one then.
     pub fn canary_is_never_worse(&self) -> bool {
         let mut events: Vec<&Event> = self.events.iter().collect();
         events.sort_by_key(|event| event.at);
         let (mut stable, mut canary) = (self.stable.clone(), self.canary.clone());
-        let mut never = self.queries.is_empty() && is_no_worse(&canary, &stable);
+        let same = |answers: &BTreeMap<String, Answer>| answers.values().all(|answer| answer.is_the_same());
+        let mut never = same(&self.queries) && is_no_worse(&canary, &stable);
         for event in events {
             stable.change(event.stable.as_ref());
             canary.change(event.canary.as_ref());
-            never &= event.queries.is_empty() && event.what.is_none() && is_no_worse(&canary, &stable);
+            never &= same(&event.queries) && !event.what.is_some_and(is_held_against);
+            never &= is_no_worse(&canary, &stable);
         }
         never
     }
@@ -180,7 +192,7 @@ impl Scenario {
         for (index, event) in self.events.iter().enumerate() {
             let field = |name: &str| format!("events[{index}].{name}");
             let at = event.at;
-            if *event == (Event { at, ..Event::default() }) {
+            if event.is_nothing() {
                 return Err(invalid(
                     format!("events[{index}]"),
                     "nothing happens: requests, stable, canary, queries, metrics, do or frozen is expected",
@@ -196,6 +208,13 @@ impl Scenario {
             answers(&event.queries, &field("queries"))?;
         }
         Ok(())
+    }
+}
+
+impl Event {
+    /// Whether it changes nothing.
+    fn is_nothing(&self) -> bool {
+        *self == (Self { at: self.at, ..Self::default() })
     }
 }
 
@@ -217,6 +236,14 @@ fn is_no_worse(canary: &Arm, stable: &Arm) -> bool {
         (None, _) => false,
     };
     errors(canary) <= errors(stable) && !slower && canary.ready != Some(0)
+}
+
+/// What nobody asks for whose canary is as good as stable. A retry is of one that was taken out, and would hide that.
+fn is_held_against(what: Do) -> bool {
+    match what {
+        Do::Abort | Do::DecideStable | Do::Retry => true,
+        Do::Approve | Do::Promote | Do::PromoteFull | Do::DecideCanary | Do::Pause | Do::Resume => false,
+    }
 }
 
 fn rate(requests: f64, field: &str) -> Result<(), InvalidScenario> {

@@ -185,6 +185,33 @@ fn queries_of_both_arms_are_compared() {
 }
 
 #[test]
+fn numbers_that_cannot_be_compared_keep_a_rollout_from_going_on() {
+    let compares = |spec: &mut Value| {
+        let query = json!({
+            "promql": "score{service=\"{{canary.service}}\"}", "direction": "MoreIsBetter", "window": "10s",
+            "versusStable": {},
+        });
+        spec["checks"] = json!([{"name": "acc", "query": query}]);
+    };
+    let answered = |canary: f64, stable: f64| {
+        rehearsed(compares, &json!({"queries": {"acc": {"canary": canary, "stable": stable}}}))
+    };
+    assert_eq!(answered(2.0, 1.0).ending, Ending::Promoted);
+    for (canary, stable) in [(-2.0, -1.0), (-1.0, -1.0), (1.0, -1.0)] {
+        let timeline = answered(canary, stable);
+        // A controller has no ratio of them either: it waits for two minutes, and then for a person.
+        assert_eq!(kinds(&timeline).last().map(|(_, kind)| *kind), Some(Paused), "{canary} and {stable}");
+        let Ending::Held(held) = &timeline.ending else { panic!("{:?}", timeline.ending) };
+        assert_eq!(held.phase, Phase::Waiting);
+    }
+    // Judged alone a number may be anything.
+    let limited = |spec: &mut Value| {
+        spec["checks"] = json!([{"name": "acc", "query": {"promql": "score", "min": -3}}]);
+    };
+    assert_eq!(rehearsed(limited, &json!({"queries": {"acc": -2}})).ending, Ending::Promoted);
+}
+
+#[test]
 fn counters_of_both_arms_are_compared() {
     let compares = |spec: &mut Value| {
         let selector = |name: &str| format!("{name}{{service=\"{{{{canary.service}}}}\"}}");
@@ -214,6 +241,12 @@ fn one_seed_is_one_rehearsal_and_another_seed_another() {
 }
 
 #[test]
+fn of_several_that_ask_between_two_looks_each_is_heard() {
+    let asked = json!([{"at": "31s", "do": "Pause"}, {"at": "32s", "do": "Resume"}]);
+    assert_eq!(rehearsed(|_| (), &json!({ "events": asked })).ending, Ending::Promoted);
+}
+
+#[test]
 fn a_healthy_canary_does_as_stable_does() {
     let worse = scenario(&json!({
         "stable": {"errors": "1%"}, "canary": {"errors": "3%", "ready": 2},
@@ -230,12 +263,57 @@ fn a_healthy_canary_does_as_stable_does() {
     assert_eq!(healthy.events[1].canary, None);
     for more in [
         json!({"canary": {"ready": 0}}),
-        json!({"queries": {"accuracy": 0.1}}),
+        json!({"queries": {"accuracy": {"canary": 0.8, "stable": 0.9}}}),
+        json!({"events": [{"at": "1m", "queries": {"accuracy": {"canary": 0.8, "stable": 0.9}}}]}),
         json!({"events": [{"at": "1m", "canary": {"errors": "1%"}}]}),
         json!({"canary": {"latency": {"median": "1s", "p99": "2s"}}}),
+        json!({"events": [{"at": "1m", "canary": {"ready": 0}}, {"at": "2m", "canary": {"ready": 1}}]}),
         json!({"events": [{"at": "1m", "do": "Abort"}]}),
+        json!({"events": [{"at": "1m", "do": "DecideStable"}]}),
+        json!({"events": [{"at": "1m", "do": "Retry"}]}),
     ] {
-        assert!(!scenario(&more).canary_is_never_worse(), "{more}");
+        let worse = scenario(&more);
+        assert!(!worse.canary_is_never_worse(), "{more}");
+        let healthy = worse.healthy();
+        assert!(healthy.canary_is_never_worse(), "{more}");
+        assert_eq!((healthy.check(), healthy.clone().healthy()), (Ok(()), healthy), "{more}");
+    }
+    for more in [
+        // What is one number is the same about both.
+        json!({"queries": {"accuracy": 0.1}}),
+        json!({"events": [{"at": "1m", "do": "Approve"}, {"at": "2m", "do": "Pause"}, {"at": "3m", "do": "Resume"}]}),
+    ] {
+        let good = scenario(&more);
+        assert!(good.canary_is_never_worse(), "{more}");
+        assert_eq!(good.clone().healthy(), good, "{more}");
+    }
+}
+
+#[test]
+fn a_healthy_canary_is_promoted_whatever_was_wrong_with_the_other() {
+    let both = |spec: &mut Value| {
+        let query = json!({
+            "promql": "accuracy{service=\"{{canary.service}}\"}", "direction": "MoreIsBetter", "window": "10s",
+            "versusStable": {},
+        });
+        spec["checks"].as_array_mut().unwrap().push(json!({"name": "acc", "query": query}));
+        spec["steps"][1]["for"] = json!("20m");
+    };
+    let wrong = json!({"acc": {"canary": 0.8, "stable": 0.9, "spread": "1%"}});
+    let good = json!({"acc": 0.9});
+    for more in [
+        json!({"queries": wrong}),
+        json!({"queries": good, "events": [{"at": "50s", "queries": wrong}]}),
+        json!({"queries": good, "canary": {"ready": 0}}),
+        json!({"queries": good, "events": [{"at": "50s", "canary": {"ready": 0}}]}),
+        json!({"queries": good, "events": [{"at": "50s", "do": "Abort"}]}),
+    ] {
+        let (plan, scenario) = (plan(both), scenario(&more));
+        for seed in 0..3 {
+            assert_ne!(simulate(&plan, &scenario, Some(seed)).ending, Ending::Promoted, "{more}");
+            let healthy = simulate(&plan, &scenario.clone().healthy(), Some(seed));
+            assert_eq!(healthy.ending, Ending::Promoted, "{more}");
+        }
     }
 }
 

@@ -157,7 +157,8 @@ impl<'a> World<'a> {
         self.metrics = metrics.unwrap_or(self.metrics);
         self.frozen = frozen.unwrap_or(self.frozen);
         if let Some(what) = what {
-            let uid = format!("{UID}-{}", self.now.as_nanos());
+            // Several may ask between two looks, and each is heard.
+            let uid = format!("{UID}-{}", self.asked.len());
             let by = Some("someone".to_owned());
             let rollout_uid = Some(UID.to_owned());
             // They name what the status shows them, as the command does.
@@ -193,8 +194,8 @@ impl<'a> World<'a> {
         let stable = answers(0, &self.scenario.stable, of_stable);
         let to_users = answers(1, &self.scenario.canary, of_canary);
         let copied = answers(2, &self.scenario.canary, copies);
-        self.users.requests += to_users.requests;
-        self.users.errors += to_users.errors;
+        self.users.requests = self.users.requests.saturating_add(to_users.requests);
+        self.users.errors = self.users.errors.saturating_add(to_users.errors);
         let before = std::mem::take(&mut self.unseen);
         self.unseen = Answered {
             stable: sum(stable, &before.stable),
@@ -260,7 +261,7 @@ impl<'a> World<'a> {
             }
             if check.versus.is_some() {
                 let sort = arms::FREE_SORTS + 2 * index;
-                let both = answer.map(|answer| match total {
+                let both = answer.and_then(|answer| match total {
                     Some(_) => answer.counted(&mut self.chance, sort, canary, stable),
                     None => answer.scored(&mut self.chance),
                 });
@@ -305,9 +306,11 @@ impl<'a> World<'a> {
 fn sum(one: Counts, other: &Counts) -> Counts {
     let mut slower = one.slower;
     for (bound, count) in &other.slower {
-        *slower.entry(*bound).or_default() += count;
+        let both = slower.entry(*bound).or_default();
+        *both = both.saturating_add(*count);
     }
-    Counts { requests: one.requests + other.requests, errors: one.errors + other.errors, slower }
+    let requests = one.requests.saturating_add(other.requests);
+    Counts { requests, errors: one.errors.saturating_add(other.errors), slower }
 }
 
 /// The bounds that histograms have here: those that are looked for.

@@ -6,10 +6,10 @@ use std::{io::Write, path::PathBuf};
 
 use clap::Args;
 use sluice_core::{
-    api::Share,
+    api::{Finish, Share},
     machine::Refusal,
     plan::{Load, Plan},
-    simulate::{Arm, Ending, Scenario, simulate},
+    simulate::{Errors, tried, without_people},
 };
 
 use super::{
@@ -50,7 +50,8 @@ pub struct PlanArgs {
     /// The share of the requests that a step's match meets
     #[arg(long, value_name = "SHARE", default_value = "10%")]
     pub matching: Share,
-    /// Say how many bad answers users get from a canary with this share of errors; may be given several times
+    /// Say when a canary with this share of errors is stopped, if nothing else is wrong with it, and how many bad answers
+    /// users get until then; may be given several times
     #[arg(long, value_name = "SHARE")]
     pub errors: Vec<Share>,
 }
@@ -130,22 +131,22 @@ pub async fn in_cluster(session: &mut Session<'_>, args: &PlanArgs) -> Result<()
 
 fn text(args: &PlanArgs, name: &str, plan: &Plan, changed: &[view::Changed], screen: &Screen) -> String {
     let load = Load { rate: args.rate, matching: args.matching };
-    view::plan(name, plan, load, &bad_canaries(args, plan), changed, screen)
+    view::plan(name, plan, load, &bad_canaries(args, plan, load), changed, screen)
 }
 
-/// What canaries that fail so often would cost, by a rehearsal with each.
-fn bad_canaries(args: &PlanArgs, plan: &Plan) -> Vec<BadCanary> {
+/// What canaries that fail so often would cost, by a rehearsal with each, in which nobody has to be waited for: of a rollout
+/// that a person decides, until it is decided.
+fn bad_canaries(args: &PlanArgs, plan: &Plan, load: Load) -> Vec<BadCanary> {
     let default = || BAD.iter().filter_map(|share| share.parse().ok()).collect();
     let shares: Vec<Share> = if args.errors.is_empty() { default() } else { args.errors.clone() };
-    let rehearsed = shares.into_iter().map(|share| {
-        let canary = Arm { errors: Some(share), ..Arm::default() };
-        let scenario = Scenario { canary, matching: Some(args.matching), ..Scenario::of(args.rate) };
-        let timeline = simulate(plan, &scenario, None);
-        let stopped = match timeline.ending {
-            Ending::Over { at, .. } => Some(at),
-            Ending::Promoted | Ending::Held(_) => None,
-        };
-        BadCanary { share, stopped, users: timeline.users }
-    });
-    rehearsed.collect()
+    let finish = match plan.finish {
+        Finish::Promote => Finish::Promote,
+        Finish::KeepStable | Finish::Wait => Finish::KeepStable,
+    };
+    let alone = Plan { finish, ..without_people(plan) };
+    let rehearsed = |share| {
+        let errors = Errors { stable: None, canary: Some(share) };
+        BadCanary { share, timeline: tried(&alone, load, errors) }
+    };
+    shares.into_iter().map(rehearsed).collect()
 }

@@ -1,6 +1,7 @@
 //! `sluice replay`: what a Rollout's checks would have said over recorded history.
 
 mod arms;
+mod remarks;
 mod time;
 
 use std::{
@@ -58,7 +59,8 @@ pub struct ReplayArgs {
     /// When to end
     #[arg(long, value_name = "TIME", value_parser = time::parse, allow_hyphen_values = true, default_value = "now")]
     pub to: Time,
-    /// Time between two looks [default: the Rollout's interval]
+    /// Time between two looks; another one than the Rollout's changes what is counted in looks, and it is said how [default:
+    /// the Rollout's interval]
     #[arg(long, value_name = "DURATION")]
     pub step: Option<GoDuration>,
     /// The predictor that counts as stable, as SERVICE, SERVICE:PORT or SERVICE:PORT#SUBSET [default: the one that has
@@ -109,7 +111,8 @@ pub async fn run(
     let (from, until, every) = span(args, &plan, now)?;
     let history =
         metrics.history(&source, Past { until, every }).map_err(|trouble| unanswered(args, &trouble))?;
-    remarks.extend(partly(&plan));
+    remarks.extend(remarks::partly(&plan));
+    remarks.extend(remarks::other_step(&plan, every));
     let asked = Asked {
         sources: &metrics,
         name: &manifest.name,
@@ -123,7 +126,7 @@ pub async fn run(
     if interrupted.is_none() {
         nothing_recorded(&plan, &found, &pair, (from, until))?;
     }
-    remarks.extend(gaps(&plan, &found, &pair, (from, until, every)));
+    remarks.extend(remarks::gaps(&plan, &found, &pair, (from, until, every)));
     let profile = view::profile(&source);
     let told =
         Told { name: manifest.name.clone(), pair, profile, from, until, every, remarks, interrupted, found };
@@ -251,7 +254,7 @@ impl Asked<'_> {
         } else {
             Vec::new()
         };
-        let mut replay = Replay::new(self.plan, from, before);
+        let mut replay = Replay::new(self.plan, every, from, before);
         let mut progress = Progress::new(from, until);
         tokio::pin!(interrupted);
         let mut now = from;
@@ -293,44 +296,6 @@ fn nothing_recorded(
         view::instant(from),
         view::instant(until)
     )))
-}
-
-/// What was recorded for a part of the time only, or about one arm only.
-fn gaps(
-    plan: &Plan,
-    found: &Replayed,
-    pair: &Pair,
-    (from, until, every): (DateTime<Utc>, DateTime<Utc>, Duration),
-) -> Vec<String> {
-    let Some((first, last)) = found.counted.filter(|_| counts_requests(plan)) else { return Vec::new() };
-    let mut remarks = Vec::new();
-    // A scrape may come once a minute, and the first one is only compared with.
-    let long = TimeDelta::minutes(5).max(TimeDelta::from_std(5 * every).unwrap_or_default());
-    if first - from > long {
-        remarks.push(format!(
-            "The history begins at {}: what was before is not recorded.",
-            view::instant(first)
-        ));
-    }
-    if until - last > long {
-        remarks.push(format!("The history ends at {}: nothing is recorded after it.", view::instant(last)));
-    }
-    for (arm, counts, what) in
-        [(&pair.canary, &found.canary, "canary"), (&pair.stable, &found.stable, "stable")]
-    {
-        if counts.requests == 0 {
-            remarks.push(format!("No request of {arm} is recorded: expected some of the {what} predictor."));
-        }
-    }
-    remarks
-}
-
-/// Checks that are for some steps only are asked all the time.
-fn partly(plan: &Plan) -> Option<String> {
-    let some: Vec<&str> =
-        plan.checks.iter().filter(|check| !check.steps.is_empty()).map(|check| check.name.as_str()).collect();
-    (!some.is_empty())
-        .then(|| format!("For some steps only, and asked all the time here: {}.", some.join(", ")))
 }
 
 /// A bar on a terminal; nothing elsewhere.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 use sluice_core::{
-    api::{GoDuration, Share},
+    api::{Finish, GoDuration, Reason, Share},
     carrier::ObjectName,
     judge::{Indicator, LOOKS_AT_STABLE},
+    machine::Outcome,
     plan::{Load, Plan, PlannedCheck, PlannedStep, Rule},
-    simulate::Users,
+    simulate::{Ending, Timeline},
 };
 
 use super::{
@@ -23,15 +24,15 @@ use super::{
 
 /// Lines around a change that are shown, too.
 const CONTEXT: usize = 2;
+/// Who has to wait longer, in seconds, is not told how long: 30 days.
+const LONGEST: f64 = 30.0 * 24.0 * 3600.0;
 
 /// What a canary with so many errors would cost.
 pub struct BadCanary {
     /// The share of its answers that are errors.
     pub share: Share,
-    /// When it is stopped; nothing where it is not.
-    pub stopped: Option<Duration>,
-    /// What users get of it until then.
-    pub users: Users,
+    /// What became of it where nobody had to be waited for.
+    pub timeline: Timeline,
 }
 
 /// The VirtualServices of a plan at a step.
@@ -157,17 +158,19 @@ fn checks(plan: &Plan, load: Load, screen: &Screen) -> Vec<String> {
 /// What a check has to see before it says anything.
 fn needs(plan: &Plan, check: &PlannedCheck, load: Load) -> Vec<String> {
     let mut needs = Vec::new();
-    let first =
-        plan.steps.iter().find(|step| check.is_for(&step.name, step.weight) && step.given().has_users());
-    if let Some(step) = first.filter(|_| check.min_requests > 0 && load.rate > 0.0) {
-        let a_second = load.divided(&step.given()).canary;
-        let seconds = float(check.min_requests) / a_second;
-        needs.push(format!(
-            "{} requests of the canary: {} of step {}",
-            thousands(check.min_requests),
-            time(Duration::from_secs_f64(seconds.min(1e9))),
-            plain(&step.name)
-        ));
+    let first = plan.steps.iter().find(|step| check.is_for(&step.name, step.weight));
+    if let Some(step) = first.filter(|_| check.min_requests > 0) {
+        // Copies are seen as well as what users send.
+        let seconds = float(check.min_requests) / load.divided(&step.given()).seen_of_canary();
+        let (needed, step) = (thousands(check.min_requests), plain(&step.name));
+        needs.push(if seconds <= LONGEST {
+            let takes = time(Duration::from_secs_f64(seconds));
+            format!("{needed} requests of the canary: {takes} of step {step}")
+        } else if seconds.is_finite() {
+            format!("{needed} requests of the canary: more than 720h of step {step}")
+        } else {
+            format!("{needed} requests of the canary, which it never gets in step {step} at this load")
+        });
     }
     match check.comparison() {
         Some((_, Indicator::Scores(..))) => {
@@ -210,26 +213,38 @@ fn costs(plan: &Plan, bad: &[BadCanary], load: Load, screen: &Screen) -> Vec<Str
     let Load { rate, matching } = load;
     let matched = plan.steps.iter().any(|step| !step.matches.is_empty());
     let matched = if matched { format!(", {matching} meet a match") } else { String::new() };
+    let gates = if plan.steps.iter().any(|step| step.approve) { ", gates opened at once" } else { "" };
     let mut lines = vec![title(
         "A BAD CANARY",
-        &format!("rehearsed at {rate} requests/s{matched}, stable without errors"),
+        &format!("rehearsed at {rate} requests/s{matched}, stable without errors{gates}"),
         screen,
     )];
-    for BadCanary { share, stopped, users } in bad {
-        let told = match stopped {
-            Some(at) => format!(
-                "{share} errors: stopped after {}; users get {} bad answers",
-                time(*at),
-                thousands(users.errors)
-            ),
-            None => format!(
-                "{share} errors: not stopped; users get {} bad answers on the way",
-                thousands(users.errors)
-            ),
-        };
+    for BadCanary { share, timeline } in bad {
+        let told = format!("{share} errors: {}", became(plan, timeline));
         lines.extend(indented(&told, 2, screen));
     }
     lines
+}
+
+/// What became of a bad canary: only what a check did counts as stopped.
+fn became(plan: &Plan, timeline: &Timeline) -> String {
+    let (at, errors) = (time(timeline.at), thousands(timeline.users.errors));
+    let passed = match &timeline.ending {
+        // A pause would keep it where it is, so what users get goes on until somebody comes.
+        Ending::Over { reason: Reason::Inconclusive, .. } => {
+            return format!(
+                "no check stops it, and after {at} evidence is missing; users get {errors} bad answers until then"
+            );
+        }
+        Ending::Over { outcome: Outcome::RolledBack, .. } => {
+            return format!("stopped after {at}; users get {errors} bad answers until then");
+        }
+        Ending::Promoted => "promoted",
+        Ending::Over { .. } if plan.finish == Finish::Wait => "a person decides",
+        Ending::Over { .. } => "ended",
+        Ending::Held(_) => "not ended",
+    };
+    format!("not stopped: {passed} after {at}, and users get {errors} bad answers until then")
 }
 
 fn objects(changed: &[Changed], screen: &Screen) -> Vec<String> {
@@ -285,6 +300,7 @@ fn difference(old: &str, new: &str, screen: &Screen) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
+    use sluice_core::simulate::Users;
 
     use super::*;
     use crate::cli::view::fixtures::{beside, screen};
@@ -293,9 +309,18 @@ mod tests {
         let rollout = beside("iris");
         let planned = Plan::named(&rollout.spec, "models", "iris").unwrap();
         let load = Load { rate: 20.0, matching: "10%".parse().unwrap() };
-        let users = Users { errors: 1204, ..Users::default() };
-        let bad = BadCanary { share: "5%".parse().unwrap(), stopped: Some(Duration::from_mins(41)), users };
+        let stopped = over(Outcome::RolledBack, Reason::CheckFailed);
+        let bad = BadCanary { share: "5%".parse().unwrap(), timeline: timeline(stopped) };
         plan("iris", &planned, load, &[bad], &[], &screen(width))
+    }
+
+    fn over(outcome: Outcome, reason: Reason) -> Ending {
+        Ending::Over { outcome, reason, at: Duration::from_mins(41) }
+    }
+
+    fn timeline(ending: Ending) -> Timeline {
+        let users = Users { errors: 1204, ..Users::default() };
+        Timeline { decisions: Vec::new(), ending, at: Duration::from_mins(41), users }
     }
 
     #[test]
@@ -303,6 +328,49 @@ mod tests {
         let text = shown(80);
         assert!(text.lines().all(|line| width(line) <= 80), "{text}");
         assert_snapshot!(text);
+    }
+
+    #[test]
+    fn only_what_a_check_did_is_called_stopped() {
+        let mut planned = Plan::new(&beside("iris").spec, "models").unwrap();
+        let mut told = |finish, ending| {
+            planned.finish = finish;
+            became(&planned, &timeline(ending))
+        };
+        let observed = || over(Outcome::Observed, Reason::Observed);
+        for (finish, ending, expected) in [
+            (Finish::Promote, over(Outcome::RolledBack, Reason::CheckFailed), "stopped after 41m;"),
+            (
+                Finish::Promote,
+                over(Outcome::RolledBack, Reason::Inconclusive),
+                "no check stops it, and after 41m evidence is missing;",
+            ),
+            (Finish::Promote, Ending::Promoted, "not stopped: promoted after 41m, and"),
+            (Finish::KeepStable, observed(), "not stopped: ended after 41m, and"),
+            (Finish::Wait, observed(), "not stopped: a person decides after 41m, and"),
+        ] {
+            let told = told(finish, ending);
+            assert_eq!(told, format!("{expected} users get 1,204 bad answers until then"));
+        }
+    }
+
+    #[test]
+    fn requests_that_a_check_needs_are_counted_as_it_sees_them() {
+        let planned = Plan::named(&beside("iris").spec, "models", "iris").unwrap();
+        let needs = |rate, matching: &str| {
+            let load = Load { rate, matching: matching.parse().unwrap() };
+            needs(&planned, &planned.checks[0], load).remove(0)
+        };
+        // An eighth of the requests is copied.
+        assert_eq!(needs(20.0, "10%"), "50 requests of the canary: 20s of step shadow");
+        assert_eq!(needs(1e-5, "10%"), "50 requests of the canary: more than 720h of step shadow");
+        let never = "50 requests of the canary, which it never gets in step";
+        assert_eq!(needs(0.0, "10%"), format!("{never} shadow at this load"));
+        let mut matched = planned.clone();
+        matched.checks[0].steps = vec!["2".to_owned()];
+        let load = Load { rate: 20.0, matching: "0%".parse().unwrap() };
+        let told = super::needs(&matched, &matched.checks[0], load).remove(0);
+        assert_eq!(told, format!("{never} 2 at this load"));
     }
 
     #[test]

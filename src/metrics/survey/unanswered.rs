@@ -1,12 +1,14 @@
 //! What the queries of checks lack. A look compares what they say about both arms, and where it cannot, neither can this.
 
-use sluice_core::judge::{Trouble, TroubleKind};
+use sluice_core::{
+    comparable,
+    judge::{Trouble, TroubleKind},
+};
 
 use super::{
     super::{
         Arm, Compared, Query, Question, check_template,
         prometheus::{self, Template},
-        queries::comparable,
     },
     Answered, Gap,
     gaps::of_trouble,
