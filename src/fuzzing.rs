@@ -21,18 +21,25 @@ pub(crate) fn text(data: &[u8]) -> String {
 /// The reader breaks its word.
 pub fn rollout(data: &[u8]) {
     let text = text(data);
-    let manifest = match manifest::parse(&text, None, "the file") {
-        Ok(manifest) => manifest,
+    let draft = match manifest::parse(&text, manifest::Which::default(), "the file") {
+        Ok(draft) => draft,
         Err(failure) => return is_placed(&failure.to_string()),
     };
-    let plan = Plan::named(&manifest.spec, "models", &manifest.name);
-    let refused = [target(&manifest.spec).err(), plan.as_ref().err().cloned()];
+    for mistake in draft.mistakes() {
+        assert!(!mistake.path.is_empty() && !mistake.problem.is_empty(), "{mistake:?}");
+    }
+    let Some(spec) = &draft.spec else {
+        assert!(!draft.mistakes().is_empty(), "what cannot be read has a mistake");
+        return;
+    };
+    let plan = Plan::named(spec, "models", &draft.name);
+    let refused = [target(spec).err(), plan.as_ref().err().cloned()];
     for error in refused.iter().flatten().flat_map(PlanErrors::iter) {
         assert!(error.path.starts_with("spec") && !error.problem.is_empty(), "{error}");
     }
     if let Ok(plan) = plan {
-        assert!(plan.steps.len() <= 100 * manifest.spec.steps.len(), "{} steps", plan.steps.len());
-        for finding in lint::lint(&plan, &manifest.spec, None) {
+        assert!(plan.steps.len() <= 100 * spec.steps.len(), "{} steps", plan.steps.len());
+        for finding in lint::lint(&plan, spec, None) {
             assert!(finding.path.starts_with("spec"), "{finding:?}");
         }
     }

@@ -11,6 +11,7 @@ mod explaining;
 mod freezes;
 mod listing;
 mod measuring;
+mod mistakes;
 mod planning;
 mod process;
 mod rehearsals;
