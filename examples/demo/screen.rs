@@ -150,7 +150,9 @@ fn frame(drawn: usize, said: &[String], view: &[String]) -> String {
 
 /// Columns and rows of the terminal.
 fn size() -> (usize, usize) {
-    terminal_size::terminal_size().map_or(USUAL, |(columns, rows)| (columns.0.into(), rows.0.into()))
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let size = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or(USUAL, |size| (size.ws_col.into(), size.ws_row.into()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Session,
     exit::Failure,
-    get,
+    get, names,
     output::{self, Plain, write},
     view::{Listed, plain},
 };
@@ -50,6 +50,7 @@ const LONGEST_PREFIX: usize = 58;
 #[derive(Clone, Debug, Args)]
 pub struct AskArgs {
     /// Name of the Rollout
+    #[arg(value_parser = names::object)]
     pub name: String,
     /// Why, for the record
     #[arg(short, long, value_name = "TEXT", value_parser = reason)]

@@ -8,7 +8,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use super::exit::{Failure, root_cause};
+use super::{
+    exit::{Failure, root_cause},
+    names,
+};
 use crate::text::without_values;
 
 /// No request of a person may take longer: they are waiting for it.
@@ -27,7 +30,7 @@ pub struct Cluster {
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
     /// The namespace [default: the context's]
-    #[arg(short, long, global = true, value_name = "NAME", env = "SLUICE_NAMESPACE")]
+    #[arg(short, long, global = true, value_name = "NAME", env = "SLUICE_NAMESPACE", value_parser = names::namespace_or_none)]
     pub namespace: Option<String>,
 }
 
@@ -61,9 +64,18 @@ impl Cluster {
         };
         match of_file {
             Ok(config) => Ok(config),
-            Err(error) if self.kubeconfig.is_some() || self.context.is_some() => Err(no_cluster(&error)),
-            Err(error) => Config::incluster().map_err(|_| no_cluster(&error)),
+            Err(error) if self.kubeconfig.is_some() || self.context.is_some() => {
+                Err(no_cluster(&error, &self.file()))
+            }
+            Err(error) => Config::incluster().map_err(|_| no_cluster(&error, &self.file())),
         }
+    }
+
+    /// Where the kubeconfig is, for messages.
+    fn file(&self) -> String {
+        let named = self.kubeconfig.as_ref().map(|path| path.display().to_string());
+        let of_environment = || std::env::var("KUBECONFIG").ok().filter(|files| !files.is_empty());
+        named.or_else(of_environment).unwrap_or_else(|| "~/.kube/config".to_owned())
     }
 }
 
@@ -76,18 +88,24 @@ pub(super) fn shown(url: &http::Uri) -> String {
 }
 
 /// Why there is no cluster, without the library's nesting.
-fn no_cluster(error: &KubeconfigError) -> Failure {
+fn no_cluster(error: &KubeconfigError, file: &str) -> Failure {
     Failure::NoCluster(match error {
         KubeconfigError::ReadConfig(cause, path) => {
             format!("the kubeconfig {} cannot be read: {}", path.display(), root_cause(cause))
         }
         KubeconfigError::FindPath => "there is no kubeconfig".into(),
-        KubeconfigError::CurrentContextNotSet => "the kubeconfig names no current context".into(),
-        KubeconfigError::LoadContext(name) => format!("the kubeconfig has no context {name:?}"),
+        KubeconfigError::CurrentContextNotSet => format!("the kubeconfig {file} names no current context"),
+        KubeconfigError::LoadContext(name) => format!("the kubeconfig {file} has no context {name:?}"),
         KubeconfigError::LoadClusterOfContext(name) => {
-            format!("the kubeconfig has no cluster for the context {name:?}")
+            format!("the kubeconfig {file} has no cluster {name:?}, which its context names")
         }
-        // The lines of the file that follow the first one may have a token in them.
-        other => without_values(other.to_string().lines().next().unwrap_or_default()),
+        other => {
+            // The lines of the file that follow the first one may have a token in them.
+            let said = other.to_string();
+            let said = without_values(said.lines().next().unwrap_or_default());
+            let said =
+                said.trim_start_matches("failed to parse kubeconfig YAML: ").trim_start_matches("error: ");
+            format!("the kubeconfig {file} cannot be used: {said}")
+        }
     })
 }

@@ -31,11 +31,13 @@ pub enum Exit {
     Held,
     /// A Rollout has mistakes or risks, or cannot be measured.
     Found,
+    /// A person ended it with Ctrl-C.
+    Interrupted,
 }
 
 impl Exit {
     /// Every code, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -47,6 +49,7 @@ impl Exit {
         Self::RolledBack,
         Self::Held,
         Self::Found,
+        Self::Interrupted,
     ];
 
     /// The number that the shell gets.
@@ -63,6 +66,8 @@ impl Exit {
             Self::RolledBack => 8,
             Self::Held => 9,
             Self::Found => 10,
+            // As a shell has it for a command that a signal ended: 128 and the signal's number.
+            Self::Interrupted => 130,
         }
     }
 
@@ -82,6 +87,7 @@ impl Exit {
                 "the rehearsal did not end before its scenario did, or the replay found no evidence"
             }
             Self::Found => "the Rollout has mistakes, or with --strict risks, or its metrics are not there",
+            Self::Interrupted => "interrupted with Ctrl-C before the end",
         }
     }
 
@@ -197,6 +203,25 @@ pub enum Failure {
     /// No check would have failed, and some would have lacked evidence.
     #[error("no check failed over this time, and some lacked evidence at its end")]
     LacksEvidence,
+    /// A Rollout in a file has mistakes.
+    #[error("the Rollout {name} is invalid: {}", .mistakes.join("; "))]
+    Invalid {
+        /// Its name in quotes, and where it is.
+        name: String,
+        /// Each with its field.
+        mistakes: Vec<String>,
+    },
+    /// The command line asks for something that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// A person ended it with Ctrl-C.
+    #[error("interrupted after {done} of {of} rehearsals")]
+    Interrupted {
+        /// How many were done.
+        done: u64,
+        /// How many there were to be.
+        of: u64,
+    },
     /// A Rollout has mistakes or risks.
     #[error("{} found", if *.0 == 1 { "1 thing was".to_owned() } else { format!("{} things were", .0) })]
     Found(usize),
@@ -227,7 +252,9 @@ impl Failure {
             Self::Outdated { .. } => Exit::Outdated,
             Self::RolledBack | Self::WouldRollBack => Exit::RolledBack,
             Self::Held | Self::LacksEvidence => Exit::Held,
-            Self::Found(_) => Exit::Found,
+            Self::Found(_) | Self::Invalid { .. } => Exit::Found,
+            Self::Usage(_) => Exit::Usage,
+            Self::Interrupted { .. } => Exit::Interrupted,
         }
     }
 
@@ -269,6 +296,9 @@ impl Failure {
             | Self::Held
             | Self::LacksEvidence
             | Self::Found(_)
+            | Self::Invalid { .. }
+            | Self::Usage(_)
+            | Self::Interrupted { .. }
             | Self::Other(_) => None,
         }
     }
@@ -348,7 +378,7 @@ mod tests {
     #[test]
     fn the_help_lists_every_exit_code_once_and_in_order() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130]);
         assert_eq!(Exit::help().lines().count(), 1 + codes.len());
     }
 

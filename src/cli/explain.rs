@@ -7,7 +7,7 @@ use sluice_core::api::{Decision, RolloutStatus};
 use super::{
     Session,
     exit::Failure,
-    get,
+    get, names,
     output::{self, Plain, write},
     view,
 };
@@ -16,13 +16,22 @@ use super::{
 #[derive(Clone, Debug, Default, Args)]
 pub struct ExplainArgs {
     /// The Rollout
+    #[arg(value_parser = names::object)]
     pub name: String,
     /// Number of the decision; the last one where nothing is said
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = number, allow_negative_numbers = true)]
     pub decision: Option<u64>,
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Plain,
+}
+
+/// Reads the number of a decision.
+fn number(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("decisions are numbered 1, 2, 3 and so on".to_owned()),
+        Ok(number) => Ok(number),
+    }
 }
 
 /// Explains a decision.

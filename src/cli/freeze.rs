@@ -14,6 +14,7 @@ use super::{
     Session,
     act::reason,
     exit::Failure,
+    names,
     output::{self, Plain, write},
     view::{age, created, plain},
 };
@@ -27,7 +28,7 @@ const MADE_BY: (&str, &str) = ("sluice.dev/made-by", "cli");
 #[derive(Clone, Debug, Default, Args)]
 pub struct Home {
     /// The namespace of the controller itself, where a Freeze is for the whole cluster [default: sluice-system]
-    #[arg(long, value_name = "NAME", env = "SLUICE_CONTROLLER_NAMESPACE")]
+    #[arg(long, value_name = "NAME", env = "SLUICE_CONTROLLER_NAMESPACE", value_parser = names::namespace)]
     pub controller_namespace: Option<String>,
 }
 

@@ -13,6 +13,7 @@ use super::{
     Session,
     exit::Failure,
     freeze::{self, Home},
+    names,
     output::{self, Format, write},
     view::{self, Columns, Listed},
     watch::watch,
@@ -22,6 +23,7 @@ use super::{
 #[derive(Clone, Debug, Default, Args)]
 pub struct GetArgs {
     /// Show everything about this one
+    #[arg(value_parser = names::object)]
     pub name: Option<String>,
     /// Those of all namespaces, whatever else says one
     #[arg(short = 'A', long, conflicts_with = "name")]

@@ -7,14 +7,15 @@ use serde_json::json;
 use sluice_core::{
     api::Share,
     lint::{Finding, Severity, lint},
-    plan::{Load, Plan, PlanErrors, target},
+    plan::{Load, Plan, PlanError},
 };
 
 use super::{
     exit::Failure,
-    manifest::{self, File, Manifest},
+    manifest::{self, Draft, File, Manifest},
+    objects::Objects,
     output::{self, Form, write},
-    plan::rate,
+    plan::{rate, routes},
     view::{self, Screen},
 };
 
@@ -25,7 +26,7 @@ pub struct LintArgs {
     #[command(flatten)]
     pub file: File,
     /// Requests a second, of all users: whether steps and checks see enough of them; without it that is said as notes
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = rate, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// The share of the requests that a step's match meets
     #[arg(long, value_name = "SHARE", default_value = "10%", requires = "rate")]
@@ -40,11 +41,12 @@ pub struct LintArgs {
 
 /// Prints what was found; fails where a mistake is among it, or with `--strict` a risk.
 pub fn run(args: &LintArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), Failure> {
-    let manifest = manifest::read(&args.file)?;
+    let draft = manifest::draft(&args.file)?;
+    let name = draft.name.clone();
     let load = args.rate.map(|rate| Load { rate, matching: args.matching });
-    let findings = found(&manifest, load);
+    let findings = found(draft, load);
     let text = match args.output {
-        Form::Text => view::findings(&manifest.name, &findings, screen),
+        Form::Text => view::findings(&name, &findings, screen),
         Form::Json => output::json(&json!(findings))?,
         Form::Yaml => output::yaml(&json!(findings))?,
     };
@@ -56,14 +58,39 @@ pub fn run(args: &LintArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), 
     }
 }
 
-fn found(manifest: &Manifest, load: Option<Load>) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = manifest.unknown.iter().map(|field| Finding::unknown(field)).collect();
-    let namespace = manifest.namespace.as_deref().unwrap_or("default");
-    let plan = Plan::named(&manifest.spec, namespace, &manifest.name);
-    let errors = [target(&manifest.spec).map(drop).err(), plan.as_ref().err().cloned()];
-    findings.extend(errors.iter().flatten().flat_map(PlanErrors::iter).map(Finding::refused));
-    if let Ok(plan) = &plan {
-        findings.extend(lint(plan, &manifest.spec, load));
+/// Mistakes, and risks as far as mistakes let them be seen.
+fn found(draft: Draft, load: Option<Load>) -> Vec<Finding> {
+    let mut findings = draft.mistakes();
+    let namespace = draft.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    if let Some(spec) = &draft.spec
+        && let Ok(plan) = Plan::named(spec, &namespace, &draft.name)
+    {
+        findings.extend(lint(&plan, spec, load));
+    }
+    if let Ok(manifest) = draft.manifest() {
+        findings.extend(around(&manifest, &namespace));
     }
     findings
+}
+
+/// What does not fit the objects that stand in the file beside the Rollout.
+fn around(manifest: &Manifest, namespace: &str) -> Vec<Finding> {
+    let Ok(plan) = manifest.plan(namespace) else { return Vec::new() };
+    let lacking = Objects::not_in_file(manifest, &plan, namespace);
+    if !lacking.is_empty() {
+        return lacking.iter().map(Finding::refused).collect();
+    }
+    let objects = Objects::of_file(manifest, &plan, namespace);
+    if objects.virtual_services.is_empty() || manifest.spec.target.service.is_none() {
+        return Vec::new();
+    }
+    let refused = routes::along(&objects, &plan, &manifest.spec).err().map(|refusal| {
+        let (path, problem) = match refusal.message.split_once(": ") {
+            Some((path, problem)) if path.starts_with("spec.") => (path, problem),
+            Some(_) | None => ("spec.routes", refusal.message.as_str()),
+        };
+        let (path, problem) = (path.to_owned(), problem.to_owned());
+        Finding::refused(&PlanError { path, reason: refusal.reason, problem })
+    });
+    refused.into_iter().collect()
 }

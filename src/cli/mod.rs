@@ -13,6 +13,7 @@ mod get;
 mod lint;
 pub(crate) mod manifest;
 mod metrics;
+mod names;
 mod objects;
 mod output;
 mod plan;
@@ -22,12 +23,17 @@ pub(crate) mod simulate;
 mod uninstall;
 pub mod view;
 mod watch;
+mod yaml;
 
 use std::{
     ffi::OsString,
     io::{self, Write},
     path::Path,
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -182,10 +188,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let mut cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    cli.cluster.namespace = cli.cluster.namespace.filter(|namespace| !namespace.is_empty());
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build() {
             Ok(runtime) => runtime,
@@ -201,22 +208,41 @@ async fn execute(cli: Cli, program: &str) -> Result<(), Failure> {
     let (mut out, mut err) = (io::stdout(), io::stderr());
     let command = match cli.command {
         Command::Crd(args) => return crd::crd(&args, &mut out),
-        Command::Plan(args) if !args.asks_a_cluster() => {
+        Command::Plan(mut args) if !args.asks_a_cluster() => {
+            args.namespace = cli.cluster.namespace;
             return plan::run(&args, &output::screen(program), &mut out);
         }
-        Command::Replay(args) => {
+        Command::Replay(mut args) => {
+            args.file.namespace.clone_from(&cli.cluster.namespace);
             let screen = output::screen(program);
             return replay::run(&args, cli.cluster.namespace.as_deref(), &screen, &mut out, interrupted())
                 .await;
         }
-        Command::Simulate(args) => return simulate::run(&args, &output::screen(program), &mut out),
-        Command::Lint(args) => return lint::run(&args, &output::screen(program), &mut out),
+        Command::Simulate(mut args) => {
+            args.file.namespace = cli.cluster.namespace;
+            let stop = Arc::new(AtomicBool::new(false));
+            if args.runs.is_some() {
+                let stop = Arc::clone(&stop);
+                tokio::spawn(async move {
+                    interrupted().await;
+                    stop.store(true, Ordering::Relaxed);
+                });
+            }
+            return simulate::run(&args, &output::screen(program), &mut out, &stop);
+        }
+        Command::Lint(mut args) => {
+            args.file.namespace = cli.cluster.namespace;
+            return lint::run(&args, &output::screen(program), &mut out);
+        }
         Command::Run(args) => {
             // The runtime's own spans repeat on every line what the message says.
             run::start_log(args.log_format, "info,kube_runtime=warn");
             return run::run(&args, &cli.cluster).await;
         }
-        Command::Plan(args) => Err(args),
+        Command::Plan(mut args) => {
+            args.namespace.clone_from(&cli.cluster.namespace);
+            Err(args)
+        }
         Command::Ask(command) => Ok(command),
     };
     run::start_log(run::LogFormat::Text, "off");
@@ -300,6 +326,8 @@ fn end(failure: &Failure, program: &str) -> ExitCode {
 }
 
 fn write_failure(err: &mut dyn Write, failure: &Failure, program: &str) -> io::Result<()> {
-    writeln!(err, "error: {failure}")?;
-    failure.hint(program).map_or(Ok(()), |hint| writeln!(err, "hint: {hint}"))
+    let width = output::width_for_remarks();
+    err.write_all(view::remark(&format!("error: {failure}"), width).as_bytes())?;
+    let hint = failure.hint(program).map(|hint| view::remark(&format!("hint: {hint}"), width));
+    err.write_all(hint.unwrap_or_default().as_bytes())
 }

@@ -1,6 +1,9 @@
 //! Where output goes and in which form.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::{
+    io::{IsTerminal, Write, stderr, stdout},
+    os::fd::AsFd,
+};
 
 use clap::ValueEnum;
 use kube::ResourceExt;
@@ -78,13 +81,23 @@ pub fn resized(screen: &Screen) -> Screen {
 }
 
 fn width_of(terminal: bool) -> Option<usize> {
-    let (width, _) = terminal_size::terminal_size().filter(|_| terminal)?;
-    Some(usize::from(width.0)).filter(|width| *width > 0)
+    size(stdout()).filter(|_| terminal)?.0
 }
 
 fn height_of(terminal: bool) -> Option<usize> {
-    let (_, height) = terminal_size::terminal_size().filter(|_| terminal)?;
-    Some(usize::from(height.0)).filter(|height| *height > 0)
+    size(stdout()).filter(|_| terminal)?.1
+}
+
+/// How wide the terminal is that remarks go to, where they go to one.
+pub fn width_for_remarks() -> Option<usize> {
+    size(stderr()).filter(|_| stderr().is_terminal())?.0
+}
+
+/// Columns and rows of a terminal; each by itself, because some that know the one do not know the other.
+fn size(terminal: impl AsFd) -> Option<(Option<usize>, Option<usize>)> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    let known = |count: u16| Some(usize::from(count)).filter(|count| *count > 0);
+    Some((known(size.ws_col), known(size.ws_row)))
 }
 
 /// `object` without the server's notes of who set which field, which nobody wants to scroll past.

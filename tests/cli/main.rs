@@ -12,6 +12,7 @@ mod figures;
 mod freezes;
 mod listing;
 mod measuring;
+mod mistakes;
 mod planning;
 mod process;
 mod rehearsals;

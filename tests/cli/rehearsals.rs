@@ -144,9 +144,9 @@ fn lint_finds_nothing_in_the_examples_and_names_what_is_wrong() {
     // What nobody can tell without the rate is no risk.
     let without_rate = run(&strict);
     assert_eq!(without_rate.status.code(), Some(0), "{}", out(&without_rate));
-    assert!(
-        out(&without_rate).starts_with("iris: nothing was found\nnote  spec.steps[0].for  step-too-short\n")
-    );
+    assert!(out(&without_rate).starts_with(
+        "iris: no mistakes and no risks, as far as can be told\nnote  spec.steps[0].for  step-too-short\n"
+    ));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rollout.yaml");
     let lint = |yaml: &str, args: &[&str]| {

@@ -23,10 +23,10 @@ const UNITS: [(&str, u128); 6] = [
 /// Go's longest.
 const LONGEST: Duration = Duration::from_nanos(i64::MAX.unsigned_abs());
 
-/// What the API server lets through, the same language as [`GoDuration::from_str`] reads.
-const PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
-
 impl GoDuration {
+    /// What the API server lets through, the same language as [`GoDuration::from_str`] reads.
+    pub const PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$";
+
     /// A whole number of seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -134,7 +134,7 @@ impl JsonSchema for GoDuration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": 32 })
+        json_schema!({ "type": "string", "pattern": Self::PATTERN, "maxLength": 32 })
     }
 }
 

@@ -10,9 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Share(f64);
 
-const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?%?$";
-
 impl Share {
+    /// What the API server lets through; [`Share::from_str`] refuses more than 100%, too.
+    pub const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?%?$";
+
     /// `fraction` as a share, if it is one: 0 to 1.
     pub fn new(fraction: f64) -> Option<Self> {
         (0.0..=1.0).contains(&fraction).then_some(Self(fraction))
@@ -79,7 +80,7 @@ impl JsonSchema for Share {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": PATTERN, "maxLength": 16 })
+        json_schema!({ "type": "string", "pattern": Self::PATTERN, "maxLength": 16 })
     }
 }
 

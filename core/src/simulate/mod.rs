@@ -7,7 +7,9 @@
 mod arms;
 mod chance;
 mod ending;
+mod fits;
 mod queries;
+mod replies;
 mod scenario;
 mod tally;
 mod trial;
@@ -16,6 +18,7 @@ mod world;
 
 pub use ending::{Ending, Held};
 pub use queries::{Answer, Each};
+pub use replies::Reply;
 pub(crate) use scenario::LONGEST;
 pub use scenario::{Arm, Event, InvalidScenario, Latency, Scenario};
 pub use tally::Tally;
@@ -32,6 +35,8 @@ use crate::{api::Decision, plan::Plan};
 pub struct Timeline {
     /// What was decided, and when: time since the canary was wanted.
     pub decisions: Vec<(Duration, Decision)>,
+    /// What people were answered where no decision came of it.
+    pub replies: Vec<Reply>,
     /// How it ended.
     pub ending: Ending,
     /// When it ended, or when the scenario did.
@@ -48,7 +53,8 @@ pub fn simulate(plan: &Plan, scenario: &Scenario, seed: Option<u64>) -> Timeline
     loop {
         decisions.extend(world.turn().into_iter().map(|decision| (world.now(), decision)));
         if let Some(ending) = world.ending() {
-            return Timeline { decisions, ending, at: world.now(), users: world.users() };
+            let (at, users) = (world.now(), world.users());
+            return Timeline { decisions, replies: world.replies(), ending, at, users };
         }
         world.wait();
     }

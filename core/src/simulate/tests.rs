@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::{DecisionKind, Phase, Reason},
+    api::{ActionPhase, DecisionKind, Do, Phase, Reason},
     machine::Outcome,
 };
 
@@ -44,7 +44,7 @@ fn kinds(timeline: &Timeline) -> Vec<(u64, DecisionKind)> {
 }
 
 use DecisionKind::{
-    Adopted, Approved, Entered, Overdue, Paused, Promoted, Promoting, RolledBack, Started, Withdrawn,
+    Adopted, Approved, Entered, Overdue, Paused, Promoted, Promoting, Retried, RolledBack, Started, Withdrawn,
 };
 
 #[test]
@@ -135,6 +135,87 @@ fn an_abort_and_a_freeze_are_obeyed() {
     let thawed = rehearsed(|_| (), &json!({ "events": frozen }));
     let entered = kinds(&thawed).into_iter().filter(|(_, kind)| *kind == Entered).map(|(at, _)| at).max();
     assert_eq!((entered, thawed.ending), (Some(300), Ending::Promoted));
+}
+
+#[test]
+fn a_retry_of_what_is_in_flight_is_no_end() {
+    let timeline = rehearsed(|_| (), &json!({"events": [{"at": "30s", "do": "Retry"}]}));
+    assert_eq!(
+        kinds(&timeline),
+        [
+            (0, Adopted),
+            (0, Started),
+            (0, Entered),
+            (30, Retried),
+            (30, Started),
+            (30, Entered),
+            (90, Entered),
+            (150, Promoting),
+            (170, Promoted)
+        ]
+    );
+    assert_eq!(timeline.ending, Ending::Promoted);
+}
+
+#[test]
+fn a_canary_that_was_mended_is_promoted_after_a_retry() {
+    let events = json!([{"at": "5m", "canary": {"errors": "0%"}}, {"at": "6m", "do": "Retry"}]);
+    let mended = rehearsed(|_| (), &json!({"canary": {"errors": "5%"}, "events": events}));
+    let seen = kinds(&mended);
+    assert!(seen.contains(&(30, RolledBack)) && seen.contains(&(360, Retried)), "{seen:?}");
+    assert_eq!(mended.ending, Ending::Promoted);
+    // Tried again as it was it ends as before, and not as a retry.
+    let events = json!([{"at": "6m", "do": "Retry"}]);
+    let again = rehearsed(|_| (), &json!({"canary": {"errors": "5%"}, "events": events}));
+    let Ending::Over { outcome, at, .. } = again.ending else { panic!("{:?}", again.ending) };
+    assert_eq!((outcome, at.as_secs()), (Outcome::RolledBack, 390));
+}
+
+#[test]
+fn a_retry_in_a_freeze_is_no_end_before_the_thaw() {
+    let events = json!([
+        {"at": "45s", "frozen": true}, {"at": "50s", "do": "Retry"}, {"at": "5m", "frozen": false},
+    ]);
+    let timeline = rehearsed(|_| (), &json!({ "events": events }));
+    assert_eq!(timeline.ending, Ending::Promoted, "{:?}", kinds(&timeline));
+    assert!(kinds(&timeline).contains(&(300, Started)), "{:?}", kinds(&timeline));
+}
+
+#[test]
+fn what_is_refused_is_answered() {
+    let events = json!([
+        {"at": "20s", "do": "DecideStable"}, {"at": "20s", "do": "Approve"}, {"at": "30s", "do": "Pause"},
+        {"at": "40s", "do": "Pause"}, {"at": "50s", "do": "Resume"},
+    ]);
+    let timeline = rehearsed(|_| (), &json!({ "events": events }));
+    let said: Vec<_> =
+        timeline.replies.iter().map(|reply| (reply.at.as_secs(), reply.what, reply.phase)).collect();
+    let refused = ActionPhase::Refused;
+    assert_eq!(
+        said,
+        [(20, Do::DecideStable, refused), (20, Do::Approve, refused), (40, Do::Pause, ActionPhase::Done)]
+    );
+    assert!(timeline.replies[1].message.contains("asks for no approval"), "{:?}", timeline.replies);
+    assert_eq!(timeline.ending, Ending::Promoted);
+}
+
+#[test]
+fn answers_to_queries_that_nobody_asks_are_refused() {
+    let asks = |spec: &mut Value| {
+        spec["checks"] = json!([
+            {"name": "accuracy", "query": {"promql": "accuracy", "min": 0.9}}, {"name": "errors", "errors": {"max": "1%"}},
+        ]);
+    };
+    let plan = plan(asks);
+    let refused = |more: Value| scenario(&more).fits(&plan).unwrap_err().to_string();
+    assert_eq!(
+        refused(json!({"queries": {"acuracy": 1}})),
+        "queries.acuracy: no check of this Rollout has that name; accuracy is the one with a query"
+    );
+    let event =
+        json!({"events": [{"at": "1m", "queries": {"accuracy": 1}}, {"at": "2m", "queries": {"errors": 1}}]});
+    assert_eq!(refused(event), "events[1].queries.errors: this check has no query: it needs no answer");
+    assert_eq!(scenario(&json!({"queries": {"accuracy": 1}})).fits(&plan), Ok(()));
 }
 
 #[test]

@@ -9,13 +9,14 @@ use super::{
     chance::Chance,
     ending::{Ending, Held},
     queries::Answer,
+    replies::{Reply, replies},
     scenario::{Arm, Event, Scenario},
 };
 use crate::{
     Predictor,
     api::{Decision, Do, Given, RolloutStatus},
     judge::{Availability, Bound, Counts, HISTORY, Look, Measurement, Trouble, TroubleKind},
-    machine::{self, Asked, Change, Facts, Frozen, SeenTraffic, State},
+    machine::{self, Asked, Change, Facts, Frozen, Outcome, SeenTraffic, State},
     plan::{Divided, MetricsPlan, Plan, Rule},
 };
 
@@ -49,6 +50,7 @@ pub(super) struct World<'a> {
     metrics: bool,
     frozen: bool,
     asked: Vec<Asked>,
+    replies: Vec<Reply>,
     bounds: Vec<Bound>,
     users: Users,
     /// What stable answered before the canary was wanted, once that is of interest.
@@ -59,6 +61,8 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     pub(super) fn new(plan: &'a Plan, scenario: &Scenario, seed: Option<u64>) -> Self {
         let mut to_come = scenario.events.clone();
+        // Of one time they happen in the order in which they are written.
+        to_come.reverse();
         to_come.sort_by_key(|event| std::cmp::Reverse(event.at));
         Self {
             plan,
@@ -74,6 +78,7 @@ impl<'a> World<'a> {
             metrics: true,
             frozen: false,
             asked: Vec::new(),
+            replies: Vec::new(),
             bounds: bounds(plan),
             users: Users::default(),
             before: None,
@@ -87,6 +92,11 @@ impl<'a> World<'a> {
 
     pub(super) fn users(&self) -> Users {
         self.users
+    }
+
+    /// What people were answered without a decision.
+    pub(super) fn replies(self) -> Vec<Reply> {
+        self.replies
     }
 
     pub(super) fn wait(&mut self) {
@@ -111,6 +121,7 @@ impl<'a> World<'a> {
             let facts = self.facts(elapsed, look.take());
             elapsed = Duration::ZERO;
             let (state, change) = machine::step(Some(self.plan), &self.state, &facts);
+            self.replies.extend(replies(self.now, &self.asked, &self.state, &state));
             let decision = match change {
                 Change::Decision(decision) => Some(decision),
                 Change::Nothing | Change::Checkpoint => None,
@@ -136,7 +147,12 @@ impl<'a> World<'a> {
     }
 
     fn end_of(&mut self, decision: &Decision) {
-        let outcome = self.state.outcome(&canary()).filter(|_| !self.state.in_flight());
+        let outcome = self.state.outcome(&canary());
+        // What is in flight, or is about to be tried again, has not ended, whatever became of it before.
+        if self.state.in_flight() || outcome.is_some_and(|ended| ended.outcome == Outcome::Retried) {
+            self.over = None;
+            return;
+        }
         // A retry that is still to come may make more of it.
         let more = self.to_come.iter().any(|event| event.what == Some(Do::Retry));
         self.over = match outcome {

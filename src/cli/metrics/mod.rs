@@ -15,7 +15,7 @@ use self::arms::{Predictors, predictors};
 use super::{
     Session,
     exit::Failure,
-    get,
+    get, names,
     output::{self, Form, write},
     view::{self, Examined},
 };
@@ -42,6 +42,7 @@ pub enum MetricsCommand {
 #[derive(Clone, Debug, Default, Args)]
 pub struct CheckArgs {
     /// The Rollout
+    #[arg(value_parser = names::object)]
     pub name: String,
     /// The Prometheus that is the metrics source `default`, like `http://prometheus.monitoring:9090`
     // What is wrong with it is said by the configuration, which does not repeat it: there may be a password in it.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sluice_core::{
     HostNames, Predictor,
-    api::RolloutSpec,
+    api::{Reason, RolloutSpec},
     carrier::{self, Claim, ObjectName, World},
     machine::{Refusal, SeenTraffic, State},
-    plan::Plan,
+    plan::{Plan, PlanError},
     target::{self, NamedStable, SeldonView, ServiceView, StableField},
     traffic::Cluster,
 };
@@ -85,6 +85,41 @@ impl Objects {
             services: of_kind("Service").map(|service| (named(&service), ports(&service))).collect(),
             ..Self::default()
         }
+    }
+
+    /// VirtualServices that the plan moves and that the file has not, though it has others of their namespace: misspelt, as a
+    /// rule.
+    pub fn not_in_file(manifest: &Manifest, plan: &Plan, namespace: &str) -> Vec<PlanError> {
+        let field = |object: &Value, name: &str| object["metadata"][name].as_str().map(str::to_owned);
+        let there: Vec<ObjectName> = manifest
+            .others
+            .iter()
+            .filter(|object| object["kind"] == "VirtualService")
+            .map(|object| {
+                let home = field(object, "namespace").unwrap_or_else(|| namespace.to_owned());
+                (home, field(object, "name").unwrap_or_default())
+            })
+            .collect();
+        // What is generated is in no file.
+        let routes = plan.routes.iter().enumerate().filter(|_| plan.expose.is_none());
+        let missing = routes.filter_map(|(index, route)| {
+            let beside: Vec<&str> = there
+                .iter()
+                .filter(|(home, _)| *home == route.namespace)
+                .map(|(_, name)| name.as_str())
+                .collect();
+            (!beside.is_empty() && !beside.contains(&route.name.as_str())).then(|| PlanError {
+                path: format!("spec.routes[{index}].virtualService"),
+                reason: Reason::VirtualServiceNotFound,
+                problem: format!(
+                    "VirtualService {}/{} is not in the file (there is {})",
+                    route.namespace,
+                    route.name,
+                    beside.join(", ")
+                ),
+            })
+        });
+        missing.collect()
     }
 
     /// Runs `what` on them as the pure core sees them.

@@ -1,10 +1,10 @@
 //! `sluice plan`: what a Rollout would do, before it does.
 
-mod routes;
+pub(super) mod routes;
 
 use std::{io::Write, path::PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use sluice_core::{
     api::{Finish, Share},
     machine::Refusal,
@@ -17,6 +17,7 @@ use super::{
     exit::Failure,
     get,
     manifest::{self, File, Manifest},
+    names,
     objects::Objects,
     output::write,
     view::{self, BadCanary, Screen},
@@ -31,9 +32,10 @@ const BAD: [&str; 3] = ["2%", "10%", "100%"];
 /// --cluster those of the cluster are, and what the controller would refuse is said with its reason. NAME plans a Rollout
 /// that is in the cluster already.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("rollout or file").required(true).args(["rollout", "file"])))]
 pub struct PlanArgs {
     /// A Rollout of the cluster, in place of a file
-    #[arg(value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "NAME", conflicts_with = "file", value_parser = names::no_file)]
     pub rollout: Option<String>,
     /// The file with the Rollout, and what else it needs; - for standard input
     #[arg(short, long, value_name = "FILE")]
@@ -41,11 +43,14 @@ pub struct PlanArgs {
     /// Which of several Rollouts in it
     #[arg(long, value_name = "NAME", requires = "file")]
     pub name: Option<String>,
+    /// The namespace of the command line.
+    #[arg(skip)]
+    pub namespace: Option<String>,
     /// Plan with the objects of the cluster, and not with those in the file
     #[arg(long, requires = "file")]
     pub cluster: bool,
     /// Requests a second, of all users
-    #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = rate)]
+    #[arg(long, value_name = "N", default_value_t = 100.0, value_parser = rate, allow_negative_numbers = true)]
     pub rate: f64,
     /// The share of the requests that a step's match meets
     #[arg(long, value_name = "SHARE", default_value = "10%")]
@@ -64,7 +69,8 @@ impl PlanArgs {
 
     fn manifest(&self) -> Result<Option<Manifest>, Failure> {
         let Some(file) = &self.file else { return Ok(None) };
-        manifest::read(&File { file: file.clone(), name: self.name.clone() }).map(Some)
+        let (name, namespace) = (self.name.clone(), self.namespace.clone());
+        manifest::read(&File { file: file.clone(), name, namespace }).map(Some)
     }
 }
 
@@ -85,11 +91,20 @@ pub fn run(args: &PlanArgs, screen: &Screen, out: &mut dyn Write) -> Result<(), 
     };
     let namespace = manifest.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let plan = manifest.plan(&namespace)?;
+    let invalid = |mistakes: Vec<String>| {
+        let name = format!("{:?}", manifest.name);
+        if mistakes.is_empty() { Ok(()) } else { Err(Failure::Invalid { name, mistakes }) }
+    };
+    let lacking = Objects::not_in_file(&manifest, &plan, &namespace);
+    invalid(lacking.iter().map(ToString::to_string).collect())?;
     let objects = Objects::of_file(&manifest, &plan, &namespace);
     // What is a SeldonDeployment's is in no file, and routes need not be.
     let are_there = !objects.virtual_services.is_empty() && manifest.spec.target.service.is_some();
     let routes = if are_there { routes::along(&objects, &plan, &manifest.spec) } else { Ok(Vec::new()) };
-    let changed = routes.map_err(|refusal| Failure::Other(refusal.message))?;
+    if let Err(refusal) = &routes {
+        invalid(vec![refusal.message.clone()])?;
+    }
+    let changed = routes.unwrap_or_default();
     write(out, &text(args, &manifest.name, &plan, &changed, screen))
 }
 

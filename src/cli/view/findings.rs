@@ -11,8 +11,10 @@ use super::{
 /// Each finding with its field, the name of its sort and what to do, mistakes first.
 pub fn findings(name: &str, findings: &[Finding], screen: &Screen) -> String {
     let mut lines = Vec::new();
-    if !findings.iter().any(|finding| finding.severity > Severity::Note) {
-        lines.push(format!("{name}: nothing was found"));
+    if findings.is_empty() {
+        lines.push(format!("{}: nothing was found", plain(name)));
+    } else if findings.iter().all(|finding| finding.severity == Severity::Note) {
+        lines.push(format!("{}: no mistakes and no risks, as far as can be told", plain(name)));
     }
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

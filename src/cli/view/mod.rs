@@ -32,7 +32,7 @@ pub use rehearsal::{outcome, tally, timeline};
 pub use replay::{instant, profile};
 pub(super) use replay::{replay, replayed};
 pub use table::{Columns, Table, rollouts};
-pub use text::plain;
+pub use text::{plain, remark};
 
 /// What the output is shown on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

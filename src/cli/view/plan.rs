@@ -78,7 +78,7 @@ pub fn plan(
 fn steps(name: &str, plan: &Plan, load: Load, screen: &Screen) -> Vec<String> {
     let total: Duration = plan.steps.iter().map(|step| least(plan, step)).sum();
     let remark = format!("{} at least, at {} requests/s", GoDuration(total + plan.settle), load.rate);
-    let mut lines = vec![title(&format!("{name}: STEPS"), &remark, screen)];
+    let mut lines = vec![title(&format!("{}: STEPS", plain(name)), &remark, screen)];
     let cells: Vec<[String; 3]> = plan
         .steps
         .iter()
@@ -257,7 +257,7 @@ fn objects(changed: &[Changed], screen: &Screen) -> Vec<String> {
             let old = known.unwrap_or_else(|| yaml(original));
             let new = yaml(after);
             let against = if old.is_empty() { "created" } else { "against what was there before" };
-            let remark = format!("{kind} {}/{}, {against}", name.0, name.1);
+            let remark = format!("{kind} {}/{}, {against}", plain(&name.0), plain(&name.1));
             if old != new {
                 lines.push(title(&format!("AT STEP {}", plain(step)), &remark, screen));
                 lines.extend(difference(&old, &new, screen));

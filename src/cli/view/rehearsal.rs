@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sluice_core::{
-    api::GoDuration,
+    api::{ActionPhase, GoDuration},
     simulate::{Ending, Held, Tally, Timeline},
 };
 
@@ -24,27 +24,57 @@ pub fn outcome(ending: &Ending) -> (String, Option<String>) {
     }
 }
 
-/// What was decided, and how it ended.
+/// What was decided and what people were answered, and how it ended.
 pub fn timeline(name: &str, timeline: &Timeline, screen: &Screen) -> String {
-    let mut lines = vec![Paint::Bold.on(screen.colour, &format!("{name}, rehearsed"))];
-    let times: Vec<String> = timeline.decisions.iter().map(|(at, _)| time(*at)).collect();
-    let kinds: Vec<String> =
-        timeline.decisions.iter().map(|(_, decision)| format!("{:?}", decision.kind)).collect();
-    let column = |cells: &[String]| cells.iter().map(|cell| width(cell)).max().unwrap_or(0);
-    let (first, second) = (column(&times), column(&kinds));
-    for ((at, kind), (_, decision)) in times.iter().zip(&kinds).zip(&timeline.decisions) {
-        let weight = if decision.from_weight == decision.weight {
-            format!("{}%", decision.weight)
-        } else {
-            format!("{}% → {}%", decision.from_weight, decision.weight)
-        };
-        lines.push(format!("  {at:>first$}  {}  {weight}", pad(kind, second)));
-        let why = indented(&plain(&decision.message), first + 4, screen);
+    let mut lines = vec![Paint::Bold.on(screen.colour, &format!("{}, rehearsed", plain(name)))];
+    let entries = entries(timeline);
+    let times: Vec<String> = entries.iter().map(|entry| time(entry.at)).collect();
+    let column = |cells: &mut dyn Iterator<Item = &String>| cells.map(|cell| width(cell)).max().unwrap_or(0);
+    let first = column(&mut times.iter());
+    let second = column(&mut entries.iter().map(|entry| &entry.what));
+    for (at, entry) in times.iter().zip(&entries) {
+        lines.push(format!("  {at:>first$}  {}  {}", pad(&entry.what, second), entry.came_of_it));
+        let why = indented(&plain(entry.why), first + 4, screen);
         lines.extend(why.into_iter().map(|line| Paint::Dim.on(screen.colour, &line)));
     }
     lines.push(String::new());
     lines.extend(wrap(&ended(timeline), screen.width));
     lines.join("\n") + "\n"
+}
+
+/// Something that happened.
+struct Entry<'t> {
+    at: Duration,
+    what: String,
+    came_of_it: String,
+    why: &'t str,
+}
+
+/// All of it in order, at one time the decisions first.
+fn entries(timeline: &Timeline) -> Vec<Entry<'_>> {
+    let decisions = timeline.decisions.iter().map(|(at, decision)| {
+        let came_of_it = if decision.from_weight == decision.weight {
+            format!("{}%", decision.weight)
+        } else {
+            format!("{}% → {}%", decision.from_weight, decision.weight)
+        };
+        Entry { at: *at, what: format!("{:?}", decision.kind), came_of_it, why: &decision.message }
+    });
+    let replies = timeline.replies.iter().map(|reply| {
+        let came_of_it = match reply.phase {
+            ActionPhase::Refused => "refused",
+            ActionPhase::Done => "nothing to do",
+        };
+        Entry {
+            at: reply.at,
+            what: format!("{:?}", reply.what),
+            came_of_it: came_of_it.to_owned(),
+            why: &reply.message,
+        }
+    });
+    let mut entries: Vec<Entry<'_>> = decisions.chain(replies).collect();
+    entries.sort_by_key(|entry| entry.at);
+    entries
 }
 
 fn ended(timeline: &Timeline) -> String {
@@ -83,7 +113,7 @@ pub fn tally(name: &str, tally: &Tally, healthy: bool) -> String {
         format!("  {} {} ({})", pad(what, 16), thousands(count), share(count, runs.max(1)))
     };
     let mut lines = vec![
-        format!("{name}, rehearsed {} times", thousands(runs)),
+        format!("{}, rehearsed {} times", plain(name), thousands(runs)),
         line("promoted", tally.promoted),
         line("rolled back", rolled_back),
         line("ended otherwise", tally.over - rolled_back),

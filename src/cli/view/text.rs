@@ -82,6 +82,15 @@ pub(super) fn cut_middle(text: &str, columns: usize) -> String {
     kept
 }
 
+/// A remark whose first line is a sentence, wrapped; lines below it, like those of a file, stay as they are. No character of it
+/// drives the terminal.
+pub fn remark(text: &str, columns: Option<usize>) -> String {
+    let mut lines = text.lines();
+    let first = wrap(&plain(lines.next().unwrap_or_default()), columns);
+    let others = lines.map(|line| line.chars().filter(|c| !c.is_control()).collect());
+    first.into_iter().chain(others).map(|line| line + "\n").collect()
+}
+
 /// As much of the beginning of `text` as `columns` hold.
 fn head(text: &str, columns: usize) -> String {
     let mut used = 0;
@@ -194,6 +203,13 @@ mod tests {
         ] {
             assert_eq!(share(part, whole), text);
         }
+    }
+
+    #[test]
+    fn of_a_remark_the_sentence_is_wrapped_and_the_lines_of_a_file_are_not() {
+        let text = "error: one two three\n  |\n1 | a long line of a \u{1b}[31mfile";
+        assert_eq!(remark(text, Some(10)), "error: one\ntwo three\n  |\n1 | a long line of a [31mfile\n");
+        assert_eq!(remark("error: one two three", None), "error: one two three\n");
     }
 
     #[test]
