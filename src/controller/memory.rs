@@ -155,6 +155,11 @@ impl Memory {
         due.max(self.not_before).map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
     }
 
+    /// How long ago the metrics were last asked.
+    pub(super) fn since_looked(&self, now: Instant) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked))
+    }
+
     /// There is no room for a look before that.
     pub(super) fn looks_not_before(&mut self, then: Instant) {
         self.not_before = Some(then);

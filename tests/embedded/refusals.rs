@@ -109,6 +109,26 @@ async fn a_breach_that_takes_several_looks_is_seen_though_no_status_can_be_writt
         .await;
 }
 
+/// Tries come more and more seldom, up to ten seconds apart, and looks come with them.
+#[tokio::test(start_paused = true)]
+async fn a_canary_that_fails_while_its_next_step_is_refused_is_seen() {
+    let mut world = World::new().await;
+    world.limits.breach += chrono::TimeDelta::seconds(30);
+    world.limits.reconcile += chrono::TimeDelta::seconds(30);
+    world.create(rollout(&json!([{"weight": 20, "for": "2s"}, {"weight": 50, "for": "1h"}]))).await;
+    let sluice = world.controller();
+    world.weighs(80, 20).await;
+    let refusal = Refusal::denied_by("policy.example.com", "no more today");
+    sluice.connection.faults().on(route_writes(), Then::Refuse(refusal));
+    world.sees("the second step is decided", |status| status["weight"] == 50).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    same(&oracle::weights(&world.virtual_service()), &(80, 20), "the traffic of a canary that is well");
+    world.fails(0.5);
+    world.stands("RolledBack", "CheckFailed").await;
+    sluice.connection.faults().clear();
+    world.weighs(100, 0).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_virtual_service_that_is_not_allowed_is_never_written() {
     let world = World::new().await;

@@ -248,6 +248,12 @@ impl<'r> World<'r> {
         moves.map(|(name, ..)| name.clone()).collect()
     }
 
+    /// All objects that can have a stamp.
+    pub(super) fn stamped(&self) -> impl Iterator<Item = &Arc<Value>> {
+        let deployments = self.others.iter().filter(|((plural, _), _)| plural == "seldondeployments");
+        self.virtual_services.values().chain(deployments.map(|(_, object)| object))
+    }
+
     /// The predictors whose weights a Rollout manages on an object: all that its status and the object's stamps name.
     pub(super) fn managed(&self, rollout: &Name, objects: &[&Value]) -> BTreeSet<Predictor> {
         let status = self.rollout(rollout).map_or(&Value::Null, Rollout::status);

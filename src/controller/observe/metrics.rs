@@ -79,13 +79,14 @@ async fn refused_query(
     known.err()
 }
 
-/// One look at the metrics, if one is due and anybody has use for it; the machine last saw the world `elapsed` ago.
+/// One look at the metrics, if one is due and anybody has use for it; the machine last saw the world `elapsed` ago, and the
+/// traffic is in place or not.
 pub(super) async fn look(
     context: &Context,
     subject: &Subject,
     plan: &Plan,
     state: &State,
-    elapsed: Duration,
+    (elapsed, in_place): (Duration, bool),
     memory: &mut Memory,
 ) -> Option<Look> {
     let metrics = plan.metrics.as_ref()?;
@@ -114,6 +115,7 @@ pub(super) async fn look(
         memory.looks_not_before(asked + CROWDED);
         return None;
     };
+    let since_looked = memory.since_looked(asked);
     memory.looks(asked, plan.interval, &subject.uid);
     let mut arm = async |predictor: Predictor| -> Result<Arm, Trouble> {
         match metrics {
@@ -141,7 +143,10 @@ pub(super) async fn look(
     let now = context.clock.now();
     // Without a step the traffic is what it is since the last loser lost its part.
     let retired = state.retiring.iter().map(|leaving| leaving.waited.0).min().unwrap_or_default();
-    let in_place = step.map_or(retired, |step| step.in_place.0) + elapsed.min(2 * plan.interval);
+    // What cannot be put in place is tried again more and more seldom. A canary that fails meanwhile must be seen: all that
+    // happened since the last look is of the same traffic, and the samples of that one are a little older.
+    let observed = if in_place { elapsed.min(2 * plan.interval) } else { since_looked + plan.interval };
+    let in_place = step.map_or(retired, |step| step.in_place.0) + observed;
     let limits = plan.latency_bounds();
     let queries = if step.is_some() { Query::of(plan) } else { Vec::new() };
     let question = Question {

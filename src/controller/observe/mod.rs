@@ -96,7 +96,10 @@ pub(super) async fn observe(context: &Context, subject: &Subject, memory: &mut M
         refusal = metrics::refused_metrics(context, plan, &state, wanted.as_ref().ok(), memory).await;
     }
     let look = match plan {
-        Some(plan) => metrics::look(context, subject, plan, &state, elapsed, memory).await,
+        Some(plan) => {
+            let in_place = sight.traffic.as_ref().is_some_and(|traffic| traffic.in_place);
+            metrics::look(context, subject, plan, &state, (elapsed, in_place), memory).await
+        }
         None => None,
     };
     let wanted = wanted.ok();

@@ -113,10 +113,10 @@ fn is_abridged(decision: &Value, new: &[&Value]) -> bool {
     new.contains(&&short)
 }
 
-/// Whether a VirtualService shows the number.
+/// Whether a VirtualService shows the number, or a SeldonDeployment whose operator owns the routes.
 fn is_stamped(seen: &Seen<'_>, change: &StatusChange<'_>, seq: u64) -> bool {
     let key = key(&change.name);
-    seen.world.virtual_services.values().any(|object| {
+    seen.world.stamped().any(|object| {
         objects::stamps(object).get(&key).is_some_and(|stamp| stamp["seq"].as_u64() == Some(seq))
     })
 }
