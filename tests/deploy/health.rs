@@ -50,6 +50,8 @@ fn every_stage_that_was_ever_written_has_its_health() {
 /// What the controller really writes of a refusal is in `tests/embedded/health.rs`; here is each reason that there is.
 #[test]
 fn a_refused_spec_is_degraded_unless_nothing_was_live_and_the_same_sync_may_mend_it() {
+    const DEGRADED: &str = "Degraded";
+    const PROGRESSING: &str = "Progressing";
     let (_, live) = written().into_iter().find(|(stage, _)| stage == "healthy").unwrap();
     let refused = |was_live: bool, reason: &str| {
         let mut object = live.clone();
@@ -63,8 +65,6 @@ fn a_refused_spec_is_degraded_unless_nothing_was_live_and_the_same_sync_may_mend
         status.insert("conditions".to_owned(), json!([accepted]));
         object
     };
-    const DEGRADED: &str = "Degraded";
-    const PROGRESSING: &str = "Progressing";
     for (reason, never_live, live) in [
         ("InvalidSpec", DEGRADED, DEGRADED),
         ("RouteTaken", DEGRADED, DEGRADED),
