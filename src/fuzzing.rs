@@ -23,7 +23,8 @@ const LOOKS: u32 = 60;
 /// So much of a rollout is rehearsed where what is risky about it depends on its load.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// Mistakes of a file as a whole, which are at no place in it.
-const WHOLE: [&str; 2] = ["the file has no Rollout of sluice.dev/v1alpha1: ", "the file has several Rollouts ("];
+const WHOLE: [&str; 2] =
+    ["the file has no Rollout of sluice.dev/v1alpha1: ", "the file has several Rollouts ("];
 
 /// As the readers of files and answers do it: what is no UTF-8 is replaced.
 pub(crate) fn text(data: &[u8]) -> String {

@@ -239,7 +239,10 @@ fn a_stamp_says_nothing_of_other_namespaces() {
     };
     crate::traffic::stamp::write(&mut object, "models/iris", &forged).unwrap();
     let plan = plan(&json!([{"virtualService": "iris"}]));
-    let seen = with_world(&[object], |world| see(world, &plan, None, &NamedStable::default())).unwrap().stamp.unwrap();
+    let seen = with_world(&[object], |world| see(world, &plan, None, &NamedStable::default()))
+        .unwrap()
+        .stamp
+        .unwrap();
     assert_eq!((seen.stable, seen.revision, seen.outcomes.len(), seen.seq), (None, None, 0, 9));
 }
 
@@ -247,7 +250,9 @@ fn a_stamp_says_nothing_of_other_namespaces() {
 fn stable_is_read_off_the_weights_and_others_are_strangers() {
     let object = virtual_service("iris", &[("v1", 60), ("v2", 0), ("api.example.com", 40)]);
     let plan = plan(&json!([{"virtualService": "iris"}]));
-    let seen = with_world(std::slice::from_ref(&object), |world| see(world, &plan, None, &NamedStable::default())).unwrap();
+    let seen =
+        with_world(std::slice::from_ref(&object), |world| see(world, &plan, None, &NamedStable::default()))
+            .unwrap();
     assert_eq!(seen.weighted, [Predictor::new("models", "v1", 8000)]);
     assert_eq!(seen.strangers, ["api.example.com"]);
     let v9 = NamedStable { service: Some("v9".into()), ..NamedStable::default() };

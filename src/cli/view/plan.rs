@@ -320,7 +320,7 @@ mod tests {
 
     fn timeline(ending: Ending) -> Timeline {
         let users = Users { errors: 1204, ..Users::default() };
-        Timeline { decisions: Vec::new(), ending, at: Duration::from_mins(41), users }
+        Timeline { decisions: Vec::new(), ending, at: Duration::from_mins(41), users, replies: Vec::new() }
     }
 
     #[test]
