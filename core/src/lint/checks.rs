@@ -166,8 +166,8 @@ fn share_as_number(check: &PlannedCheck, path: &str) -> Option<Finding> {
         Finding::new(
             Code::ShareAsNumber,
             format!("{path}.query.total"),
-            "how much one counter grew by how much another one did is compared as a number, by its median: with the canary's few \
-             requests most windows may have none of what is counted, with stable's many some, and one as good looks worse or better",
+            "a rate divided by a rate is compared as a number, by its median: of what is rare the canary's few requests have none in \
+             most windows, and stable's many have some, so that a canary that is as good looks worse or better",
             format!("give total: then both are counted, and compared as shares{limits}"),
         )
     })

@@ -165,9 +165,8 @@ impl Code {
                  end, also one that nobody minds."
             }
             Self::ShareAsNumber => {
-                "A query divides how much one counter grew by how much another one did, and the numbers that come of it are \
-                 compared. Numbers are compared by their median, which of few requests is another one than of many: where one \
-                 request in 200 counts, three of four windows with 50 requests have none, and hardly one with 950. A canary that \
+                "A query divides one counter's rate by another's, and its numbers are compared, which is done by their median. That \
+                 is another one of few requests than of many: where one request in 200 counts, three of four windows with 50 requests have none, and hardly one with 950. A canary that \
                  is exactly as good as stable is rolled back, or one that is worse goes through."
             }
             Self::ShortWindow => {

@@ -244,7 +244,7 @@ fn proof_without_errors(plan: &Plan, path: &str, check: &PlannedCheck, load: Loa
     let advice =
         format!("if your service may have no errors {instead}, or say what is to follow: inconclusive.then");
     (!rehearsed::is_proven_without_errors(plan, check, load))
-        .then(|| Finding::new(Code::ProofOutOfReach, path, problem, advice).as_note())
+        .then(|| Finding::new(Code::ProofOutOfReach, path, problem, advice).noted())
 }
 
 /// How many requests there must be, where nobody says how many there are: of the step that needs the most.

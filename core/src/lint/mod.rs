@@ -66,11 +66,11 @@ impl Finding {
 
     /// What to check where nobody said how many requests there are.
     fn note(code: Code, path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::new(code, path, problem, "say how many there are: --rate N").as_note()
+        Self::new(code, path, problem, "say how many there are: --rate N").noted()
     }
 
     /// The same, where only people know whether it is so.
-    fn as_note(self) -> Self {
+    fn noted(self) -> Self {
         Self { severity: Severity::Note, ..self }
     }
 

@@ -216,7 +216,7 @@ fn next(text: &str, first: char) -> (Option<Word<'_>>, usize) {
 
 fn name(name: &str) -> Word<'_> {
     let is = |keyword: &&str| name.eq_ignore_ascii_case(keyword);
-    if LOOSER.iter().any(|keyword| is(keyword)) {
+    if LOOSER.iter().any(is) {
         Word::Looser
     } else if is(&AS_TIGHT) {
         Word::Times
