@@ -178,8 +178,7 @@ pub struct PredictorTarget {
     /// Name of the predictor that is wanted.
     #[schemars(length(min = 1, max = 63))]
     pub predictor: String,
-    /// Name of the predictor that is stable, where neither the routes nor the traffic tell. Counts only while the Rollout
-    /// has no stable.
+    /// Name of the predictor that is stable, where no route tells yet. Counts only while the Rollout has no stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub from: Option<String>,

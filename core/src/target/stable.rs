@@ -78,16 +78,12 @@ pub fn named_stable(
     let (Some(from), Some(view)) = (&target.from, seldon(&target.name)) else {
         return Ok(NamedStable::nobody(field));
     };
-    match view.predictor(from) {
-        Some(predictor) => {
-            let service = Some(predictor.service.clone());
-            Ok(NamedStable { field, service, subset: Some(predictor.name.clone()) })
-        }
-        None => {
-            let problem = view.has_no_predictor(namespace, from);
-            Err(Refusal::new(Reason::TargetNotFound, format!("{field}: {problem}")))
-        }
-    }
+    let Some(predictor) = view.predictor(from) else {
+        let problem = view.has_no_predictor(namespace, from);
+        return Err(Refusal::new(Reason::TargetNotFound, format!("{field}: {problem}")));
+    };
+    let service = Some(predictor.service.clone());
+    Ok(NamedStable { field, service, subset: Some(predictor.name.clone()) })
 }
 
 #[cfg(test)]
@@ -96,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn named(target: Value) -> Result<NamedStable, Refusal> {
+    fn named(target: &Value) -> Result<NamedStable, Refusal> {
         let spec = json!({"target": target, "routes": [{"virtualService": "iris"}]});
         let object = json!({"metadata": {"name": "iris"}, "spec": {"predictors": [
             {"name": "main", "traffic": 75, "annotations": {"seldon.io/svc-name": "classifier"}},
@@ -109,27 +105,28 @@ mod tests {
     #[test]
     fn a_predictor_is_named_by_its_own_name_and_found_by_its_service() {
         let found =
-            named(json!({"seldonDeployment": {"name": "iris", "predictor": "green", "from": "main"}}));
+            named(&json!({"seldonDeployment": {"name": "iris", "predictor": "green", "from": "main"}}));
         let found = found.unwrap();
         assert_eq!((found.service.as_deref(), found.subset.as_deref()), (Some("classifier"), Some("main")));
-        let found = named(json!({"service": {"name": "iris-v2", "from": "iris-v1"}})).unwrap();
+        let found = named(&json!({"service": {"name": "iris-v2", "from": "iris-v1"}})).unwrap();
         assert_eq!((found.service.as_deref(), found.subset), (Some("iris-v1"), None));
     }
 
     #[test]
     fn who_names_nobody_is_told_the_field_of_their_target() {
-        let nobody = named(json!({"seldonDeployment": {"name": "iris", "predictor": "green"}})).unwrap();
+        let nobody = named(&json!({"seldonDeployment": {"name": "iris", "predictor": "green"}})).unwrap();
         assert_eq!(
             (nobody.field.to_string().as_str(), nobody.service),
             ("spec.target.seldonDeployment.from", None)
         );
-        let nobody = named(json!({"service": {"name": "iris-v2"}})).unwrap();
+        let nobody = named(&json!({"service": {"name": "iris-v2"}})).unwrap();
         assert_eq!(nobody.field.to_string(), "spec.target.service.from");
         // Of a SeldonDeployment that is not there its name is said.
-        let absent = named(json!({"seldonDeployment": {"name": "other", "predictor": "green", "from": "x"}}));
+        let absent =
+            named(&json!({"seldonDeployment": {"name": "other", "predictor": "green", "from": "x"}}));
         assert_eq!(absent.unwrap().service, None);
         let wrong =
-            named(json!({"seldonDeployment": {"name": "iris", "predictor": "green", "from": "blue"}}));
+            named(&json!({"seldonDeployment": {"name": "iris", "predictor": "green", "from": "blue"}}));
         let message = wrong.unwrap_err().message;
         let expected = "spec.target.seldonDeployment.from: SeldonDeployment models/iris has no predictor \"blue\", only main, green";
         assert_eq!(message, expected);
