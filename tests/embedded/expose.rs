@@ -420,6 +420,30 @@ async fn a_delegate_is_there_before_anybody_delegates_to_it_and_starts_nothing_u
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rollout_that_moves_a_persons_route_may_be_changed_to_a_delegate_of_it() {
+    let world = World::without_routes().await;
+    world.scene.virtual_service("web", HOST, &[("iris-v1", Some(100))]).await.unwrap();
+    let mut object = crate::world::rollout(&json!([{"weight": 50, "for": "5s"}]));
+    object["spec"]["target"] = json!({"service": {"name": "iris-v1"}});
+    object["spec"]["routes"] = json!([{"virtualService": "web"}]);
+    object["spec"].as_object_mut().unwrap().remove("checks");
+    world.create(object).await;
+    let _sluice = world.controller();
+    world.stands("Healthy", "Live").await;
+    world.patch_rollout(json!({"spec": {"routes": null, "expose": {"delegate": true}}})).await;
+    world.stands("Pending", "NotDelegated").await;
+    there(&world).await;
+    same(&weights(&stored(&world).unwrap(), "iris-v1"), &vec![100], "what the version of now has");
+    let objects = world.objects("networking.istio.io", "v1", "VirtualService");
+    let change = Patch::Merge(json!({"spec": {"http": [{"delegate": {"name": "iris"}}]}}));
+    objects.patch("web", &PatchParams::default(), &change).await.unwrap();
+    world.stands("Healthy", "Live").await;
+    world.want("iris-v2").await;
+    gives(&world, 100).await;
+    world.stands("Healthy", "Live").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn matches_that_istio_would_drop_are_refused() {
     let world = World::without_routes().await;
     world.create(root(&json!([{"uri": {"regex": "/iris/.*"}}]))).await;
