@@ -26,12 +26,10 @@ pub mod machine;
 pub mod plan;
 mod predictor;
 pub mod replay;
-mod scored;
 pub mod simulate;
 pub mod target;
 mod text;
 pub mod traffic;
 
 pub use predictor::{HostNames, Predictor};
-pub use scored::{comparable, scored};
 pub use text::digest;

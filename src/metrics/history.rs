@@ -7,9 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sluice_core::{
-    judge::{HISTORY, Look, Measurement, Trouble},
+    judge::{HISTORY, Look, Measurement, Trouble, scored},
     plan::MetricsPlan,
-    scored,
 };
 
 use super::{

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use sluice_core::{
-    judge::{Both, Look, Trouble},
+    judge::{Both, Look, Trouble, scored},
     plan::{Plan, PlannedCheck, Rule},
-    scored,
 };
 use tokio::time::Instant;
 

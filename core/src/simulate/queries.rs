@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::chance::{Chance, float};
 use crate::{
     api::Share,
-    judge::{Both, Counts, Measurement, Trouble, TroubleKind},
-    scored,
+    judge::{Both, Counts, Measurement, Trouble, TroubleKind, scored},
 };
 
 /// What the query of a check answers: one number, or one for each arm.

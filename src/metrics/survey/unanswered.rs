@@ -1,9 +1,6 @@
 //! What the queries of checks lack. A look compares what they say about both arms, and where it cannot, neither can this.
 
-use sluice_core::{
-    comparable,
-    judge::{Trouble, TroubleKind},
-};
+use sluice_core::judge::{Trouble, TroubleKind, comparable};
 
 use super::{
     super::{

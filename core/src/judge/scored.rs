@@ -1,7 +1,7 @@
 //! What a query says about both predictors, where its numbers can be compared: one rule for a source that was asked and for a
 //! rehearsal.
 
-use crate::judge::{Both, Trouble, TroubleKind};
+use super::{Both, Trouble, TroubleKind};
 
 /// What both say, where both say something that can be compared.
 ///
