@@ -138,8 +138,8 @@ fn evidence() -> Vec<Figure> {
     let figures = |name: &str, (text, memory): (f64, f64), how: &str| {
         let memory_of = format!("{how}: what 20,000 copies added to VmRSS");
         let text =
-            Figure::new(&format!("{name}.status"), text, "KiB", &format!("{how}, as JSON, after 360 looks"));
-        [text.at_most(4.0), Figure::new(&format!("{name}.memory"), memory, "KiB", &memory_of).at_most(4.0)]
+            Figure::new(format!("{name}.status"), text, "KiB", format!("{how}, as JSON, after 360 looks"));
+        [text.at_most(4.0), Figure::new(format!("{name}.memory"), memory, "KiB", memory_of).at_most(4.0)]
     };
     let comparison = (all.0 - window.0, all.1 - window.1);
     let window = figures("judge.window", window, "the window of a Rollout, which all its checks share");

@@ -31,9 +31,8 @@ pub(super) fn latency(quantile: f64, max: Bound, window: &Window) -> (Bad, Opini
     let of_stable = |bound: Bound| window.stable.slower_than(bound).unwrap_or(0);
     let say = |bound: Bound, bad: u64| {
         let stable = of_stable(bound);
-        let than = fmt::from_fn(|f| match bound == max {
-            true => Ok(()),
-            false => write!(f, " take longer than {}", duration(max)),
+        let than = fmt::from_fn(|f| {
+            if bound == max { Ok(()) } else { write!(f, " take longer than {}", duration(max)) }
         });
         let message = format!(
             "{} of the canary's requests took longer than {}, at most {} may{than}; stable: {}",

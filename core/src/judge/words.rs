@@ -31,10 +31,12 @@ pub(super) fn ratio_beside(limit: f64, bad: u64, all: u64) -> impl Display {
         let share = bad as f64 / all as f64;
         let looks_alike = |digits: i32| {
             let scale = 100.0 * 10_f64.powi(digits);
-            (share * scale).round_ties_even() == (limit * scale).round_ties_even()
+            // Both are whole.
+            ((share * scale).round_ties_even() - (limit * scale).round_ties_even()).abs() < 0.5
         };
         let mut digits = digits_of(share * 100.0);
-        while bad as f64 != limit * all as f64 && digits < MOST_DIGITS && looks_alike(digits.into()) {
+        // Of one that is the limit the zeros are not written.
+        while digits < MOST_DIGITS && looks_alike(digits.into()) {
             digits += 1;
         }
         write!(f, "{}% ({bad} of {all})", decimal(share * 100.0, digits))
