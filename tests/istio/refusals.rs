@@ -114,12 +114,9 @@ const OWN: &[Mistake] = &[
         ]),
     },
     Mistake {
-        name: "a match that every request of the route meets",
+        name: "a match that every request meets",
         what: What::Spec(|| json!({"steps": [{"match": [{"uri": {"prefix": "/"}}], "for": "1s"}]})),
-        says: Says::Controller(
-            "RouteConflict",
-            &["found spec.steps[0].match[0], which all of them do: it would take all of its traffic"],
-        ),
+        says: Says::Controller("InvalidSpec", &["spec.steps[0].match[0]: it would take all requests"]),
     },
     Mistake {
         name: "a subset that no DestinationRule has",
