@@ -18,11 +18,11 @@ use crate::{
     world::{LIMIT, NAMESPACE, World, rollout, same, summary},
 };
 
-fn is_there(world: &World) -> bool {
+pub fn is_there(world: &World) -> bool {
     world.api.object("rollouts.sluice.dev", NAMESPACE, "iris").is_some()
 }
 
-async fn gone(world: &World) {
+pub async fn gone(world: &World) {
     let look = || async { if is_there(world) { Err(summary(&world.status())) } else { Ok(()) } };
     if let Err(late) = eventually(LIMIT, "the Rollout is gone", look).await {
         panic!("{late}");

@@ -12,12 +12,13 @@ use sluice_lab::{
 };
 
 use crate::{
+    deletions::{gone, is_there},
     expose::users,
     seldon::{
         both, deployment, operated, operated_with, operator, patch, rollout, slotted, traffic,
         virtual_service, world,
     },
-    world::{CONTROLLER, LIMIT, NAMESPACE, Sluice, World, same, summary},
+    world::{CONTROLLER, LIMIT, Sluice, World, same, summary},
 };
 
 /// What `main` and `green` have on each of the operator's routes.
@@ -167,17 +168,6 @@ async fn what_the_canary_is_to_get_more_of_is_left_to_the_operator() {
 }
 
 // === deletion ===
-
-fn is_there(world: &World) -> bool {
-    world.api.object("rollouts.sluice.dev", NAMESPACE, "iris").is_some()
-}
-
-async fn gone(world: &World) {
-    let look = || async { if is_there(world) { Err(summary(&world.status())) } else { Ok(()) } };
-    if let Err(late) = eventually(LIMIT, "the Rollout is gone", look).await {
-        panic!("{late}");
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_deletion_waits_for_a_deployment_that_cannot_be_read() {

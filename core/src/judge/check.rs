@@ -135,7 +135,7 @@ fn counted(check: &PlannedCheck, evidence: &Evidence, moment: Moment, look: &Loo
         Ok(measurement) => measurement.canary.requests,
     };
     let not_before = if check.lag.is_zero() { Duration::ZERO } else { moment.settled_since + check.lag };
-    let window = evidence.window(moment.age, check.window, check.min_requests, not_before);
+    let window = evidence.looks().window(moment.age, check.window, check.min_requests, not_before);
     let (bad, mut opinion): (Bad, Opinion) = match &check.rule {
         Rule::Errors { max: Some(max) } => limits::errors(*max, &window),
         Rule::Latency { quantile, max: Some(max) } => limits::latency(*quantile, *max, &window),

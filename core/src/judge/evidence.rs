@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Comparison, Indicator, Look, Measurement,
-    window::{Looks, Needs, Window},
+    window::{Looks, Needs},
 };
 use crate::plan::PlannedCheck;
 
@@ -67,14 +67,8 @@ impl Evidence {
         self.comparisons.get(check).map(Box::as_ref)
     }
 
-    /// What was seen in the window of a limit: see [`Looks::window`].
-    pub(super) fn window(
-        &self,
-        age: Duration,
-        length: Duration,
-        min_requests: u64,
-        not_before: Duration,
-    ) -> Window {
-        self.looks.window(age, length, min_requests, not_before)
+    /// What limits look at.
+    pub(super) fn looks(&self) -> &Looks {
+        &self.looks
     }
 }

@@ -8,7 +8,7 @@ use super::{Bound, Measurement, packed::Packed};
 use crate::api::GoDuration;
 
 /// So many blocks are kept, which are a few kilobytes in a status.
-const KEPT: usize = 32;
+const KEPT: usize = 26;
 /// The room is shared out so that no block within a window is much longer than this part of it.
 const PART_OF_WINDOW: u32 = 16;
 
