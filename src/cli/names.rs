@@ -1,5 +1,7 @@
 //! Names as Kubernetes takes them: what is none is told from a cluster that cannot be reached.
 
+use sluice_core::plan::is_object_name;
+
 /// Longer an object's name is not.
 const LONGEST: usize = 253;
 /// Nor a namespace's, or a label's value.
@@ -10,7 +12,7 @@ const LONGEST_LABEL: usize = 63;
 /// # Errors
 /// What Kubernetes would not call an object.
 pub fn object(text: &str) -> Result<String, String> {
-    is_name(text, LONGEST, ".-").map(|()| text.to_owned())
+    is_name(text, LONGEST, true).map(|()| text.to_owned())
 }
 
 /// Reads the name of a namespace.
@@ -18,7 +20,7 @@ pub fn object(text: &str) -> Result<String, String> {
 /// # Errors
 /// What Kubernetes would not call a namespace.
 pub fn namespace(text: &str) -> Result<String, String> {
-    is_name(text, LONGEST_LABEL, "-").map(|()| text.to_owned())
+    is_name(text, LONGEST_LABEL, false).map(|()| text.to_owned())
 }
 
 /// Reads the name of a namespace, or nothing: a variable of the environment that is empty says none.
@@ -42,17 +44,13 @@ pub fn no_file(text: &str) -> Result<String, String> {
 }
 
 /// Whether Kubernetes could call something so.
-fn is_name(text: &str, longest: usize, between: &str) -> Result<(), String> {
-    let at_ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let right = text.chars().all(|c| at_ends(c) || between.contains(c))
-        && text.starts_with(at_ends)
-        && text.ends_with(at_ends)
-        && !text.split('.').any(str::is_empty);
+fn is_name(text: &str, longest: usize, has_parts: bool) -> Result<(), String> {
+    let right = is_object_name(text) && if has_parts { !text.contains("..") } else { !text.contains('.') };
     if text.is_empty() {
         return Err("it is empty: a name is expected".to_owned());
     }
     if !right {
-        let dot = if between.contains('.') { "digits, - and ." } else { "digits and -" };
+        let dot = if has_parts { "digits, - and ." } else { "digits and -" };
         return Err(format!(
             "{text:?} is no name: lower case letters, {dot} are expected, and a letter or a digit at both ends"
         ));

@@ -79,9 +79,7 @@ pub(super) fn lowered(
     desired: &Setting,
     outlook: &Outlook,
 ) -> BTreeMap<ObjectName, Effect> {
-    let moved = |(namespace, name): &ObjectName| {
-        plan.routes.iter().any(|route| route.namespace == *namespace && route.name == *name)
-    };
+    let moved = |object: &ObjectName| plan.routes.iter().any(|route| route.object() == *object);
     observe::with_world(context, subject, &seen.objects, |world| {
         // Where the SeldonDeployment shows a later decision, that one counts.
         let slots = seen.slots.iter().filter(|(object, _)| moved(object) && !outlook.ahead.contains(object));

@@ -80,7 +80,7 @@ fn generated(
     pair: Option<&Setting>,
 ) -> Result<Option<Value>, Refusal> {
     let Some(expose) = &plan.expose else { return Ok(None) };
-    let name = (route.namespace.clone(), route.name.clone());
+    let name = route.object();
     let nobody = || Setting::all_to(Predictor::new(world.namespace, "stable", 80));
     let before = pair.map_or_else(nobody, |pair| Setting::all_to(pair.stable.clone()));
     super::expose::shown(world, expose, &name, &before).map(Some).map_err(refusal)

@@ -310,7 +310,7 @@ pub fn accept_generated(
     delegators: Option<&[Value]>,
 ) -> Result<(), Refusal> {
     let (Some(expose), Some(route)) = (&plan.expose, plan.routes.first()) else { return Ok(()) };
-    let name = (route.namespace.clone(), route.name.clone());
+    let name = route.object();
     if let Some(there) = world.virtual_services.get(&name)
         && !is_ours(there, uid)
     {
@@ -412,7 +412,7 @@ fn leave_some(delegators: &[Value], route: &PlannedRoute, setting: &Setting) -> 
 fn fits(delegator: &Value, route: &PlannedRoute, shown: &Value) -> Result<(), Refusal> {
     let text = |pointer| delegator.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    let ours = (route.namespace.clone(), route.name.clone());
+    let ours = route.object();
     let roots = delegating(&delegator["spec"], namespace).filter(|(_, to)| *to == ours);
     for (root, _) in roots {
         for leaf in shown["spec"]["http"].as_array().into_iter().flatten() {

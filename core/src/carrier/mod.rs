@@ -58,7 +58,7 @@ impl World<'_> {
     }
 
     fn get(&self, route: &PlannedRoute) -> Option<&Value> {
-        self.virtual_services.get(&(route.namespace.clone(), route.name.clone())).copied()
+        self.virtual_services.get(&route.object()).copied()
     }
 }
 
@@ -101,8 +101,7 @@ fn whole(world: &World<'_>, plan: &Plan, object: &ObjectName) -> Vec<Selection> 
 
 /// The VirtualServices of a plan, each once.
 fn objects(plan: &Plan) -> Vec<ObjectName> {
-    let mut names: Vec<ObjectName> =
-        plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone())).collect();
+    let mut names: Vec<ObjectName> = plan.routes.iter().map(PlannedRoute::object).collect();
     names.sort();
     names.dedup();
     names

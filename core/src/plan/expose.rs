@@ -151,6 +151,11 @@ fn is_host(host: &str) -> bool {
     host == "*" || is_object_name(name)
 }
 
+/// A Gateway as `namespace/name`, or the mesh, as it is named in a Rollout of this namespace.
+pub fn full_gateway(named: &str, namespace: &str) -> String {
+    if named == MESH || named.contains('/') { named.to_owned() } else { format!("{namespace}/{named}") }
+}
+
 fn gateways(
     expose: &Expose,
     annotations: &Annotations<'_>,
@@ -161,19 +166,17 @@ fn gateways(
         Some(gateway) if expose.gateways.is_empty() => (path(GATEWAY), vec![gateway.to_owned()]),
         Some(_) | None => ("spec.expose.gateways".to_owned(), expose.gateways.clone()),
     };
-    let full = |gateway: &String| {
-        if gateway == MESH {
-            return Some(gateway.clone());
-        }
-        let (home, name) = gateway.split_once('/').unwrap_or((namespace, gateway));
-        (is_object_name(home) && is_object_name(name)).then(|| format!("{home}/{name}"))
+    let is_one = |full: &str| {
+        let is_name = |(home, name)| is_object_name(home) && is_object_name(name);
+        full == MESH || full.split_once('/').is_some_and(is_name)
     };
     let mut gateways = Vec::new();
     for gateway in &given {
-        match full(gateway) {
-            Some(full) if gateways.contains(&full) => {}
-            Some(full) => gateways.push(full),
-            None => errors.invalid(&path, format!("{gateway:?} is no NAME or NAMESPACE/NAME of a Gateway")),
+        let full = full_gateway(gateway, namespace);
+        if !is_one(&full) {
+            errors.invalid(&path, format!("{gateway:?} is no NAME or NAMESPACE/NAME of a Gateway"));
+        } else if !gateways.contains(&full) {
+            gateways.push(full);
         }
     }
     gateways

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use checks::{PlannedCheck, Rule};
 pub use error::{PlanError, PlanErrors, PlanWarning};
 pub(crate) use expose::MESH;
-pub use expose::{GATEWAY, HOST, ISTIO, PlannedExpose, Retries, TlsMode};
+pub use expose::{GATEWAY, HOST, ISTIO, PlannedExpose, Retries, TlsMode, full_gateway};
 pub use load::{Divided, Load};
 pub use matches::PlannedMatch;
 pub use metrics::MetricsPlan;
@@ -90,6 +90,11 @@ pub struct PlannedRoute {
 }
 
 impl PlannedRoute {
+    /// Namespace and name of the VirtualService.
+    pub fn object(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
+    }
+
     /// Whether http routes are meant, some or all.
     pub fn has_http(&self) -> bool {
         !self.http.is_empty() || self.has_all_http()
@@ -289,7 +294,7 @@ fn refuse_more_than_weights(steps: &[PlannedStep], routes: &[PlannedRoute], erro
 }
 
 /// Whether Kubernetes could call an object so: lower case letters, digits, dashes and dots, at the ends no dash or dot.
-fn is_object_name(name: &str) -> bool {
+pub fn is_object_name(name: &str) -> bool {
     let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.');
     let at_ends = |c: Option<&u8>| c.is_some_and(|c| inside(*c) && !matches!(c, b'-' | b'.'));
     let bytes = name.as_bytes();

@@ -12,7 +12,7 @@ use sluice_core::{
     api::{Rollout, RolloutSpec},
     carrier::{self, Claim, ObjectName},
     machine::{Refusal, State},
-    plan::Plan,
+    plan::{Plan, PlannedRoute},
     traffic::Setting,
 };
 
@@ -143,8 +143,7 @@ impl Reader<'_, '_> {
     }
 
     async fn routes(&self, objects: &mut Objects, plan: &Plan) -> Result<(), Failure> {
-        let mut names: Vec<ObjectName> =
-            plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone())).collect();
+        let mut names: Vec<ObjectName> = plan.routes.iter().map(PlannedRoute::object).collect();
         names.sort();
         names.dedup();
         for name in names {
@@ -239,7 +238,7 @@ impl Reader<'_, '_> {
             }
             listed => (listed?, true),
         };
-        let generated = (route.namespace.clone(), route.name.clone());
+        let generated = route.object();
         let delegates = |object: &DynamicObject| {
             let home = object.namespace().unwrap_or_default();
             carrier::delegates_to(&object.data["spec"], &home).contains(&generated)

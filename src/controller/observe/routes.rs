@@ -8,7 +8,7 @@ use sluice_core::{
     api::Reason,
     carrier::{self, ObjectName, World},
     machine::{self, Refusal, SeenTraffic, Stage, State},
-    plan::Plan,
+    plan::{Plan, PlannedRoute},
     target::{self, NamedStable, StableField},
     traffic::Setting,
 };
@@ -38,7 +38,7 @@ pub(super) struct Routes {
 impl Routes {
     /// One that a plan moves and that could not be read, though it may be there.
     pub(super) fn unreadable_of(&self, plan: &Plan) -> Option<ObjectName> {
-        let mut of_it = plan.routes.iter().map(|route| (route.namespace.clone(), route.name.clone()));
+        let mut of_it = plan.routes.iter().map(PlannedRoute::object);
         of_it.find(|name| self.unreadable.get(name).is_some_and(|error| !is_gone(error)))
     }
 }
@@ -57,7 +57,7 @@ pub(super) async fn virtual_services(
 ) -> Routes {
     let mut routes = Routes::default();
     for route in plans.all().flat_map(|plan| &plan.routes).filter(|_| context.optional.istio) {
-        let name = (route.namespace.clone(), route.name.clone());
+        let name = route.object();
         if routes.objects.contains_key(&name) || routes.unreadable.contains_key(&name) {
             continue;
         }
@@ -183,7 +183,7 @@ pub(super) fn look_at_routes(
     };
     let generated = plan.routes.first().filter(|_| plan.expose.is_some() && first_time);
     if let Some(route) = generated
-        && !world.virtual_services.contains_key(&(route.namespace.clone(), route.name.clone()))
+        && !world.virtual_services.contains_key(&route.object())
         && let Some(first) = seldon::first(context, subject)
     {
         traffic.weighted = first;
@@ -222,7 +222,7 @@ pub(super) fn look_at_routes(
 /// The VirtualServices that delegate to the generated one; nothing where not all can be seen.
 fn delegators(context: &Context, plan: &Plan) -> Option<Vec<Value>> {
     let route = plan.routes.first().filter(|_| plan.expose.is_some())?;
-    let all = context.stores.delegators(&(route.namespace.clone(), route.name.clone()));
+    let all = context.stores.delegators(&route.object());
     (context.watches_all() || !all.is_empty()).then_some(all)
 }
 

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use serde_json::Value;
 use sluice_core::{
     carrier::is_ours,
-    plan::{GATEWAY, HOST},
+    plan::{GATEWAY, HOST, full_gateway},
 };
 
 use super::{
@@ -34,12 +34,10 @@ impl Entrance {
             let annotated = spec["annotations"][key].as_str().unwrap_or(default);
             annotated.split(',').map(|one| one.trim().to_owned()).collect()
         };
-        let full = |name: String| {
-            if name == "mesh" || name.contains('/') { name } else { format!("{namespace}/{name}") }
-        };
+        let full = |name: &String| full_gateway(name, namespace);
         Self {
             hosts: given("hosts", HOST, "*"),
-            gateways: given("gateways", GATEWAY, gateway).into_iter().map(full).collect(),
+            gateways: given("gateways", GATEWAY, gateway).iter().map(full).collect(),
         }
     }
 
